@@ -1,0 +1,279 @@
+"""What a method is: a budget and integer sizes in, a plan out; stages that turn views into cuts.
+
+This module knows nothing of models, hooks, caches or position ids. A method is a frozen dataclass
+whose fields are its settings. Every tensor that a stage sees or returns has a leading batch
+dimension, and every row of one batch has the same counts: the runtime groups samples by `Sizes`,
+so counts are plain integers and no selection has to wait for the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fractions import Fraction
+from functools import cached_property
+from math import floor
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+
+class PruningError(ValueError):
+    """Something the caller can mend; the message is one sentence."""
+
+
+class InfeasibleBudgetError(PruningError):
+    """No setting of the method lets this many tokens enter a layer.
+
+    `low` and `high` bound the whole budgets that can be met, inclusive; None where there is none.
+    """
+
+    def __init__(self, method: str, requested: float, low: int | None, high: int | None) -> None:
+        self.low, self.high = low, high
+        allowed = "no budget is feasible" if low is None else f"feasible is {low} to {high}"
+        super().__init__(f"{method} cannot meet {requested:g} visual tokens a layer: {allowed}")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Mean visual tokens entering a decoder layer, per sample, over all its images together.
+
+    Either `tokens`, or `fraction` of the sample's visual tokens in (0, 1].
+    """
+
+    tokens: float | None = None
+    fraction: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.tokens is None) == (self.fraction is None):
+            raise PruningError("a budget is either tokens or a fraction, exactly one of the two")
+        value = self.tokens if self.fraction is None else self.fraction
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
+            raise PruningError(f"a budget is a positive number, not {value!r}")
+        if self.fraction is not None and self.fraction > 1:
+            raise PruningError(f"a budget's fraction is at most 1, not {self.fraction:g}")
+
+    def of(self, total: int) -> Fraction:
+        """The budget in tokens for a sample with `total` visual tokens, exactly."""
+        if self.tokens is not None:
+            return Fraction(self.tokens)
+        return Fraction(self.fraction or 0).limit_denominator(10**6) * total
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One image, crop or video of a sample.
+
+    `t`, `h`, `w` count tower patches, `merge` patches per language-model token, `extra` tokens
+    that lie off the grid (newlines); `has_cls` tells whether the tower has a CLS row.
+    """
+
+    h: int
+    w: int
+    t: int = 1
+    kind: str = "image"
+    merge: int = 1
+    has_cls: bool = True
+    extra: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Visual tokens that the language model gets for it, unpruned."""
+        return self.t * self.h * self.w // self.merge + self.extra
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """All that a plan may depend on: decoder layers and the sample's segments."""
+
+    layers: int
+    segments: tuple[Segment, ...]
+
+    @property
+    def tokens(self) -> int:
+        return sum(segment.tokens for segment in self.segments)
+
+
+class Read(StrEnum):
+    """What a stage must see; nothing else is computed.
+
+    Shapes: b samples (tower: images), v visual rows, t text rows, H heads, d head width,
+    D hidden width. In the decoder, keys and attention belong to the layer that has just run.
+    """
+
+    HIDDEN = "hidden"  # [b, v, D] hidden states (before layer 0: embeddings)
+    TEXT_HIDDEN = "text_hidden"  # [b, t, D], with `text_after_image` [b, t]
+    KEYS = "keys"  # [b, H_kv, v, d] after RoPE, float32
+    LAST_ATTENTION = "last_attention"  # [b, H, v] float32: the last prompt token's row
+    TEXT_ATTENTION = "text_attention"  # [b, H, t, v] float32: rows of all text tokens
+    NEXT_LAST_ATTENTION = "next_last_attention"  # [b, H, v]: q and k of the layer about to run
+    ROTARY = "rotary"  # position ids of text and visual rows, and the inverse frequencies
+    FEATURES = "features"  # tower: [b, rows, D] of the layer that is used, CLS row first
+    TOWER_KEYS = "tower_keys"  # tower: [b, rows, D] output of k_proj, heads side by side
+    CLS_ATTENTION = "cls_attention"  # tower: [b, H, patches] float32: the CLS row's, or its stand-in
+
+
+@dataclass(frozen=True)
+class View:
+    """What a stage sees of a batch whose rows have equal sizes.
+
+    Only what the stage `reads` is filled. `segments` [b, v] int64 tells each visual row's image,
+    `seeds` [b] the seed of each sample; `carry` holds what earlier stages left, see `Selection`.
+    Text rows are left-padded to a common t; `text_valid` [b, t] is False on padding.
+    """
+
+    count: int  # visual rows (tower: rows of FEATURES)
+    segments: Tensor | None = None
+    seeds: tuple[int, ...] = ()
+    carry: Mapping[str, Tensor] = field(default_factory=dict)
+    reads: Mapping[Read, Tensor] = field(default_factory=dict)
+    text_valid: Tensor | None = None
+    text_after_image: Tensor | None = None
+    visual_positions: Tensor | None = None
+    text_positions: Tensor | None = None
+    inverse_frequencies: Tensor | None = None
+
+    def __getitem__(self, read: Read) -> Tensor:
+        return self.reads[read]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which rows come out of a stage, and what each is made of.
+
+    Output row i = (input row `anchors[i]` where `add_anchor[i]`) + mean of the input rows j with
+    `groups[j] == i`, at the position of its anchor. `anchors` int64 [b, out]; `groups` int64
+    [b, in], -1 for a row that is dropped; `add_anchor` bool [b, out]. Both None: each output row
+    is its anchor as it stands.
+    """
+
+    anchors: Tensor
+    groups: Tensor | None = None
+    add_anchor: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A stage's result: the cut (None keeps every row) and what later stages shall see.
+
+    `visual` tensors [b, out, ...] run over the rows that come out of the cut and follow them
+    through later ones; `text` tensors [b, t, ...] run over the text rows.
+    """
+
+    cut: Cut | None = None
+    visual: Mapping[str, Tensor] = field(default_factory=dict)
+    text: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Positions(StrEnum):
+    """Position ids after a cut."""
+
+    ORIGINAL = "original"  # kept rows have the ids they had
+    CONTIGUOUS = "contiguous"  # 0, 1, 2, … over the tokens that are left
+    ENTERED_INDEX = "entered_index"  # index among the tokens of the sequence that the cut saw
+
+
+class NewTokens(StrEnum):
+    """Position of the first generated token; the following ones count up from it."""
+
+    PROMPT = "prompt"  # length of the unpruned prompt, in every layer
+    ENTERED = "entered"  # length of the sequence that entered layer 0, in every layer
+    CACHE = "cache"  # each layer's own cache length
+
+
+Select = Callable[[View], Selection]
+
+
+@dataclass(frozen=True)
+class EncoderStage:
+    """Between the vision tower and the projector, for one segment.
+
+    Rows are those of the tower's features, CLS first where there is one.
+    """
+
+    name: str
+    reads: tuple[Read, ...]
+    select: Select
+
+
+@dataclass(frozen=True)
+class DecoderStage:
+    """On the hidden states that enter decoder layer `layer`."""
+
+    name: str
+    layer: int
+    reads: tuple[Read, ...]
+    select: Select
+    positions: Positions = Positions.ORIGINAL
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A method's promise for one sample: visual tokens entering each decoder layer, and the stages.
+
+    `encoder` has one stage per segment, or none. `parameters` are the solved ones, for records.
+    """
+
+    entering: tuple[int, ...]
+    encoder: tuple[EncoderStage, ...] = ()
+    decoder: tuple[DecoderStage, ...] = ()
+    new_tokens: NewTokens = NewTokens.PROMPT
+    parameters: Mapping[str, object] = field(default_factory=dict)
+
+    @cached_property
+    def mean_entering(self) -> Fraction:
+        return Fraction(sum(self.entering), len(self.entering))
+
+
+@dataclass(frozen=True)
+class Method:
+    """Base of all methods; fields of a subclass are its settings.
+
+    A subclass gives `label` (the paper's spelling), `venue` and `link`, and `solve`.
+    """
+
+    name: ClassVar[str] = ""
+    label: ClassVar[str]
+    venue: ClassVar[str] = ""
+    link: ClassVar[str] = ""
+    cuts: ClassVar[str] = ""
+
+    def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
+        """The plan nearest to `budget` < sizes.tokens, or None where the budget is infeasible."""
+        raise NotImplementedError
+
+    def plan(self, budget: Budget, sizes: Sizes) -> Plan:
+        """The plan for one sample; one with no more visual tokens than the budget stays whole.
+
+        Raises InfeasibleBudgetError with the feasible range.
+        """
+        tokens = budget.of(sizes.tokens)
+        if tokens >= sizes.tokens:
+            return Plan(entering=(sizes.tokens,) * sizes.layers)
+        plan = self.solve(tokens, sizes)
+        if plan is None:
+            low, high = self.feasible(sizes)
+            raise InfeasibleBudgetError(self.label, float(tokens), low, high)
+        return plan
+
+    def feasible(self, sizes: Sizes) -> tuple[int | None, int | None]:
+        """Smallest and largest whole budget below the sample's tokens that can be met."""
+        met = [b for b in range(1, sizes.tokens) if self.solve(Fraction(b), sizes) is not None]
+        return (met[0], met[-1]) if met else (None, None)
+
+
+def half_up(value: Fraction) -> int:
+    """To the nearest integer, halves up."""
+    return floor(value + Fraction(1, 2))
+
+
+def scaled_layers(printed: Iterable[int], layers: int) -> tuple[int, ...]:
+    """Layer indices of a 32-layer paper at another depth: floor(k·L/32), ≥ 1, strictly rising."""
+    scaled: list[int] = []
+    for layer in printed:
+        scaled.append(max(layer * layers // 32, 1, scaled[-1] + 1 if scaled else 1))
+    return tuple(scaled)
+
+
