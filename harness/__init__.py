@@ -1,0 +1,1 @@
+"""Runs pruning methods on tasks, records what really happened, and makes tables from records."""

@@ -1,0 +1,85 @@
+"""A cell of the comparison: a method with its settings, a budget and a seed.
+
+Knows methods by name only; the torch side is imported by `MethodSpec.build`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.errors import BadInput
+
+if TYPE_CHECKING:
+    from methods.interface import Method
+
+UNPRUNED = "unpruned"
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A method's name and the settings given for it, as text: `sparsevlm:variant=plus`.
+
+    `settings` are sorted by name, so that equal specifications are equal values.
+    """
+
+    name: str
+    settings: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> MethodSpec:
+        """Reads `name` or `name:key=value:key=value`. Raises BadInput."""
+        name, *pairs = (part.strip() for part in text.split(":"))
+        if not name:
+            raise BadInput(f"a method is NAME or NAME:SETTING=VALUE, not {text!r}")
+        settings: dict[str, str] = {}
+        for pair in pairs:
+            key, equals, value = pair.partition("=")
+            if not (key and equals and value):
+                raise BadInput(f"a method's setting is written {name}:SETTING=VALUE, not {text!r}")
+            if key in settings:
+                raise BadInput(f"{name} is given {key} twice in {text!r}")
+            settings[key] = value
+        return cls(name, tuple(sorted(settings.items())))
+
+    @property
+    def text(self) -> str:
+        return ":".join([self.name, *(f"{key}={value}" for key, value in self.settings)])
+
+    def build(self) -> Method:
+        """The method itself. Raises methods.PruningError for an unknown name or setting."""
+        from methods.registry import get_method
+
+        return get_method(self.name, **dict(self.settings))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of work: `budget` in visual tokens a layer; None leaves the model unpruned."""
+
+    method: MethodSpec
+    budget: int | None
+    seed: int = 0
+
+    @property
+    def text(self) -> str:
+        """`fastv@64`, `random@64#3`, `unpruned`; seed 0 is not written."""
+        budget = "" if self.budget is None else f"@{self.budget}"
+        return self.method.text + budget + (f"#{self.seed}" if self.seed else "")
+
+    @classmethod
+    def parse(cls, text: str) -> Cell:
+        """Inverse of `text`. Raises BadInput."""
+        rest, _, seed = text.partition("#")
+        method, _, budget = rest.partition("@")
+        try:
+            return cls(
+                MethodSpec.parse(method), int(budget) if budget else None, int(seed) if seed else 0
+            )
+        except ValueError:
+            raise BadInput(f"a cell is METHOD@BUDGET#SEED, not {text!r}") from None
+
+
+def unpruned(seed: int = 0) -> Cell:
+    """The cell that every other is compared with."""
+    return Cell(MethodSpec(UNPRUNED), None, seed)

@@ -1,0 +1,25 @@
+"""What the user can mend, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class BadInput(Exception):  # noqa: N818 - it names the cause, the user's input, not a program error
+    """The message is one sentence: what was wrong, what is allowed, the nearest match.
+
+    The command line prints it without a traceback and exits with 2.
+    """
+
+
+def unknown(kind: str, word: str, allowed: Iterable[str]) -> BadInput:
+    """`word` is no `kind`: names the nearest of `allowed`, and all of them while they are few."""
+    names = list(allowed)
+    close = get_close_matches(word, names, n=1)
+    parts = [f"unknown {kind} {word!r}"]
+    if close:
+        parts.append(f"did you mean {close[0]!r}?")
+    if len(names) <= 20:
+        parts.append(f"allowed: {', '.join(names)}")
+    return BadInput("; ".join(parts))
