@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import StrEnum
 from fractions import Fraction
 from functools import cached_property
@@ -85,6 +86,26 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class ModelShape:
+    """Integers that costs are computed from; one vision tower row is a patch or CLS."""
+
+    layers: int
+    hidden_size: int
+    intermediate_size: int
+    attention_heads: int
+    key_value_heads: int
+    head_dim: int
+    vocabulary: int
+    tower_layers: int  # that really run
+    tower_width: int
+    tower_intermediate: int
+    tower_rows: int  # per image
+    patch_values: int  # channels · patch height · patch width
+    projector_inner: int
+    image_tokens: int  # per image
+
+
+@dataclass(frozen=True)
 class Sizes:
     """All that a plan may depend on: decoder layers and the sample's segments."""
 
@@ -124,8 +145,8 @@ class View:
     Text rows are left-padded to a common t; `text_valid` [b, t] is False on padding.
     """
 
-    count: int  # visual rows (tower: rows of FEATURES)
-    segments: Tensor | None = None
+    count: int  # visual rows (tower: patches)
+    segments: Tensor
     seeds: tuple[int, ...] = ()
     carry: Mapping[str, Tensor] = field(default_factory=dict)
     reads: Mapping[Read, Tensor] = field(default_factory=dict)
@@ -231,7 +252,8 @@ class Plan:
 class Method:
     """Base of all methods; fields of a subclass are its settings.
 
-    A subclass gives `label` (the paper's spelling), `venue` and `link`, and `solve`.
+    A subclass gives `label` (the paper's spelling), `venue`, `link`, `cuts` (where it cuts, in
+    words), `tower_reads` (all that its encoder stages read) and `solve`.
     """
 
     name: ClassVar[str] = ""
@@ -239,6 +261,7 @@ class Method:
     venue: ClassVar[str] = ""
     link: ClassVar[str] = ""
     cuts: ClassVar[str] = ""
+    tower_reads: ClassVar[tuple[Read, ...]] = ()
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
         """The plan nearest to `budget` < sizes.tokens, or None where the budget is infeasible."""
@@ -259,9 +282,31 @@ class Method:
         return plan
 
     def feasible(self, sizes: Sizes) -> tuple[int | None, int | None]:
-        """Smallest and largest whole budget below the sample's tokens that can be met."""
+        """Smallest and largest whole budget that can be met by cutting.
+
+        The sample's own token count is given as the largest where all budgets below it can be met.
+        """
         met = [b for b in range(1, sizes.tokens) if self.solve(Fraction(b), sizes) is not None]
-        return (met[0], met[-1]) if met else (None, None)
+        if not met:
+            return None, None
+        return met[0], met[-1] + (met[-1] == sizes.tokens - 1)
+
+
+SCHEDULES = ("matched", "published")
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str:
+    """The end of a sentence that refuses `word`: the nearest match and all that is allowed."""
+    names = sorted(allowed)
+    close = get_close_matches(word, names, n=1)
+    return f"{f'; did you mean {close[0]!r}?' if close else ';'} allowed: {', '.join(names)}"
+
+
+def one_of(method: str, setting: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Raises PruningError unless `value` is among `allowed`."""
+    if value not in allowed:
+        hint = nearest(str(value), allowed)
+        raise PruningError(f"{method}: unknown {setting} {value!r}{hint}")
 
 
 def half_up(value: Fraction) -> int:
@@ -277,3 +322,22 @@ def scaled_layers(printed: Iterable[int], layers: int) -> tuple[int, ...]:
     return tuple(scaled)
 
 
+
+
+def layers_of(
+    method: str,
+    schedule: str,
+    printed: tuple[int, ...],
+    explicit: tuple[int | None, ...],
+    layers: int,
+) -> tuple[int, ...]:
+    """Layers that a method cuts before: as printed for 32 layers, scaled, or set explicitly.
+
+    Raises PruningError where they do not rise strictly within 1 … layers − 1.
+    """
+    default = printed if schedule == "published" else scaled_layers(printed, layers)
+    chosen = tuple(d if e is None else e for d, e in zip(default, explicit, strict=True))
+    if list(chosen) != sorted(set(chosen)) or chosen[0] < 1 or chosen[-1] >= layers:
+        named = ", ".join(map(str, chosen))
+        raise PruningError(f"{method}: layers {named} do not rise within 1 to {layers - 1}")
+    return chosen

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
-from difflib import get_close_matches
 from importlib import import_module
 
-from methods.interface import Method, PruningError
+from methods.interface import Method, PruningError, nearest
 
 _METHODS: dict[str, type[Method]] = {}
 _SHIPPED = (
@@ -47,20 +46,13 @@ def get_method(name: str, **settings: object) -> Method:
     """
     known = methods()
     if name not in known:
-        raise PruningError(f"unknown method {name!r}{_nearest(name, known)}")
+        raise PruningError(f"unknown method {name!r}{nearest(name, known)}")
     allowed = {f.name: f for f in fields(known[name])}
     for setting in settings:
         if setting not in allowed:
-            hint = _nearest(setting, allowed) if allowed else "; it has no settings"
+            hint = nearest(setting, allowed) if allowed else "; it has no settings"
             raise PruningError(f"{name} has no setting {setting!r}{hint}")
     return known[name](**{k: _typed(name, allowed[k], v) for k, v in settings.items()})
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    close = get_close_matches(word, names, n=1)
-    guess = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"{guess} allowed: {', '.join(names)}"
 
 
 def _typed(method: str, setting: Field, value: object) -> object:

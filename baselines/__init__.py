@@ -1,0 +1,1 @@
+"""Methods that ViTCoP is compared with, and controls: one small file each."""

@@ -1,0 +1,63 @@
+"""Pure functions on batched tensors that methods and the runtime share. Knows no model."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from methods.interface import Cut
+
+
+def best_in_order(scores: Tensor, count: int, largest: bool = True) -> Tensor:
+    """Indices of the `count` best of `scores` [b, n], ascending: int64 [b, count].
+
+    Of equal scores the lower index wins, on every device.
+    """
+    ranked = scores.argsort(dim=-1, descending=largest, stable=True)
+    return ranked[:, :count].sort(dim=-1).values
+
+
+def first_true(flags: Tensor, count: int) -> Tensor:
+    """Indices of the first `count` True of `flags` [b, n], ascending: int64 [b, count]."""
+    return (~flags).to(torch.uint8).argsort(dim=-1, stable=True)[:, :count]
+
+
+def last_true(flags: Tensor, count: int) -> Tensor:
+    """Indices of the last `count` True of `flags` [b, n], ascending, after those of False."""
+    order = flags.to(torch.uint8).argsort(dim=-1, stable=True)
+    return order[:, order.shape[1] - count :]
+
+
+def gather_rows(table: Tensor, index: Tensor) -> Tensor:
+    """Rows `index` [b, k] of `table` [b, n, ...] along dimension 1: [b, k, ...]."""
+    wide = index.reshape(*index.shape, *(1,) * (table.dim() - 2))
+    return table.gather(1, wide.expand(*index.shape, *table.shape[2:]))
+
+
+def dense_labels(labels: Tensor) -> Tensor:
+    """Rename labels [b, n] to 0 … K−1 in their ascending order, row by row."""
+    ordered, order = labels.sort(dim=-1, stable=True)
+    steps = torch.zeros_like(ordered)
+    steps[:, 1:] = (ordered[:, 1:] != ordered[:, :-1]).long().cumsum(-1)
+    return torch.empty_like(labels).scatter_(1, order, steps)
+
+
+def group_means(rows: Tensor, groups: Tensor, count: int) -> Tensor:
+    """Mean of the rows [b, n, D] of each group: float32 [b, count, D], 0 for an empty group.
+
+    `groups` int64 [b, n] in −1 … count−1. A product with the membership matrix, so that the order
+    of summation is fixed on a GPU too.
+    """
+    members = groups[:, None] == torch.arange(count, device=groups.device)[:, None]
+    sizes = members.sum(-1, keepdim=True).clamp(min=1)
+    return members.float() @ rows.float() / sizes
+
+
+def apply_cut(rows: Tensor, cut: Cut) -> Tensor:
+    """What comes out of `cut` for the rows [b, n, D]: [b, out, D] in their dtype."""
+    kept = gather_rows(rows, cut.anchors)
+    if cut.groups is None or cut.add_anchor is None:
+        return kept
+    merged = group_means(rows, cut.groups, cut.anchors.shape[1])
+    merged = merged + torch.where(cut.add_anchor[..., None], kept.float(), 0.0)
+    return merged.to(rows.dtype)

@@ -1,0 +1,252 @@
+"""ViTCoP: vision and text collaborative pruning. https://arxiv.org/abs/2601.17818 (AAAI 2026)
+
+Three stages. In the vision tower the patches that CLS attends to are kept and clustered by what
+they show and where they lie. Before a shallow decoder layer each cluster keeps the tokens that
+matter to the language model and merges its others into one, so that what is dropped is redundant
+rather than unimportant. Before a deep layer only the most important fifth stays.
+
+Importance in the language model is the L2 norm of the head-averaged key after RoPE; a smaller norm
+is more important. Where paper and published code differ we follow the code: position ids after the
+last stage are indices among the tokens that entered it, and a merged token is its middle member
+plus the group's mean. Ours: the vision ratio v and the cluster share c for budgets other than the
+published 192, 128 and 64 of 576, by the line through those three points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from math import ceil, inf, log2
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from methods.interface import (
+    SCHEDULES,
+    Cut,
+    DecoderStage,
+    EncoderStage,
+    Method,
+    NewTokens,
+    Plan,
+    Positions,
+    PruningError,
+    Read,
+    Segment,
+    Selection,
+    Sizes,
+    View,
+    half_up,
+    layers_of,
+    one_of,
+)
+from methods.registry import register
+from methods.tensors import best_in_order, dense_labels, first_true
+
+KERNEL_WIDTH = 8.0
+REACH = 0.6
+DEEP_SHARE = Fraction(1, 5)
+
+
+def cluster(keys: Tensor, positions: Tensor, share: float) -> Tensor:
+    """Visual Information Clustering: labels int64 [b, n].
+
+    `keys` [b, n, D] of the tower layer, heads side by side; `positions` [b, n, 2] or [n, 2] as
+    shares of the image's height and width; `share` of the tokens become centres. Labels are the
+    centres' ranks; tokens that lead to no centre (cycles of equal density) form one more cluster.
+    """
+    n = keys.shape[1]
+    index = torch.arange(n, device=keys.device)
+    distance = _distances(keys.float())
+    density = torch.exp(-((distance / KERNEL_WIDTH) ** 2)).sum(-1)
+    near = (positions.float()[..., :, None, :] - positions.float()[..., None, :, :]).norm(dim=-1)
+    denser = (density[:, None, :] >= density[:, :, None]) & (near <= REACH)
+    denser = denser & (index[:, None] != index)
+    to_denser = torch.where(denser, distance, inf)
+    delta = to_denser.amin(-1)
+    # the first of equally near ones; index 0 where there is none, since all are then infinite
+    parent = torch.where(to_denser == delta[..., None], index, n).amin(-1)
+
+    centres = (delta * density).argsort(dim=-1, descending=True, stable=True)
+    centres = centres[:, : max(1, int(share * n))]
+    ranks = torch.arange(centres.shape[1], device=keys.device).expand_as(centres)
+    label = torch.full_like(parent, centres.shape[1]).scatter(1, centres, ranks)
+    ancestor = parent.scatter(1, centres, centres)
+    for _ in range(ceil(log2(max(n, 2)))):
+        ancestor = ancestor.gather(1, ancestor)
+    return label.gather(1, ancestor)
+
+
+def _distances(rows: Tensor) -> Tensor:
+    """√(Σ(x_i − x_j)² + 1e-8), 0 on the diagonal: [b, n, n]."""
+    # differences, not a Gram matrix: near neighbours would lose their digits
+    plain = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
+    safe = (plain**2 + 1e-8).sqrt()
+    return safe - torch.diag_embed(safe.diagonal(dim1=-2, dim2=-1))
+
+
+def coprune(hidden: Tensor, norms: Tensor, labels: Tensor, tokens: int) -> Cut:
+    """Visual-textual co-pruning of `hidden` [b, n, D] to `tokens` rows.
+
+    `norms` float [b, n]: key norms, smaller is more important; `labels` int64 [b, n]: clusters.
+    With more clusters than tokens whole clusters merge; otherwise each keeps its quota of tokens
+    and merges the rest. Merged rows lie at the middle member of their group.
+    Raises PruningError where `tokens` is not in 1 … n.
+    """
+    n = hidden.shape[1]
+    if not 1 <= tokens <= n or norms.shape != hidden.shape[:2] or labels.shape != norms.shape:
+        raise PruningError(f"co-pruning needs 1 to {n} tokens and norms and labels for each row")
+    norms, labels = norms.float(), dense_labels(labels)
+    index = torch.arange(n, device=hidden.device)
+    members = labels[:, None, :] == index[:, None]  # [b, clusters, n]
+    sizes = members.sum(-1)
+    sums = (members.float() @ norms[..., None])[..., 0].masked_fill(sizes == 0, inf)
+    order = sums.argsort(dim=-1, stable=True)
+    rank = torch.empty_like(order).scatter_(1, order, index.expand_as(order))
+    clusters = (sizes > 0).sum(-1, keepdim=True)
+
+    same = labels[:, :, None] == labels[:, None, :]
+    ahead = (norms[:, None, :] < norms[:, :, None]) | (
+        (norms[:, None, :] == norms[:, :, None]) & (index < index[:, None])
+    )
+    rank_in_cluster = (same & ahead).sum(-1)
+    kept = rank_in_cluster < _quotas(sizes, sums, clusters, tokens).gather(1, labels)
+    kept = kept & (clusters <= tokens)
+    merged_into = torch.where(clusters > tokens, rank.clamp(max=tokens - 1), rank)
+    return _as_cut(torch.where(kept, n + index, merged_into.gather(1, labels)), kept, tokens)
+
+
+def _quotas(sizes: Tensor, sums: Tensor, clusters: Tensor, tokens: int) -> Tensor:
+    """How many of its tokens each cluster keeps: int64 [b, clusters], summing to tokens − K."""
+    most = (sizes - 1).clamp(min=0)
+    free, wanted = most.sum(-1, keepdim=True).clamp(min=1), tokens - clusters
+    quota = torch.minimum((most.float() / free.float() * wanted.float()).round().long(), most)
+    missing = wanted - quota.sum(-1, keepdim=True)
+    gains = _first_by(sums, quota < most, missing)
+    losses = _first_by(-sums, quota > 0, -missing)
+    return quota + gains.long() - losses.long()
+
+
+def _first_by(keys: Tensor, eligible: Tensor, count: Tensor) -> Tensor:
+    """The first `count` [b, 1] of the eligible entries in ascending order of `keys`: bool."""
+    order = keys.argsort(dim=-1, stable=True)
+    chosen = eligible.gather(1, order)
+    chosen = chosen & (chosen.long().cumsum(-1) <= count)
+    return torch.empty_like(chosen).scatter_(1, order, chosen)
+
+
+def _as_cut(group_of: Tensor, kept: Tensor, tokens: int) -> Cut:
+    """The cut of groups named by `group_of` [b, n]: anchored at the middle, in position order."""
+    same = group_of[:, :, None] == group_of[:, None, :]
+    place = same.tril(-1).sum(-1)
+    is_anchor = place == same.sum(-1) // 2
+    output_row = is_anchor.long().cumsum(-1) - 1
+    anchor = (same & is_anchor[:, None, :]).to(torch.uint8).argmax(-1)
+    anchors = first_true(is_anchor, tokens)
+    return Cut(anchors, output_row.gather(1, anchor), ~kept.gather(1, anchors))
+
+
+def key_norms(keys: Tensor) -> Tensor:
+    """L2 norm of the head-averaged key: [b, H, v, d] to float32 [b, v]."""
+    return keys.float().mean(1).norm(dim=-1)
+
+
+@register("vitcop")
+@dataclass(frozen=True)
+class ViTCoP(Method):
+    """Published (v, c): 192 → (0.5, 0.18), 128 → (0.4, 0.15), 64 → (0.3, 0.12) of 576 tokens.
+
+    `schedule="published"` leaves the layers 2 and 22 as printed at every depth; explicit layers,
+    `vision_ratio` and `cluster_share` go before both. `original_positions` keeps the position ids
+    in the last stage, which the published code does not.
+    """
+
+    label: ClassVar[str] = "ViTCoP"
+    venue: ClassVar[str] = "AAAI 2026"
+    link: ClassVar[str] = "https://arxiv.org/abs/2601.17818"
+    cuts: ClassVar[str] = "vision tower; before layers 2 and 22"
+    tower_reads: ClassVar[tuple[Read, ...]] = (Read.CLS_ATTENTION, Read.TOWER_KEYS)
+
+    schedule: str = "matched"
+    shallow_layer: int | None = None
+    deep_layer: int | None = None
+    vision_ratio: float | None = None
+    cluster_share: float | None = None
+    original_positions: bool = False
+
+    def __post_init__(self) -> None:
+        one_of(self.name, "schedule", self.schedule, SCHEDULES)
+        for name in ("vision_ratio", "cluster_share"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise PruningError(f"vitcop: {name} lies in (0, 1], not {value}")
+
+    def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
+        shallow, deep = layers_of(
+            self.name, self.schedule, (2, 22), (self.shallow_layer, self.deep_layer), sizes.layers
+        )
+        share = budget / sizes.tokens
+        ratio = min(Fraction(1, 5) + Fraction(9, 10) * share, Fraction(1))
+        if self.vision_ratio is not None:
+            ratio = Fraction(str(self.vision_ratio))
+        late = (deep - shallow) + (sizes.layers - deep) * DEEP_SHARE
+
+        while True:
+            kept = [max(int(ratio * s.tokens), 1) for s in sizes.segments]
+            n = sum(kept)
+            tokens = half_up((sizes.layers * budget - shallow * n) / late)
+            if tokens <= n:
+                break
+            if ratio == 1 or self.vision_ratio is not None:
+                return None
+            ratio = min(ratio + Fraction(1, sizes.tokens), Fraction(1))
+        if tokens < 1:
+            return None
+
+        deep_tokens = max(half_up(tokens * DEEP_SHARE), 1)
+        centres = float(Fraction(9, 100) + Fraction(27, 100) * share)
+        centres = min(centres, 1.0) if self.cluster_share is None else self.cluster_share
+        last = Positions.ORIGINAL if self.original_positions else Positions.ENTERED_INDEX
+        norms = (Read.KEYS,)
+        return Plan(
+            entering=(n,) * shallow
+            + (tokens,) * (deep - shallow)
+            + (deep_tokens,) * (sizes.layers - deep),
+            encoder=tuple(
+                EncoderStage("vision", self.tower_reads, partial(_vision, segment=s, tokens=k, share=centres))
+                for s, k in zip(sizes.segments, kept, strict=True)
+            ),
+            decoder=(
+                DecoderStage("shallow", shallow, (Read.HIDDEN, Read.KEYS), partial(_shallow, tokens=tokens)),
+                DecoderStage("deep", deep, norms, partial(_deep, tokens=deep_tokens), last),
+            ),
+            new_tokens=NewTokens.ENTERED,
+            parameters={
+                "layers": (shallow, deep),
+                "vision_ratio": float(ratio),
+                "cluster_share": centres,
+                "tokens": (n, tokens, deep_tokens),
+            },
+        )
+
+
+def _vision(view: View, segment: Segment, tokens: int, share: float) -> Selection:
+    salient = best_in_order(view[Read.CLS_ATTENTION].sum(1), tokens)
+    keys = view[Read.TOWER_KEYS][:, int(segment.has_cls) :]
+    keys = keys.gather(1, salient[..., None].expand(-1, -1, keys.shape[-1]))
+    row, column = (salient // segment.w) % segment.h, salient % segment.w
+    places = torch.stack([row / segment.h, column / segment.w], -1)
+    labels = cluster(keys, places, share)
+    return Selection(Cut(salient + int(segment.has_cls)), visual={"labels": labels})
+
+
+def _shallow(view: View, tokens: int) -> Selection:
+    # clusters of different images are different clusters
+    labels = view.carry["labels"] + view.segments * (view.count + 1)
+    return Selection(coprune(view[Read.HIDDEN], key_norms(view[Read.KEYS]), labels, tokens))
+
+
+def _deep(view: View, tokens: int) -> Selection:
+    return Selection(Cut(best_in_order(key_norms(view[Read.KEYS]), tokens, largest=False)))
