@@ -1,0 +1,186 @@
+"""Intervals, paired differences and timing summaries, derived from raw outcomes.
+
+Questions about one image are not independent, so every interval and test resamples or flips whole
+images. All randomness has a fixed seed: equal records give equal tables. Knows nothing of records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import nan
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 2000
+FLIPS = 9999
+SIGNIFICANCE = 0.05
+_SEED = 20240
+_EXACT = 12  # up to this many images, all 2^n sign flips are counted instead of drawn
+
+Array = NDArray[np.float64]
+ItemKey = tuple[str, str]  # task, item
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One answered question: the image it is about, and its score."""
+
+    image: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and the bounds around it; NaN where the data say nothing."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Difference(Estimate):
+    """A paired difference with its 95 % interval and the two-sided p of no difference."""
+
+    p: float
+
+    @property
+    def significant(self) -> bool:
+        return self.p < SIGNIFICANCE
+
+
+NOTHING = Estimate(nan, nan, nan)
+
+
+def task_means(outcomes: Mapping[ItemKey, Outcome]) -> dict[str, float]:
+    """Mean score of each task."""
+    scores: dict[str, list[float]] = {}
+    for (task, _), outcome in outcomes.items():
+        scores.setdefault(task, []).append(outcome.score)
+    return {task: float(np.mean(values)) for task, values in scores.items()}
+
+
+def mean_interval(outcomes: Mapping[ItemKey, Outcome]) -> Estimate:
+    """Mean of the task means with its 95 % interval, resampling whole images over all tasks.
+
+    With one image the interval is NaN; without any item the value is, too.
+    """
+    sums, counts = _by_image([(task, o.image, o.score) for (task, _), o in outcomes.items()])
+    return _bootstrap(sums, counts)
+
+
+def paired_difference(
+    ours: Mapping[ItemKey, Outcome], theirs: Mapping[ItemKey, Outcome]
+) -> Difference:
+    """Mean of the task means of `ours` - `theirs` over the items that both answered.
+
+    The interval resamples images; p flips the sign of all of an image's differences at once.
+    """
+    differences = [
+        (task, ours[task, item].image, ours[task, item].score - theirs[task, item].score)
+        for task, item in ours
+        if (task, item) in theirs
+    ]
+    sums, counts = _by_image(differences)
+    estimate = _bootstrap(sums, counts)
+    return Difference(estimate.value, estimate.low, estimate.high, _sign_flip(sums, counts))
+
+
+def _by_image(rows: Iterable[tuple[str, str, float]]) -> tuple[Array, Array]:
+    """Sums and counts of the values, both float64 [tasks, images]."""
+    rows = list(rows)
+    if not rows:
+        return np.zeros((0, 0)), np.zeros((0, 0))
+    names, images, values = zip(*rows, strict=True)
+    task_names, task = np.unique(names, return_inverse=True)
+    image_names, image = np.unique(images, return_inverse=True)
+    sums, counts = np.zeros((2, len(task_names), len(image_names)))
+    np.add.at(sums, (task, image), values)
+    np.add.at(counts, (task, image), 1)
+    return sums, counts
+
+
+def _bootstrap(sums: Array, counts: Array) -> Estimate:
+    if not sums.size:
+        return NOTHING
+    value = float((sums.sum(1) / counts.sum(1)).mean())
+    if sums.shape[1] == 1:
+        return Estimate(value, nan, nan)
+    weights = _weights(sums.shape[1])
+    drawn = weights @ counts.T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = np.where(drawn > 0, (weights @ sums.T) / drawn, nan)
+    low, high = np.quantile(_row_means(means), [0.025, 0.975])
+    return Estimate(value, float(low), float(high))
+
+
+def _row_means(values: Array) -> Array:
+    """Means over the last axis without NaN: a resample may miss all images of a small task."""
+    present = ~np.isnan(values)
+    return np.where(present, values, 0).sum(1) / np.maximum(present.sum(1), 1)
+
+
+@lru_cache(maxsize=4)
+def _weights(images: int) -> Array:
+    """How often each image is drawn in each resample: float64 [RESAMPLES, images]."""
+    draws = np.random.default_rng(_SEED).integers(images, size=(RESAMPLES, images))
+    flat = (draws + np.arange(RESAMPLES)[:, None] * images).ravel()
+    counts = np.bincount(flat, minlength=RESAMPLES * images)
+    return counts.reshape(RESAMPLES, images).astype(np.float64)
+
+
+def _sign_flip(sums: Array, counts: Array) -> float:
+    """Two-sided p of the summed image contributions being symmetric around zero."""
+    if not sums.size:
+        return nan
+    parts = (sums / counts.sum(1, keepdims=True)).mean(0)
+    parts = parts[np.abs(parts) > 1e-15]
+    observed = abs(parts.sum()) - 1e-12
+    if len(parts) <= _EXACT:
+        index = np.arange(2 ** len(parts))[:, None]
+        bits = (index >> np.arange(len(parts))) & 1
+        return float((np.abs((1 - 2.0 * bits) @ parts) >= observed).mean())
+    width = -(-len(parts) // 8)
+    packed = np.random.default_rng(_SEED).integers(256, size=(FLIPS, width), dtype=np.uint8)
+    flips = np.unpackbits(packed, axis=1)[:, : len(parts)]
+    extreme = np.abs(parts.sum() - 2 * (flips @ parts)) >= observed
+    return float((1 + extreme.sum()) / (1 + FLIPS))
+
+
+def median_spread(samples: Sequence[float]) -> Estimate:
+    """Median with the quartiles as its bounds."""
+    if not len(samples):
+        return NOTHING
+    low, middle, high = np.quantile(samples, [0.25, 0.5, 0.75])
+    return Estimate(float(middle), float(low), float(high))
+
+
+def mean_spread(values: Sequence[float]) -> Estimate:
+    """Mean, and one sample standard deviation to either side; NaN bounds for a single value."""
+    if not len(values):
+        return NOTHING
+    mean = float(np.mean(values))
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else nan
+    return Estimate(mean, mean - spread, mean + spread)
+
+
+def round_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
+    """Median of the per-round ratios `ours` / `theirs` with its 95 % bootstrap interval.
+
+    Both run over the same rounds: what slows a whole round down cancels. One round has no
+    interval. Raises ValueError when the lengths differ.
+    """
+    if len(ours) != len(theirs):
+        raise ValueError(f"{len(ours)} rounds are compared with {len(theirs)}")
+    if not len(ours) or min(theirs) <= 0:
+        return NOTHING
+    ratios = np.asarray(ours, dtype=np.float64) / np.asarray(theirs, dtype=np.float64)
+    value = float(np.median(ratios))
+    if len(ratios) == 1:
+        return Estimate(value, nan, nan)
+    draws = np.random.default_rng(_SEED).integers(len(ratios), size=(RESAMPLES, len(ratios)))
+    low, high = np.quantile(np.median(ratios[draws], axis=1), [0.025, 0.975])
+    return Estimate(value, float(low), float(high))
