@@ -1,0 +1,78 @@
+"""What a record's ledger says: whether the promise was kept, and what the counted tokens cost.
+
+A ledger row is `{"entering": [..], "cached": [..], "planned": [..], "text": n, "samples": n}`:
+visual tokens that entered each layer, KV rows after the prefill, what the plan promised, text
+tokens, and how many samples were alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from harness import cost
+
+Row = Mapping[str, Any]
+
+
+def broken_promise(
+    ledger: Sequence[Row], budget: int | None, published: bool, whole: Collection[int] = ()
+) -> str | None:
+    """Why these counts must not be printed as the budget's, or None when they hold.
+
+    Every layer of every sample must have been entered by exactly what was planned, and must cache
+    what entered. Unless the schedule is a paper's own list (`published`), the mean over layers
+    lies within 1 of the `budget`; rows in `whole` had fewer tokens than that and were not cut.
+    """
+    if not ledger:
+        return "no tokens were counted"
+    for index, row in enumerate(ledger):
+        reason = _against_plan(row)
+        if reason is None and budget is not None and not published:
+            reason = _against_request(row["entering"], budget, index in whole)
+        if reason:
+            return reason
+    return None
+
+
+def _against_plan(row: Row) -> str | None:
+    counted, planned, cached = row["entering"], row["planned"], row["cached"]
+    if not len(counted) == len(planned) == len(cached):
+        return f"{len(counted)} layers were counted, {len(planned)} planned, {len(cached)} cached"
+    for layer, (entered, promised, kept) in enumerate(zip(counted, planned, cached, strict=True)):
+        if entered != promised:
+            return f"{entered} visual tokens entered layer {layer}, planned were {promised}"
+        if kept != entered + row["text"]:
+            return f"layer {layer} caches {kept} rows, {entered + row['text']} tokens entered it"
+    return None
+
+
+def _against_request(entering: Sequence[int], budget: int, whole: bool) -> str | None:
+    layers = len(entering)
+    excess = sum(entering) - budget * layers
+    if abs(excess) <= layers or (whole and excess < 0):
+        return None
+    mean = sum(entering) / layers
+    return f"{mean:.1f} visual tokens entered a layer on average, requested were {budget}"
+
+
+def mean_entering(ledger: Sequence[Row]) -> float:
+    """Visual tokens entering a layer, averaged over layers and samples."""
+    return _over_samples(ledger, lambda row: sum(row["entering"]) / len(row["entering"]))
+
+
+def mean_prefill_flops(ledger: Sequence[Row], shape: cost.Shape) -> float:
+    """FLOPs of the decoder's prefill, averaged over samples."""
+    return _over_samples(
+        ledger, lambda row: cost.prefill_flops(shape, row["entering"], row["text"])
+    )
+
+
+def mean_cache_bytes(ledger: Sequence[Row], shape: cost.Shape, dtype: str) -> float:
+    """Bytes of the KV cache after the prefill, averaged over samples."""
+    return _over_samples(ledger, lambda row: cost.kv_cache_bytes(shape, row["cached"], dtype))
+
+
+def _over_samples(ledger: Sequence[Row], value: Callable[[Row], float]) -> float:
+    samples = sum(row["samples"] for row in ledger)
+    return sum(value(row) * row["samples"] for row in ledger) / samples
