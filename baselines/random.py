@@ -40,6 +40,6 @@ class Random(Method):
 def _draw(view: View, seed: int, tokens: int) -> Selection:
     rows = []
     for item in view.seeds:
-        generator = torch.Generator().manual_seed((seed << 32) + item)
+        generator = torch.Generator().manual_seed((seed << 32) + item % 2**32)
         rows.append(torch.randperm(view.count, generator=generator)[:tokens].sort().values)
-    return Selection(Cut(torch.stack(rows).to(view.segments.device)))
+    return Selection(Cut(torch.stack(rows).to(view.segments.device, non_blocking=True)))

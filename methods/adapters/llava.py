@@ -1,0 +1,91 @@
+"""LLaVA-1.5: CLIP or SigLIP tower on a fixed square grid, MLP projector, Llama-like decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from methods.interface import ModelShape, PruningError, Segment, Sizes
+
+_WITH_CLS = ("clip_vision_model",)
+_WITHOUT_CLS = ("siglip_vision_model",)
+
+
+class LlavaAdapter:
+    """Names the parts of a `LlavaForConditionalGeneration`; changes nothing."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        vision, kind = model.config.vision_config, model.config.vision_config.model_type
+        if kind not in _WITH_CLS + _WITHOUT_CLS:
+            allowed = ", ".join(_WITH_CLS + _WITHOUT_CLS)
+            raise PruningError(f"vision tower {kind} is not supported; allowed: {allowed}")
+        self.has_cls = kind in _WITH_CLS
+        strategy = model.config.vision_feature_select_strategy
+        if (strategy == "default") != self.has_cls:
+            raise PruningError(f"vision_feature_select_strategy {strategy!r} does not fit a {kind}")
+        self.feature_layer = model.config.vision_feature_layer
+        if not isinstance(self.feature_layer, int):
+            raise PruningError("a tower whose features come from several layers is not supported")
+        self.model = model
+        self.body: nn.Module = model.model
+        self.text_model: nn.Module = model.get_decoder()
+        self.text_config = model.config.get_text_config()
+        self.layers: Sequence[nn.Module] = self.text_model.layers[
+            : self.text_config.num_hidden_layers
+        ]
+        self.tower: nn.Module = model.model.vision_tower
+        self.projector: nn.Module = model.model.multi_modal_projector
+        self.head: nn.Module = model.get_output_embeddings()
+        self.side = vision.image_size // vision.patch_size
+
+    @property
+    def tower_layer(self) -> nn.Module:
+        """The tower layer whose output is used; its keys and attention belong to the same states."""
+        layers = getattr(self.tower, "vision_model", self.tower).encoder.layers
+        return layers[self.feature_layer if self.feature_layer < 0 else self.feature_layer - 1]
+
+    def attention(self, layer: nn.Module) -> nn.Module:
+        """The attention module of a tower or decoder layer."""
+        return layer.self_attn
+
+    def visual(self, input_ids: Tensor) -> Tensor:
+        """bool [B, L]: where image tokens stand."""
+        return input_ids == self.model.config.image_token_id
+
+    def sizes(self, tokens: int) -> Sizes:
+        """Sizes of a sample with this many visual tokens. Raises PruningError for part of an image."""
+        segment = Segment(self.side, self.side, has_cls=self.has_cls)
+        if tokens % segment.tokens:
+            raise PruningError(f"{tokens} image tokens are no whole images of {segment.tokens}")
+        return Sizes(len(self.layers), (segment,) * (tokens // segment.tokens))
+
+    def rotary(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin [B, L, d] of position ids [B, L]."""
+        return self.text_model.rotary_emb(hidden, position_ids=positions)
+
+    def project(self, features: Tensor) -> Tensor:
+        """Tower features [b, n, D] to the language model's embeddings."""
+        return self.projector(features)
+
+    def shape(self) -> ModelShape:
+        text, vision = self.text_config, self.model.config.vision_config
+        head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        return ModelShape(
+            layers=len(self.layers),
+            hidden_size=text.hidden_size,
+            intermediate_size=text.intermediate_size,
+            attention_heads=text.num_attention_heads,
+            key_value_heads=text.num_key_value_heads,
+            head_dim=head_dim,
+            vocabulary=text.vocab_size,
+            tower_layers=vision.num_hidden_layers,
+            tower_width=vision.hidden_size,
+            tower_intermediate=vision.intermediate_size,
+            tower_rows=self.side**2 + self.has_cls,
+            patch_values=vision.num_channels * vision.patch_size**2,
+            projector_inner=text.hidden_size,
+            image_tokens=self.side**2,
+        )
+

@@ -1,0 +1,296 @@
+"""One generation under a plan: what each run of layers sees, from the prefill to the last token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache
+from transformers.masking_utils import create_causal_mask
+
+from methods.interface import (
+    Budget,
+    DecoderStage,
+    Method,
+    NewTokens,
+    Positions,
+    PruningError,
+    Read,
+    Sizes,
+)
+from methods.recording import QueriesKeys
+from methods.sequence import Piece, Run, new_counts, new_lengths, new_positions, splice
+from methods.stages import run_decoder_stage, run_encoder_stages
+from methods.tensors import gather_rows
+from methods.trace import Prefill
+from methods.views import Group, TowerRecording, group_samples
+
+if TYPE_CHECKING:
+    from methods.adapters import LlavaAdapter
+    from methods.runtime import Clock
+
+_OF_ATTENTION = {Read.KEYS, Read.LAST_ATTENTION, Read.TEXT_ATTENTION}
+
+
+class Generation:
+    """Made for a prefill; then asked before every layer, of the prefill and of each new token."""
+
+    def __init__(self, adapter: LlavaAdapter, clock: Clock, method: Method) -> None:
+        self.adapter, self.clock, self.method = adapter, clock, method
+        self.prefilling = True
+        self.cache: Cache | None = None
+        self.attended: QueriesKeys | None = None
+
+    def plan(
+        self, budget: Budget, seeds: Sequence[int] | None, input_ids: Tensor, kwargs: dict
+    ) -> Prefill:
+        """Look at the prompt and plan every sample. `kwargs` are the text model's."""
+        run = self.run = self._first_run(input_ids, kwargs)
+        sizes = [self.adapter.sizes(count) for count in run.counts]
+        plans = {own: self.method.plan(budget, own) for own in dict.fromkeys(sizes)}
+        # beams and repeated sequences multiply the samples
+        seeds = list(range(len(sizes))) if seeds is None else list(seeds)
+        if len(sizes) % len(seeds):
+            raise PruningError(f"{len(seeds)} seeds were given for {len(sizes)} samples")
+        seeds = [seeds[row * len(seeds) // len(sizes)] for row in range(len(sizes))]
+        self.groups = group_samples(sizes, plans, seeds, run.valid.device)
+        self.sizes = sizes
+        self.stages: dict[int, list[tuple[Group, DecoderStage]]] = {}
+        for group in self.groups:
+            for stage in group.plan.decoder:
+                self.stages.setdefault(stage.layer, []).append((group, stage))
+        self.prompt_end = torch.where(run.valid, run.positions, -1).amax(1) + 1
+        self.own_positions = any(g.plan.new_tokens is NewTokens.CACHE for g in self.groups)
+        self.prefill = Prefill(
+            plans=tuple(plans[own] for own in sizes),
+            text_counts=tuple(n - v for n, v in zip(run.lengths, run.counts, strict=True)),
+        )
+        return self.prefill
+
+    def _first_run(self, input_ids: Tensor, kwargs: dict) -> Run:
+        hidden, mask = kwargs["inputs_embeds"], kwargs.get("attention_mask")
+        positions = kwargs.get("position_ids")
+        if mask is not None and mask.dim() != 2:
+            raise PruningError("pruning needs the attention mask as [batch, length]")
+        valid = torch.ones_like(input_ids, dtype=torch.bool) if mask is None else mask.bool()
+        valid = valid.to(hidden.device)
+        visual = self.adapter.visual(input_ids).to(hidden.device) & valid
+        if positions is None:
+            positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
+        # the one wait for the device: plans are made of integers
+        lengths, counts = torch.stack([valid.sum(1), visual.sum(1)]).tolist()
+        return Run(
+            first=0,
+            valid=valid,
+            visual=visual,
+            positions=positions.to(hidden.device).expand(valid.shape),
+            lengths=tuple(lengths),
+            counts=tuple(counts),
+        )
+
+    def is_read(self, layer: int) -> bool:
+        """Whether a stage before the layer after this one reads this one's queries and keys."""
+        stages = self.stages.get(layer + 1, ()) if self.prefilling else ()
+        return any(_OF_ATTENTION & set(stage.reads) for _, stage in stages)
+
+    # --- before layer 0 ---------------------------------------------------------------------
+
+    def enter_prefill(self, tower: TowerRecording | None, kwargs: dict) -> dict:
+        """Cut what is cut before layer 0; returns the text model's kwargs."""
+        hidden = self._cut_in_tower(kwargs["inputs_embeds"], tower)
+        hidden = self._cut_before(0, hidden)
+        entered = self.run.valid.sum(1)
+        for group in self.groups:
+            if group.plan.new_tokens is NewTokens.ENTERED:
+                self.prompt_end[group.at] = entered[group.at]
+        self.runs = [self.run]
+        self._place_new_tokens()
+        self.untouched = hidden is kwargs["inputs_embeds"]
+        if self.untouched:
+            return kwargs
+        return {
+            **kwargs,
+            "inputs_embeds": hidden,
+            "attention_mask": self.run.mask_2d,
+            "position_ids": self.run.positions,
+        }
+
+    def enter_step(self, kwargs: dict) -> dict:
+        """Take in the token generated last; returns the text model's kwargs."""
+        if self.untouched:
+            return kwargs
+        if kwargs["inputs_embeds"].shape[1] != 1:
+            raise PruningError(
+                "a pruned prompt is continued token by token: "
+                "no chunked prefill, no second prompt on its cache, no assisted decoding"
+            )
+        for run in self.runs:
+            run.grow()
+        first = self.runs[0]
+        return {
+            **kwargs,
+            "attention_mask": first.mask_2d,
+            "position_ids": first.next_position[:, None] - 1,
+        }
+
+    def _cut_in_tower(self, hidden: Tensor, tower: TowerRecording | None) -> Tensor:
+        groups = [group for group in self.groups if group.plan.encoder]
+        if not groups:
+            return hidden
+        if tower is None:
+            raise RuntimeError("the vision tower ran without showing what the method reads")
+        images = _images_of(self.sizes, len(tower.features))
+        self.clock.start("selection")
+        pieces = []
+        for group in groups:
+            piece, selections = run_encoder_stages(
+                self.method.name, group, self.run, tower, images, self.adapter.project
+            )
+            pieces.append(piece)
+            self.prefill.selections += selections
+        hidden = self._go_on(0, hidden, pieces)
+        self.clock.stop("selection")
+        return hidden
+
+    # --- before each layer ------------------------------------------------------------------
+
+    def before_layer(self, i: int, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        """Cut if a stage lies here; returns what the layer gets, None to leave it as it is."""
+        hidden = args[0]
+        if self.prefilling:
+            hidden = self._prefill_layer(i, hidden, kwargs)
+        run = next(run for run in reversed(self.runs) if run.first <= i)
+        if run is self.runs[0]:
+            return None
+        if i == run.first:
+            self._prepare(run, hidden, kwargs)
+        return (hidden, *args[1:]), {
+            **kwargs,
+            "attention_mask": run.mask,
+            # ids with gaps would be taken for several packed sequences
+            "position_ids": None,
+            "position_embeddings": run.rotary or kwargs["position_embeddings"],
+        }
+
+    def _prefill_layer(self, i: int, hidden: Tensor, kwargs: dict) -> Tensor:
+        if i > 0:
+            if self.run.rotary is None:
+                self.run.rotary = kwargs["position_embeddings"]
+            hidden = self._cut_before(i, hidden)
+            if self.run is not self.runs[-1]:
+                self.untouched = False
+                self.runs.append(self.run)
+                self._place_new_tokens()
+        self.cache = kwargs.get("past_key_values")
+        if hidden.shape[1] != self.run.valid.shape[1]:
+            raise RuntimeError(
+                f"layer {i} got {hidden.shape[1]} tokens where {self.run.valid.shape[1]} were left"
+            )
+        self.prefill.visual_by_layer.append(self.run.visual_counts)
+        return hidden
+
+    def _cut_before(self, layer: int, hidden: Tensor) -> Tensor:
+        """Run the stages before `layer`; sets `run` to what goes on."""
+        if layer not in self.stages:
+            return hidden
+        self._move(hidden.device)
+        self.clock.start("selection")
+        pieces = []
+        for group, stage in self.stages[layer]:
+            piece, selections = run_decoder_stage(
+                self.method.name, group, stage, self.run, hidden, self.attended
+            )
+            self.prefill.selections += selections
+            if piece is not None:
+                pieces.append(piece)
+        if pieces:
+            hidden = self._go_on(layer, hidden, pieces)
+        self.attended = None
+        self.clock.stop("selection")
+        return hidden
+
+    def _go_on(self, layer: int, hidden: Tensor, pieces: Sequence[Piece]) -> Tensor:
+        """Make the sequence after a cut the current one; returns its states."""
+        run = self.run
+        spliced = splice(run, pieces)
+        counts = new_counts(pieces)
+        self.run = Run(
+            first=layer,
+            valid=spliced.valid,
+            visual=spliced.visual,
+            positions=new_positions(run, spliced, pieces),
+            lengths=new_lengths(run, pieces),
+            counts=tuple(counts.get(row, count) for row, count in enumerate(run.counts)),
+        )
+        hidden = spliced.states(hidden, pieces)
+        if layer > 0 and run.rotary is not None:
+            if all(piece.positions is Positions.ORIGINAL for piece in pieces):
+                batch = len(spliced.source)
+                cos, sin = (part.expand(batch, -1, -1) for part in run.rotary)
+                self.run.rotary = gather_rows(cos, spliced.source), gather_rows(sin, spliced.source)
+            else:
+                self.run.rotary = self.adapter.rotary(hidden, self.run.positions)
+        return hidden
+
+    def _prepare(self, run: Run, hidden: Tensor, kwargs: dict) -> None:
+        """Mask and, for a new token, rotary angles of a run's layers in this forward."""
+        run.mask = create_causal_mask(
+            config=self.adapter.text_config,
+            inputs_embeds=hidden,
+            attention_mask=run.mask_2d,
+            past_key_values=kwargs.get("past_key_values"),
+            position_ids=None,
+            layer_idx=run.first,
+        )
+        if not self.prefilling:
+            run.rotary = None
+            if self.own_positions:
+                run.rotary = self.adapter.rotary(hidden, run.next_position[:, None] - 1)
+
+    def _place_new_tokens(self) -> None:
+        """Position of the first new token in the layers of the current run."""
+        run = self.run
+        run.next_position = self.prompt_end.to(run.valid.device, copy=True)
+        for group in self.groups:
+            if group.plan.new_tokens is NewTokens.CACHE:
+                first = torch.where(run.valid, run.positions, run.positions.amax()).amin(1)
+                run.next_position[group.at] = (first + run.valid.sum(1))[group.at]
+
+    def _move(self, device: torch.device) -> None:
+        """Follow a model that is spread over devices."""
+        if self.run.valid.device != device:
+            self.run = self.run.to(device)
+            for group in self.groups:
+                group.to(device)
+            if self.attended is not None:
+                self.attended = self.attended.to(device)
+
+    def finish(self) -> None:
+        """After the last layer of the prefill: count what the cache holds."""
+        if len(self.prefill.visual_by_layer) != len(self.adapter.layers):
+            raise RuntimeError("a decoder layer ran without being seen")
+        self.prefilling = False
+        if self.cache is None:
+            return
+        for i in range(len(self.adapter.layers)):
+            run = next(run for run in reversed(self.runs) if run.first <= i)
+            rows = self.cache.layers[i].keys.shape[-2]
+            self.prefill.cached_by_layer.append(rows - (~run.valid).sum(1))
+
+
+def _images_of(sizes: Sequence[Sizes], recorded: int) -> list[list[int]]:
+    """Places among the recorded images of each sample's own.
+
+    Beams and repeated sequences multiply the samples, with the images recorded once.
+    """
+    needed = sum(len(own.segments) for own in sizes)
+    if recorded == 0 or needed % recorded:
+        raise PruningError(f"the prompts name {needed} images but {recorded} were given")
+    repeats, images, start = needed // recorded, [], 0
+    for own in sizes[::repeats]:
+        places = list(range(start, start + len(own.segments)))
+        images += [places] * repeats
+        start += len(own.segments)
+    return images

@@ -1,0 +1,232 @@
+"""Runs plans on a stock model: the only code that registers hooks.
+
+Inside `attach`, plain `model.generate(**inputs)` prunes in its prefill. Cuts make hidden states,
+masks, position ids and the KV cache of later layers shorter; nothing is masked. When the context
+ends, also by an exception, model and attention registry are as they were.
+
+The state of a generation lives as long as its KV cache, so that several may interleave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from methods.adapters import adapter_for
+from methods.generation import Generation
+from methods.interface import Budget, Method, PruningError
+from methods.recording import Observer, QueriesKeys, observing
+from methods.sharing import SharedImages
+from methods.trace import Trace
+from methods.views import TowerRecording
+
+_ATTACHED = "_visual_token_pruning"
+
+
+class Clock(Protocol):
+    """Told when phases begin and end: vision_tower, projector, prefill, selection, decode."""
+
+    def start(self, phase: str) -> None: ...
+
+    def stop(self, phase: str) -> None: ...
+
+
+class _NoClock:
+    def start(self, phase: str) -> None: ...
+
+    def stop(self, phase: str) -> None: ...
+
+
+@contextmanager
+def attach(
+    model: PreTrainedModel,
+    method: Method,
+    budget: Budget,
+    seeds: Sequence[int] | None = None,
+    images: SharedImages | None = None,
+    clock: Clock | None = None,
+) -> Iterator[Trace]:
+    """Prune every prefill of `model` with `method` at `budget` while the context lasts.
+
+    `seeds`: one a sample of the batch, for methods that draw at random; its number by default.
+    `images`: start from stored tower outputs. `clock` is told of the phases.
+    Raises PruningError for a model that is not supported or has a method attached already, for
+    an infeasible budget (when the prefill's sizes are known) and for uses that pruning would make
+    silently wrong.
+    """
+    runtime = _Runtime(model, method, budget, seeds, images, clock or _NoClock())
+    if hasattr(model, _ATTACHED):
+        raise PruningError("a method is attached to this model already; leave its context first")
+    with ExitStack() as stack:
+        stack.callback(delattr, model, _ATTACHED)
+        setattr(model, _ATTACHED, method.name)
+        stack.enter_context(observing(runtime.observers()))
+        for handle in runtime.register():
+            stack.callback(handle.remove)
+        if images is not None:
+            stack.callback(runtime.body.__dict__.pop, "get_image_features")
+            runtime.body.get_image_features = runtime.shared_features()
+        yield runtime.trace
+
+
+class _Runtime:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        method: Method,
+        budget: Budget,
+        seeds: Sequence[int] | None,
+        images: SharedImages | None,
+        clock: Clock,
+    ) -> None:
+        self.adapter = adapter_for(model)
+        self.model, self.body = model, self.adapter.body
+        self.method, self.budget, self.seeds = method, budget, seeds
+        self.images, self.clock = images, clock
+        self.trace = Trace()
+        self.input_ids: Tensor | None = None
+        self.tower: TowerRecording | None = None
+        self.tower_attended: QueriesKeys | None = None
+        self.phase = "prefill"
+        self.current: Generation | None = None
+        self.generations: WeakKeyDictionary[Cache, Generation] = WeakKeyDictionary()
+
+    # --- what is registered -----------------------------------------------------------------
+
+    @property
+    def reads_tower(self) -> bool:
+        return bool(self.method.tower_reads) or (
+            self.images is not None and self.images.store.reads_tower
+        )
+
+    def observers(self) -> dict[nn.Module, Observer]:
+        """Decoder layers show q and k to the stage before the next one; the tower its CLS row."""
+        observers: dict[nn.Module, Observer] = {
+            self.adapter.attention(layer): self._decoder_observer(i)
+            for i, layer in enumerate(self.adapter.layers)
+        }
+        if self.reads_tower:
+            observers[self.adapter.attention(self.adapter.tower_layer)] = self._see_tower
+        return observers
+
+    def register(self) -> Iterator[Any]:
+        """Register all hooks; yields their handles."""
+        adapter = self.adapter
+        yield self.model.register_forward_pre_hook(self._refuse_labels, with_kwargs=True)
+        yield self.body.register_forward_pre_hook(self._see_prompt, with_kwargs=True)
+        for phase in ("vision_tower", "projector"):
+            module = adapter.tower if phase == "vision_tower" else adapter.projector
+            yield module.register_forward_pre_hook(self._starter(phase))
+            yield module.register_forward_hook(self._stopper(phase))
+        if self.reads_tower:
+            yield adapter.tower_layer.register_forward_hook(self._see_features)
+        yield adapter.text_model.register_forward_pre_hook(self._enter, with_kwargs=True)
+        for i, layer in enumerate(adapter.layers):
+            yield layer.register_forward_pre_hook(self._layer_hook(i), with_kwargs=True)
+        yield adapter.text_model.register_forward_hook(self._leave, with_kwargs=True)
+        yield adapter.head.register_forward_hook(self._after_head)
+
+    def _starter(self, phase: str) -> Callable[..., None]:
+        return lambda *_: self.clock.start(phase)
+
+    def _stopper(self, phase: str) -> Callable[..., None]:
+        return lambda *_: self.clock.stop(phase)
+
+    # --- vision tower -----------------------------------------------------------------------
+
+    def _see_tower(self, attended: QueriesKeys) -> None:
+        self.tower_attended = QueriesKeys(
+            attended.queries[:, :, :1], attended.keys, attended.scaling
+        )
+
+    def _see_features(self, layer: nn.Module, args: tuple, output: Any) -> None:
+        features = output[0] if isinstance(output, tuple) else output
+        if self.tower_attended is None:
+            raise RuntimeError("the vision tower's attention did not show its queries and keys")
+        self.tower = TowerRecording(features, self.tower_attended)
+
+    def shared_features(self) -> Callable[..., Any]:
+        """`get_image_features` that takes stored images from the store and stores new ones."""
+        images, original = self.images, self.body.get_image_features
+        assert images is not None
+
+        @wraps(original)
+        def get_image_features(*args: Any, **kwargs: Any) -> Any:
+            if images.store.holds(images.keys):
+                self.tower = images.store.recording(images.keys)
+                return BaseModelOutputWithPooling(pooler_output=images.store.projected(images.keys))
+            output = original(*args, **kwargs)
+            images.put(output.pooler_output, self.tower)
+            return output
+
+        return get_image_features
+
+    # --- language model ---------------------------------------------------------------------
+
+    def _refuse_labels(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
+        if kwargs.get("labels") is not None:
+            raise PruningError("labels cannot be given: the logits of a pruned prompt are fewer")
+
+    def _see_prompt(self, body: nn.Module, args: tuple, kwargs: dict) -> None:
+        ids = kwargs.get("input_ids")
+        self.input_ids = args[0] if ids is None and args else ids
+
+    def _enter(self, text_model: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        cache = kwargs.get("past_key_values")
+        prefilling = cache is None or cache.get_seq_length() == 0
+        self.phase = "prefill" if prefilling else "decode"
+        self.clock.start(self.phase)
+        if prefilling:
+            return args, self._enter_prefill(cache, kwargs)
+        self.current = self.generations.get(cache)
+        if self.current is not None:
+            kwargs = self.current.enter_step(kwargs)
+        return args, kwargs
+
+    def _enter_prefill(self, cache: Cache | None, kwargs: dict) -> dict:
+        if cache is not None and type(cache) is not DynamicCache:
+            raise PruningError(f"a {type(cache).__name__} cannot be pruned; use the dynamic cache")
+        if self.input_ids is None:
+            raise PruningError("pruning needs input_ids, to know which tokens are visual")
+        tower, self.tower = self.tower, None
+        self.current = None
+        generation = Generation(self.adapter, self.clock, self.method)
+        self.trace.prefills.append(
+            generation.plan(self.budget, self.seeds, self.input_ids, kwargs)
+        )
+        self.current = generation
+        return generation.enter_prefill(tower, kwargs)
+
+    def _layer_hook(self, i: int) -> Callable[..., tuple[tuple, dict] | None]:
+        def before_layer(layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+            generation = self.current
+            if generation is None:
+                return None
+            cache = kwargs.get("past_key_values")
+            if i == 0 and generation.prefilling and cache is not None:
+                self.generations[cache] = generation
+            return generation.before_layer(i, args, kwargs)
+
+        return before_layer
+
+    def _decoder_observer(self, i: int) -> Observer:
+        def observe(attended: QueriesKeys) -> None:
+            if self.current is not None and self.current.is_read(i):
+                self.current.attended = attended
+
+        return observe
+
+    def _leave(self, text_model: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        if self.current is not None and self.current.prefilling:
+            self.current.finish()
+
+    def _after_head(self, head: nn.Module, args: tuple, output: Any) -> None:
+        self.clock.stop(self.phase)

@@ -1,0 +1,125 @@
+"""Runs one stage for the samples of one group: view, selection, check, piece of the next sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from methods.interface import (
+    Cut,
+    DecoderStage,
+    EncoderStage,
+    Positions,
+    PruningError,
+    Read,
+    Selection,
+    View,
+)
+from methods.recording import QueriesKeys
+from methods.sequence import Piece, Run
+from methods.tensors import apply_cut, first_true, gather_rows
+from methods.trace import StageSelection
+from methods.views import Group, TowerRecording, decoder_view, tower_view
+
+
+def run_decoder_stage(
+    method: str,
+    group: Group,
+    stage: DecoderStage,
+    run: Run,
+    hidden: Tensor,
+    attended: QueriesKeys | None,
+) -> tuple[Piece | None, list[StageSelection]]:
+    """The cut of a group before `stage.layer`, None if it kept every row; the carry follows."""
+    view, slots = decoder_view(group, run, stage.reads, hidden, attended)
+    selection = _select(f"{method}, stage {stage.name} before layer {stage.layer}", stage, view)
+    group.follow(selection)
+    cut = selection.cut
+    if cut is None:
+        return None, []
+    states = None if cut.groups is None else apply_cut(view[Read.HIDDEN], cut)
+    slots = gather_rows(slots, cut.anchors)
+    return (
+        Piece(group.rows, group.at, slots, states, stage.positions),
+        [StageSelection(stage.name, stage.layer, group.rows, None, cut)],
+    )
+
+
+def run_encoder_stages(
+    method: str,
+    group: Group,
+    run: Run,
+    tower: TowerRecording,
+    images: Sequence[Sequence[int]],
+    project: Callable[[Tensor], Tensor],
+) -> tuple[Piece, list[StageSelection]]:
+    """The cuts between vision tower and projector, image by image of the group's samples.
+
+    `images[row]`: places in `tower` of a sample's images. Rows that a cut merges are projected
+    again; rows that it keeps have been projected already.
+    """
+    slots = first_true(run.visual[group.at], run.counts[group.rows[0]])
+    start, pieces, states, carries, selections = 0, [], [], [], []
+    for i, (stage, segment) in enumerate(
+        zip(group.plan.encoder, group.sizes.segments, strict=True)
+    ):
+        shown = tower.images([images[row][i] for row in group.rows])
+        view = tower_view(shown, segment, stage.reads, group.seeds)
+        selection = _select(f"{method}, stage {stage.name} in the vision tower", stage, view)
+        cut = selection.cut
+        if cut is None:
+            raise PruningError(f"{method}, stage {stage.name} in the vision tower returned no cut")
+        patches = (cut.anchors - int(segment.has_cls)).clamp(min=0)
+        pieces.append(gather_rows(slots, start + patches))
+        if cut.groups is not None:
+            states.append(project(apply_cut(view[Read.FEATURES], cut)))
+        carries.append(selection.visual)
+        selections.append(StageSelection(stage.name, None, group.rows, i, cut))
+        start += segment.tokens
+    group.enter(
+        [piece.shape[1] for piece in pieces],
+        {name: torch.cat([carry[name] for carry in carries], 1) for name in carries[0]},
+    )
+    merged = torch.cat(states, 1) if states else None
+    return (
+        Piece(group.rows, group.at, torch.cat(pieces, 1), merged, Positions.CONTIGUOUS),
+        selections,
+    )
+
+
+def _select(where: str, stage: DecoderStage | EncoderStage, view: View) -> Selection:
+    # a caller's autocast would turn the selection's float32 into something else
+    device = view.segments.device.type
+    with torch.autocast(device, enabled=False):
+        selection = stage.select(view)
+    if selection.cut is not None:
+        rows = view.count
+        if isinstance(stage, EncoderStage) and Read.FEATURES in view.reads:
+            rows = view[Read.FEATURES].shape[1]
+        elif isinstance(stage, EncoderStage) and Read.TOWER_KEYS in view.reads:
+            rows = view[Read.TOWER_KEYS].shape[1]
+        _check(where, selection.cut, len(view.segments), rows, stage.reads)
+    return selection
+
+
+def _check(where: str, cut: Cut, batch: int, rows: int, reads: Sequence[Read]) -> None:
+    """Raises PruningError for a cut that is none of `rows` rows of `batch` samples."""
+    anchors, groups = cut.anchors, cut.groups
+    if anchors.dim() != 2 or len(anchors) != batch or anchors.dtype != torch.long:
+        found = f"{anchors.dtype} {list(anchors.shape)}"
+        raise PruningError(f"{where}: anchors are int64 [{batch}, rows kept], not {found}")
+    if not 1 <= anchors.shape[1] <= rows:
+        raise PruningError(f"{where}: 1 to {rows} rows can be kept, not {anchors.shape[1]}")
+    if groups is not None:
+        if groups.shape != (batch, rows) or cut.add_anchor is None:
+            raise PruningError(f"{where}: groups are int64 [{batch}, {rows}], with add_anchor")
+        if not {Read.HIDDEN, Read.FEATURES} & set(reads):
+            raise PruningError(f"{where}: a stage that merges rows has to read them")
+    if anchors.device.type == "cpu":  # elsewhere a look at the values would wait for the device
+        if anchors.min() < 0 or anchors.max() >= rows:
+            raise PruningError(f"{where}: an index lies outside 0 to {rows - 1}")
+        ordered = anchors.sort(1).values
+        if groups is None and (ordered[:, 1:] == ordered[:, :-1]).any():
+            raise PruningError(f"{where}: a row is kept twice")

@@ -1,0 +1,61 @@
+"""What really happened in a prefill: counted from the tensors that the layers got."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from methods.interface import Cut, Plan
+
+
+@dataclass(frozen=True)
+class StageSelection:
+    """One stage's cut for the samples `rows`; `layer` None and `segment` set in the vision tower."""
+
+    stage: str
+    layer: int | None
+    rows: tuple[int, ...]
+    segment: int | None
+    cut: Cut
+
+
+@dataclass
+class Prefill:
+    """One prefill. Counts stay on their device until they are read."""
+
+    plans: tuple[Plan, ...]
+    text_counts: tuple[int, ...]
+    selections: list[StageSelection] = field(default_factory=list)
+    visual_by_layer: list[Tensor] = field(default_factory=list, repr=False)
+    cached_by_layer: list[Tensor] = field(default_factory=list, repr=False)
+
+    @property
+    def entering(self) -> Tensor:
+        """int64 [batch, layers]: visual tokens that entered each decoder layer."""
+        return torch.stack([count.cpu() for count in self.visual_by_layer], 1)
+
+    @property
+    def cached(self) -> Tensor:
+        """int64 [batch, layers]: KV rows after the prefill, padding not counted; 0 without a cache."""
+        if not self.cached_by_layer:
+            return torch.zeros_like(self.planned)
+        return torch.stack([count.cpu() for count in self.cached_by_layer], 1)
+
+    @property
+    def planned(self) -> Tensor:
+        """int64 [batch, layers]: what the plans promised."""
+        return torch.tensor([plan.entering for plan in self.plans], dtype=torch.long)
+
+    @property
+    def text(self) -> Tensor:
+        """int64 [batch]: tokens that are neither visual nor padding."""
+        return torch.tensor(self.text_counts, dtype=torch.long)
+
+
+@dataclass
+class Trace:
+    """The prefills since `attach`, in order."""
+
+    prefills: list[Prefill] = field(default_factory=list)

@@ -1,0 +1,189 @@
+"""Fills the views of stages: gathers what a stage reads for the samples that it works on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from methods.interface import Plan, Read, Segment, Selection, Sizes, View
+from methods.recording import QueriesKeys
+from methods.sequence import Run
+from methods.tensors import first_true, gather_rows, last_true
+
+
+@dataclass
+class Group:
+    """Samples of a batch with equal sizes, so with one plan and equal counts at every layer.
+
+    `at` is `rows` as an index. `segments` int64 [b, v] is the image of each visual row; `visual`
+    and `text` are what stages left over visual and text rows, followed through every cut.
+    """
+
+    rows: tuple[int, ...]
+    at: slice | Tensor
+    sizes: Sizes
+    plan: Plan
+    seeds: tuple[int, ...]
+    segments: Tensor
+    visual: dict[str, Tensor] = field(default_factory=dict)
+    text: dict[str, Tensor] = field(default_factory=dict)
+
+    def enter(self, counts: Sequence[int], visual: dict[str, Tensor]) -> None:
+        """Take over the rows that come out of the vision tower, `counts` of each image."""
+        image = torch.arange(len(counts), device=self.segments.device)
+        sizes = torch.tensor(counts)
+        image = image.repeat_interleave(sizes.to(image.device), output_size=sum(counts))
+        self.segments = image.expand(len(self.rows), -1)
+        self.visual = visual
+
+    def to(self, device: torch.device) -> None:
+        """Follow the model to another device."""
+        if isinstance(self.at, Tensor):
+            self.at = self.at.to(device)
+        self.segments = self.segments.to(device)
+        self.visual = {name: value.to(device) for name, value in self.visual.items()}
+        self.text = {name: value.to(device) for name, value in self.text.items()}
+
+    def follow(self, selection: Selection) -> None:
+        """Take the visual rows through a cut, and over what the stage left."""
+        if selection.cut is not None:
+            anchors = selection.cut.anchors
+            self.segments = gather_rows(self.segments, anchors)
+            self.visual = {name: gather_rows(v, anchors) for name, v in self.visual.items()}
+        self.visual.update(selection.visual)
+        self.text.update(selection.text)
+
+
+def group_samples(
+    sizes: Sequence[Sizes], plans: Mapping[Sizes, Plan], seeds: Sequence[int], device: torch.device
+) -> list[Group]:
+    """Samples of equal sizes together, in the order of their first."""
+    groups = []
+    for own in dict.fromkeys(sizes):
+        rows = tuple(row for row, other in enumerate(sizes) if other == own)
+        whole = len(rows) == len(sizes)
+        counts = [segment.tokens for segment in own.segments]
+        group = Group(
+            rows=rows,
+            at=slice(None) if whole else torch.tensor(rows, device=device),
+            sizes=own,
+            plan=plans[own],
+            seeds=tuple(seeds[row] for row in rows),
+            segments=torch.empty(len(rows), 0, dtype=torch.long, device=device),
+        )
+        group.enter(counts, {})
+        groups.append(group)
+    return groups
+
+
+@dataclass(frozen=True)
+class TowerRecording:
+    """What the vision tower showed of each image: first dimension i, images in prompt order.
+
+    `features` [i, rows, D] of the layer that is used; `attended` its queries (row 0 alone) and keys.
+    """
+
+    features: Tensor
+    attended: QueriesKeys
+
+    def images(self, places: Sequence[int]) -> TowerRecording:
+        """Those of some images."""
+        if list(places) == list(range(len(self.features))):
+            return self
+        index = torch.tensor(places, device=self.features.device)
+        q, k = self.attended.queries[index], self.attended.keys[index]
+        return TowerRecording(self.features[index], QueriesKeys(q, k, self.attended.scaling))
+
+
+def decoder_view(
+    group: Group, run: Run, reads: Sequence[Read], hidden: Tensor, attended: QueriesKeys | None
+) -> tuple[View, Tensor]:
+    """The view of a decoder stage, and the places int64 [b, v] of its rows in the sequence."""
+    count = run.counts[group.rows[0]]
+    slots = first_true(run.visual[group.at], count)
+    shown: dict[Read, Tensor] = {}
+    if Read.HIDDEN in reads:
+        shown[Read.HIDDEN] = gather_rows(hidden[group.at], slots)
+    if Read.KEYS in reads:
+        keys = _present(attended).keys[group.at].transpose(1, 2)
+        shown[Read.KEYS] = gather_rows(keys, slots).transpose(1, 2).float()
+    if Read.LAST_ATTENTION in reads:
+        last = last_true(run.valid[group.at], 1)
+        shown[Read.LAST_ATTENTION] = _attention(group, run, _present(attended), last, slots)[:, :, 0]
+    text = _text(group, run, slots, reads, hidden, attended, shown)
+    view = View(
+        count=count,
+        segments=group.segments,
+        seeds=group.seeds,
+        carry={**group.visual, **group.text},
+        reads=shown,
+        **text,
+    )
+    return view, slots
+
+
+def _text(
+    group: Group,
+    run: Run,
+    slots: Tensor,
+    reads: Sequence[Read],
+    hidden: Tensor,
+    attended: QueriesKeys | None,
+    shown: dict[Read, Tensor],
+) -> dict[str, Tensor]:
+    """Fill what is read of text rows; returns which of them are text, and text after the image."""
+    if not {Read.TEXT_HIDDEN, Read.TEXT_ATTENTION} & set(reads):
+        return {}
+    is_text = (run.valid & ~run.visual)[group.at]
+    longest = max(run.lengths[row] - run.counts[row] for row in group.rows)
+    places = last_true(is_text, longest)
+    if Read.TEXT_HIDDEN in reads:
+        shown[Read.TEXT_HIDDEN] = gather_rows(hidden[group.at], places)
+    if Read.TEXT_ATTENTION in reads:
+        shown[Read.TEXT_ATTENTION] = _attention(group, run, _present(attended), places, slots)
+    return {
+        "text_valid": is_text.gather(1, places),
+        "text_after_image": places > slots[:, -1:],
+    }
+
+
+def _attention(
+    group: Group, run: Run, attended: QueriesKeys, rows: Tensor, slots: Tensor
+) -> Tensor:
+    """float32 [b, H, r, v]: causal attention of sequence rows [b, r] to the visual tokens."""
+    own = QueriesKeys(
+        attended.queries[group.at], attended.keys[group.at], attended.scaling
+    )
+    place = torch.arange(run.valid.shape[1], device=rows.device)
+    allowed = run.valid[group.at][:, None] & (place <= rows[..., None])
+    weights = own.attention(rows, allowed)
+    index = slots[:, None, None].expand(-1, weights.shape[1], weights.shape[2], -1)
+    return weights.gather(3, index)
+
+
+def _present(attended: QueriesKeys | None) -> QueriesKeys:
+    if attended is None:
+        raise RuntimeError("the layer before the stage ran without showing its queries and keys")
+    return attended
+
+
+def tower_view(
+    recording: TowerRecording, segment: Segment, reads: Sequence[Read], seeds: tuple[int, ...]
+) -> View:
+    """The view of an encoder stage for images of one size."""
+    shown: dict[Read, Tensor] = {}
+    images, device = len(recording.features), recording.features.device
+    if Read.FEATURES in reads:
+        shown[Read.FEATURES] = recording.features
+    if Read.TOWER_KEYS in reads:
+        shown[Read.TOWER_KEYS] = recording.attended.keys.transpose(1, 2).flatten(2)
+    if Read.CLS_ATTENTION in reads:
+        first = torch.zeros(images, 1, dtype=torch.long, device=device)
+        shown[Read.CLS_ATTENTION] = recording.attended.attention(first, None)[:, :, 0, 1:]
+    patches = recording.features.shape[1] - int(segment.has_cls)
+    segments = torch.zeros(images, patches, dtype=torch.long, device=device)
+    return View(count=patches, segments=segments, seeds=seeds, reads=shown)
+
