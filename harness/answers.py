@@ -1,0 +1,212 @@
+"""Answers of a model to questions about images while one method prunes it.
+
+What every cell of a comparison would do again is kept: a question's token ids and its images' keys,
+and in the store what the vision tower made of each image. Knows nothing of tasks or of lmms-eval.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from harness.generation import cut_at, generate_arguments
+from harness.models import LoadedModel
+from harness.selections import selections_of
+from methods import Budget, Method, attach
+from methods.sharing import SharedImages, TowerStore
+from methods.trace import Prefill
+
+MOST_LIKELY = 32
+
+
+@dataclass(frozen=True)
+class Question:
+    """`item` names it for good; `read` gives its prompt and its images in prompt order.
+
+    `read` decodes images, so it is called only for what is not known yet.
+    """
+
+    item: str
+    read: Callable[[], tuple[str, Sequence[Image.Image]]]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is kept of a question: token ids int64 [length], unpadded, and its images' digests."""
+
+    input_ids: Tensor
+    images: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer and what was measured on the way to it.
+
+    `first_token`: ids and natural log-probabilities of the most likely first tokens, best first;
+    `ledger`: visual tokens entering each layer, KV rows, planned tokens, and text tokens.
+    """
+
+    text: str
+    new_tokens: int
+    images: tuple[str, ...]
+    first_token: dict[str, list]
+    ledger: dict[str, Any]
+    selections: list[dict[str, Any]]
+    parameters: dict[str, Any]
+
+
+class SampleError(RuntimeError):
+    """A question could not be answered; the message names it and the cause."""
+
+
+@dataclass
+class Answerer:
+    """One model pruned by one method at one budget.
+
+    `prompts` and `store` may be shared by the answerers of one model: images that the store holds
+    are neither decoded nor preprocessed nor run through the tower again.
+    """
+
+    loaded: LoadedModel
+    method: Method
+    budget: Budget
+    seed: int = 0
+    store: TowerStore | None = None
+    prompts: dict[str, Prompt] = field(default_factory=dict)
+
+    def answer(self, questions: Sequence[Question], generation: Mapping[str, Any]) -> list[Answer]:
+        """Answers in order, as one batch; `generation` as lmms-eval's tasks write it.
+
+        Raises PruningError as `attach` does, and SampleError for anything else that goes wrong.
+        """
+        from methods import PruningError
+
+        try:
+            return self._answer(questions, generation)
+        except PruningError:
+            raise
+        except Exception as error:
+            items = questions[0].item if len(questions) == 1 else _span(questions)
+            raise SampleError(f"{items}: {type(error).__name__}: {error}") from error
+
+    def _answer(self, questions: Sequence[Question], generation: Mapping[str, Any]) -> list[Answer]:
+        prompts, pixels = self._prompts(questions)
+        keys = [key for prompt in prompts for key in prompt.images]
+        images = SharedImages(self.store, keys) if self.store is not None and keys else None
+        arguments, until = generate_arguments(generation)
+        model = self.loaded.model
+        inputs = {**self._padded(prompts), **pixels}
+        seeds = [sample_seed(q.item, self.seed) for q in questions]
+        with (
+            torch.no_grad(),
+            attach(model, self.method, self.budget, seeds=seeds, images=images) as trace,
+        ):
+            out = model.generate(
+                **inputs, **arguments, return_dict_in_generate=True, output_logits=True
+            )
+        new = out.sequences[:, inputs["input_ids"].shape[1] :].cpu()
+        texts = self._tokenizer.batch_decode(new, skip_special_tokens=True)
+        return self._measured(
+            prompts, [cut_at(t, until) for t in texts], new, out.logits[0], trace.prefills[-1]
+        )
+
+    @property
+    def _tokenizer(self) -> Any:
+        return self.loaded.processor.tokenizer
+
+    def _prompts(self, questions: Sequence[Question]) -> tuple[list[Prompt], dict[str, Tensor]]:
+        """Each question's prompt, and the batch's pixel values if it has images."""
+        read = {q.item: self._read(q) for q in questions if q.item not in self.prompts}
+        self.prompts.update({item: prompt for item, (prompt, _) in read.items()})
+        prompts = [self.prompts[q.item] for q in questions]
+        keys = [key for prompt in prompts for key in prompt.images]
+        if not keys:
+            return prompts, {}
+        if self.store is not None and self.store.holds(keys):
+            return prompts, {"pixel_values": torch.empty(len(keys), 0, device=self._device)}
+        pixels = [read[q.item][1] if q.item in read else self._read(q)[1] for q in questions]
+        present = torch.cat([p for p in pixels if p is not None])
+        return prompts, {"pixel_values": present.to(self._device, self.loaded.model.dtype)}
+
+    @property
+    def _device(self) -> torch.device:
+        return self.loaded.model.device
+
+    def _read(self, question: Question) -> tuple[Prompt, Tensor | None]:
+        """The prompt and its images' pixel values [images, 3, H, W]."""
+        text, images = question.read()
+        visual = {"images": [image.convert("RGB") for image in images]} if images else {}
+        encoded = self.loaded.processor(text=[text], return_tensors="pt", **visual)
+        prompt = Prompt(encoded["input_ids"][0], tuple(image_digest(image) for image in images))
+        return prompt, encoded.get("pixel_values")
+
+    def _padded(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
+        """Token ids and mask int64 [batch, longest], padded on the left."""
+        longest = max(len(p.input_ids) for p in prompts)
+        ids = torch.full((len(prompts), longest), self._tokenizer.pad_token_id)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, longest - len(prompt.input_ids) :] = prompt.input_ids
+            mask[row, longest - len(prompt.input_ids) :] = 1
+        return {"input_ids": ids.to(self._device), "attention_mask": mask.to(self._device)}
+
+    def _measured(
+        self,
+        prompts: Sequence[Prompt],
+        texts: Sequence[str],
+        new: Tensor,
+        first: Tensor,
+        prefill: Prefill,
+    ) -> list[Answer]:
+        copies = len(prefill.plans) // len(prompts)  # beam search runs each sample several times
+        rows = range(0, len(prefill.plans), copies)
+        top = first[::copies].float().log_softmax(-1).topk(min(MOST_LIKELY, first.shape[-1]))
+        ledgers = ledgers_of(prefill)
+        image_token = self.loaded.model.config.image_token_id
+        visual = [int((p.input_ids == image_token).sum()) for p in prompts for _ in range(copies)]
+        selections = selections_of(prefill, visual, self.loaded.model)
+        return [
+            Answer(
+                text=text,
+                new_tokens=int((new[i] != self._tokenizer.pad_token_id).sum()),
+                images=prompts[i].images,
+                first_token={"ids": top.indices[i].tolist(), "logprobs": top.values[i].tolist()},
+                ledger=ledgers[row],
+                selections=selections[row],
+                parameters=dict(prefill.plans[row].parameters),
+            )
+            for i, (row, text) in enumerate(zip(rows, texts, strict=True))
+        ]
+
+
+def ledgers_of(prefill: Prefill) -> list[dict[str, Any]]:
+    """Counted and planned tokens of each sample: lists of one integer a layer, and its text."""
+    columns = zip(
+        prefill.entering.tolist(),
+        prefill.cached.tolist(),
+        prefill.planned.tolist(),
+        prefill.text.tolist(),
+        strict=True,
+    )
+    return [{"entering": e, "cached": c, "planned": p, "text": t} for e, c, p, t in columns]
+
+
+def sample_seed(item: str, seed: int) -> int:
+    """The same on every machine, whatever the batch: 0 … 2^31 - 1."""
+    return int.from_bytes(hashlib.sha256(f"{item}#{seed}".encode()).digest()[:4], "big") >> 1
+
+
+def image_digest(image: Image.Image) -> str:
+    """Hex SHA-256 of the decoded pixels, so that equal images of different files are one."""
+    head = f"{image.mode} {image.size} ".encode()
+    return hashlib.sha256(head + image.tobytes()).hexdigest()
+
+
+def _span(questions: Sequence[Question]) -> str:
+    return f"{questions[0].item} to {questions[-1].item}"

@@ -1,0 +1,170 @@
+"""lmms-eval's side of a pruned model: requests in, answers out, in the order of the requests.
+
+No response cache, and an exception in a sample ends the run: an empty answer would look like a
+wrong one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
+from lmms_eval.api.model import lmms
+from lmms_eval.protocol import ChatMessages
+from PIL import Image
+from tqdm import tqdm
+
+from harness.answers import Answer, Answerer, Question
+from harness.cells import UNPRUNED, MethodSpec
+from harness.errors import BadInput
+from harness.models import load_model
+from methods import Budget
+
+OnAnswer = Callable[[str, int, Answer], None]
+"""Called with the task, the document's number and its answer."""
+
+
+def _ignore(task: str, doc_id: int, answer: Answer) -> None: ...
+
+
+class AnsweringModel(lmms):
+    """Hands lmms-eval's requests to an answerer, in batches of equal generation settings."""
+
+    is_simple = False
+
+    def __init__(
+        self, answerer: Answerer, batch_size: int, on_answer: OnAnswer = _ignore, bar: bool = False
+    ) -> None:
+        super().__init__()
+        self.answerer, self.batch_size = answerer, batch_size
+        self.on_answer, self.bar = on_answer, bar
+
+    def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
+        """One result a request. Raises SampleError and PruningError."""
+        results: dict[int, GenerationResult] = {}
+        with tqdm(total=len(requests), desc="Answering", disable=not self.bar) as bar:
+            for batch in self._batches(requests):
+                questions = [self._question(requests[i]) for i in batch]
+                generation = self._generation(requests[batch[0]])
+                answers = self.answerer.answer(questions, generation)
+                for i, answer in zip(batch, answers, strict=True):
+                    counts = TokenCounts(output_tokens=answer.new_tokens)
+                    results[i] = GenerationResult(answer.text, counts)
+                    self.on_answer(requests[i].task_name, int(requests[i].doc_id), answer)
+                bar.update(len(batch))
+        return [results[i] for i in range(len(requests))]
+
+    def _batches(self, requests: Sequence[Instance]) -> Iterator[list[int]]:
+        """Indices of requests that are answered together, in their order."""
+        alike: dict[str, list[int]] = {}
+        for i, request in enumerate(requests):
+            key = json.dumps(self._generation(request), sort_keys=True, default=str)
+            alike.setdefault(key, []).append(i)
+        for group in alike.values():
+            for start in range(0, len(group), self.batch_size):
+                yield group[start : start + self.batch_size]
+
+    def _generation(self, request: Instance) -> dict[str, Any]:
+        return request.args[2]
+
+    def _question(self, request: Instance) -> Question:
+        _, doc_to_messages, _, doc_id, task, split = request.args
+
+        def read() -> tuple[str, list[Image.Image]]:
+            chat = ChatMessages(messages=doc_to_messages(self.task_dict[task][split][doc_id]))
+            return self._prompt(chat, task)
+
+        return Question(f"{task}/{doc_id}", read)
+
+    def _prompt(self, chat: ChatMessages, task: str) -> tuple[str, list[Image.Image]]:
+        images, videos, audios = chat.extract_media()
+        if videos or audios:
+            raise BadInput(f"task {task} shows video or plays audio; only images are supported")
+        text = self.answerer.loaded.processor.apply_chat_template(
+            chat.to_hf_messages(), tokenize=False, add_generation_prompt=True
+        )
+        return text, [image if isinstance(image, Image.Image) else _open(image) for image in images]
+
+    def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
+        raise BadInput(
+            f"task {requests[0].task_name} compares likelihoods; only tasks that generate an answer "
+            "(generate_until) are supported"
+        )
+
+    def generate_until_multi_round(self, requests: Sequence[Instance]) -> list[str]:
+        raise BadInput(
+            f"task {requests[0].task_name} has several rounds; only tasks that generate one answer "
+            "(generate_until) are supported"
+        )
+
+    def clean(self) -> None:
+        """Frees nothing: the model may be shared with the next cell."""
+
+
+class PrunedModel(AnsweringModel):
+    """`--model pruned --model_args pretrained=PATH,method=vitcop,budget=64`.
+
+    `pretrained` is "embedded", "tiny" or a directory; `method` NAME or NAME:SETTING=VALUE;
+    `budget` visual tokens a layer. Raises BadInput and PruningError.
+    """
+
+    def __init__(
+        self,
+        pretrained: str = "embedded",
+        method: str = UNPRUNED,
+        budget: int | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        dtype: str = "auto",
+        attention: str = "sdpa",
+        batch_size: int | str = 1,
+        max_batch_size: int | None = None,
+    ) -> None:
+        if not str(batch_size).isdecimal() or int(batch_size) < 1:
+            raise BadInput(f"batch_size is a positive integer, not {batch_size!r}")
+        spec = MethodSpec.parse(str(method))
+        answerer = Answerer(
+            loaded=load_model(str(pretrained), str(device), str(dtype), str(attention)),
+            method=spec.build(),
+            budget=budget_of(spec.name, budget),
+            seed=int(seed),
+        )
+        super().__init__(answerer, int(batch_size), bar=True)
+
+
+class SimplePrunedModel(PrunedModel):
+    """The same for `--force_simple`: one user turn of all images and the task's whole context."""
+
+    is_simple = True
+
+    def _generation(self, request: Instance) -> dict[str, Any]:
+        return request.args[1]
+
+    def _question(self, request: Instance) -> Question:
+        context, _, doc_to_visual, doc_id, task, split = request.args
+
+        def read() -> tuple[str, list[Image.Image]]:
+            images = doc_to_visual(self.task_dict[task][split][doc_id]) or []
+            content = [{"type": "image", "url": image} for image in images]
+            content.append({"type": "text", "text": context})
+            return self._prompt(ChatMessages(messages=[{"role": "user", "content": content}]), task)
+
+        return Question(f"{task}/{doc_id}", read)
+
+
+def budget_of(method: str, budget: float | None) -> Budget:
+    """The budget of a method, which all but "unpruned" need. Raises BadInput and PruningError."""
+    if method == UNPRUNED:
+        if budget is not None:
+            raise BadInput("unpruned takes no budget; it keeps every token")
+        return Budget(fraction=1.0)
+    if budget is None:
+        raise BadInput(f"method {method} needs a budget, such as budget=64")
+    return Budget(tokens=budget)
+
+
+def _open(path: str) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert("RGB")
