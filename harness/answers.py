@@ -15,10 +15,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from harness.counts import ledgers_of
 from harness.generation import cut_at, generate_arguments
 from harness.models import LoadedModel
 from harness.selections import selections_of
-from methods import Budget, Method, attach
+from methods import Budget, Method, PruningError, attach
 from methods.sharing import SharedImages, TowerStore
 from methods.trace import Prefill
 
@@ -85,8 +86,6 @@ class Answerer:
 
         Raises PruningError as `attach` does, and SampleError for anything else that goes wrong.
         """
-        from methods import PruningError
-
         try:
             return self._answer(questions, generation)
         except PruningError:
@@ -108,7 +107,11 @@ class Answerer:
             attach(model, self.method, self.budget, seeds=seeds, images=images) as trace,
         ):
             out = model.generate(
-                **inputs, **arguments, return_dict_in_generate=True, output_logits=True
+                **inputs,
+                **arguments,
+                pad_token_id=self._tokenizer.pad_token_id,
+                return_dict_in_generate=True,
+                output_logits=True,
             )
         new = out.sequences[:, inputs["input_ids"].shape[1] :].cpu()
         texts = self._tokenizer.batch_decode(new, skip_special_tokens=True)
@@ -183,18 +186,6 @@ class Answerer:
             )
             for i, (row, text) in enumerate(zip(rows, texts, strict=True))
         ]
-
-
-def ledgers_of(prefill: Prefill) -> list[dict[str, Any]]:
-    """Counted and planned tokens of each sample: lists of one integer a layer, and its text."""
-    columns = zip(
-        prefill.entering.tolist(),
-        prefill.cached.tolist(),
-        prefill.planned.tolist(),
-        prefill.text.tolist(),
-        strict=True,
-    )
-    return [{"entering": e, "cached": c, "planned": p, "text": t} for e, c, p, t in columns]
 
 
 def sample_seed(item: str, seed: int) -> int:

@@ -17,10 +17,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from harness.answers import Answer, Answerer, Question
-from harness.cells import UNPRUNED, MethodSpec
+from harness.budgets import budget_of
+from harness.cells import UNPRUNED, Cell, MethodSpec
 from harness.errors import BadInput
 from harness.models import load_model
-from methods import Budget
 
 OnAnswer = Callable[[str, int, Answer], None]
 """Called with the task, the document's number and its answer."""
@@ -89,14 +89,14 @@ class AnsweringModel(lmms):
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
         raise BadInput(
-            f"task {requests[0].task_name} compares likelihoods; only tasks that generate an answer "
-            "(generate_until) are supported"
+            f"task {requests[0].task_name} compares likelihoods; allowed are tasks that generate "
+            "one answer (generate_until)"
         )
 
     def generate_until_multi_round(self, requests: Sequence[Instance]) -> list[str]:
         raise BadInput(
-            f"task {requests[0].task_name} has several rounds; only tasks that generate one answer "
-            "(generate_until) are supported"
+            f"task {requests[0].task_name} has several rounds; allowed are tasks that generate one "
+            "answer (generate_until)"
         )
 
     def clean(self) -> None:
@@ -124,12 +124,12 @@ class PrunedModel(AnsweringModel):
     ) -> None:
         if not str(batch_size).isdecimal() or int(batch_size) < 1:
             raise BadInput(f"batch_size is a positive integer, not {batch_size!r}")
-        spec = MethodSpec.parse(str(method))
+        cell = _cell(str(method), budget, seed)
         answerer = Answerer(
-            loaded=load_model(str(pretrained), str(device), str(dtype), str(attention)),
-            method=spec.build(),
-            budget=budget_of(spec.name, budget),
-            seed=int(seed),
+            method=cell.method.build(),
+            budget=budget_of(cell),
+            seed=cell.seed,
+            loaded=load_model(str(pretrained), device, dtype, attention),
         )
         super().__init__(answerer, int(batch_size), bar=True)
 
@@ -154,15 +154,16 @@ class SimplePrunedModel(PrunedModel):
         return Question(f"{task}/{doc_id}", read)
 
 
-def budget_of(method: str, budget: float | None) -> Budget:
-    """The budget of a method, which all but "unpruned" need. Raises BadInput and PruningError."""
-    if method == UNPRUNED:
+def _cell(method: str, budget: object, seed: object) -> Cell:
+    """What `--model_args` ask for. Raises BadInput."""
+    spec = MethodSpec.parse(method)
+    if spec.name == UNPRUNED:
         if budget is not None:
-            raise BadInput("unpruned takes no budget; it keeps every token")
-        return Budget(fraction=1.0)
-    if budget is None:
-        raise BadInput(f"method {method} needs a budget, such as budget=64")
-    return Budget(tokens=budget)
+            raise BadInput("unpruned takes no budget: it keeps every token")
+        return Cell(spec, None)
+    if not (str(budget).isdecimal() and int(str(budget)) > 0):
+        raise BadInput(f"{spec.name} needs a budget of whole visual tokens, not {budget!r}")
+    return Cell(spec, int(str(budget)), int(str(seed)))
 
 
 def _open(path: str) -> Image.Image:

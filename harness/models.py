@@ -1,4 +1,4 @@
-"""Models by name or directory: what is wrong with them in one sentence, or loaded and at rest.
+"""Models by name or directory: what is wrong with them in one sentence, or loaded.
 
 Only safetensors are read and no code of a checkpoint is run. torch and transformers are imported by
 the functions that need them, so that bad input is refused before any work.
@@ -7,34 +7,22 @@ the functions that need them, so that bad input is refused before any work.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from harness.checkpoint_files import check_files, digest_files, read_config
-from harness.errors import BadInput, unknown
+from harness.errors import BadInput
+from harness.placement import Placement, check_names, placed
 
 EMBEDDED, TINY = "embedded", "tiny"
 NAMED = {
     EMBEDDED: "the trained LLaVA that comes with the package",
     TINY: "an untrained model of the same form, for tests",
 }
-DEVICES = ("auto", "cpu", "cuda")
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where and how a model runs, with nothing left as "auto"."""
-
-    device: str
-    dtype: str
-    attention: str
 
 
 @dataclass(frozen=True)
@@ -60,19 +48,13 @@ def check_model(
 
     Raises BadInput.
     """
-    _check_one_of("device", device.partition(":")[0], DEVICES)
-    _check_one_of("dtype", dtype, DTYPES)
-    _check_one_of("attention", attention, ATTENTIONS)
-    directory = None if name == TINY else model_directory(name)
-    if directory is not None:
-        _check_class(directory)
+    check_names(device, dtype, attention)
+    own_dtype = "float32"
+    if name != TINY:
+        directory = model_directory(name)
+        own_dtype = _check_config(directory)
         check_files(directory)
-    device = _available(device)
-    if dtype == "auto":
-        dtype = "float32" if device == "cpu" else _own_dtype(directory)
-    if attention == "flash_attention_2":
-        _check_flash(device, dtype)
-    return Placement(device, dtype, attention)
+    return placed(device, dtype, attention, own_dtype)
 
 
 def model_directory(name: str) -> Path:
@@ -125,56 +107,18 @@ def load_model(
     )
 
 
-def _check_one_of(option: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise unknown(option, value, allowed)
-
-
-def _available(device: str) -> str:
-    if device == "cpu":
-        return device
-    import torch
-
-    kind, _, index = device.partition(":")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if kind == "auto":
-        return "cuda" if count else "cpu"
-    if kind == "cpu":
-        raise BadInput(f"unknown device {device!r}; allowed: {', '.join(DEVICES)}, cuda:NUMBER")
-    if not count:
-        raise BadInput("--device cuda needs a CUDA device, and none is available; allowed: cpu")
-    if index and not (index.isdecimal() and int(index) < count):
-        raise BadInput(f"unknown device {device!r}; allowed: cuda:0 to cuda:{count - 1}, or cpu")
-    return device
-
-
-def _check_flash(device: str, dtype: str) -> None:
-    needs = "--attention flash_attention_2 needs"
-    if find_spec("flash_attn") is None:
-        raise BadInput(
-            f"{needs} the package flash-attn, which is not installed; allowed: sdpa, eager"
-        )
-    if device == "cpu":
-        raise BadInput(f"{needs} --device cuda; on the CPU allowed: sdpa, eager")
-    if dtype == "float32":
-        raise BadInput(f"{needs} --dtype float16 or bfloat16, not float32")
-
-
-def _check_class(directory: Path) -> None:
+def _check_config(directory: Path) -> str:
+    """The dtype that the weights are in. Raises BadInput for a class that cannot be pruned."""
     from methods.adapters import supported
 
-    classes = read_config(directory).get("architectures") or ["no architecture"]
+    config = read_config(directory)
+    classes = config.get("architectures") or ["no architecture"]
     if classes[0] not in supported():
         raise BadInput(
             f"{classes[0]} in {directory} is not a supported model class; "
             f"allowed: {', '.join(supported())}"
         )
-
-
-def _own_dtype(directory: Path | None) -> str:
-    config = read_config(directory) if directory else {}
-    own = config.get("dtype") or config.get("torch_dtype")
-    return own if own in DTYPES else "float16"
+    return config.get("dtype") or config.get("torch_dtype") or "float32"
 
 
 def _from_directory(directory: Path, dtype: Any, attention: str) -> tuple[Any, Any]:
@@ -185,7 +129,7 @@ def _from_directory(directory: Path, dtype: Any, attention: str) -> tuple[Any, A
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"the processor in {directory} cannot be loaded: {_line(error)}") from error
     try:
-        model, found = AutoModelForImageTextToText.from_pretrained(
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
             directory,
             dtype=dtype,
             attn_implementation=attention,
@@ -195,6 +139,7 @@ def _from_directory(directory: Path, dtype: Any, attention: str) -> tuple[Any, A
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise BadInput(f"the model in {directory} cannot be loaded: {_line(error)}") from error
+    model, found = loaded
     # transformers only warns and leaves such weights random, which would be measured as if trained
     if found["missing_keys"]:
         missing = sorted(found["missing_keys"])

@@ -1,0 +1,34 @@
+"""A prefill's counts as records hold them: one ledger row for all samples that are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from methods.trace import Prefill
+
+
+def ledgers_of(prefill: Prefill) -> list[dict[str, Any]]:
+    """Of each sample: visual tokens that entered each layer, KV rows, planned tokens; its text."""
+    columns = zip(
+        prefill.entering.tolist(),
+        prefill.cached.tolist(),
+        prefill.planned.tolist(),
+        prefill.text.tolist(),
+        strict=True,
+    )
+    return [{"entering": e, "cached": c, "planned": p, "text": t} for e, c, p, t in columns]
+
+
+def distinct(ledgers: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[int]]:
+    """The rows that differ, each with the number of "samples" that have it; each sample's row."""
+    rows: list[dict[str, Any]] = []
+    counts: list[int] = []
+    places = []
+    for ledger in ledgers:
+        if ledger not in rows:
+            rows.append(ledger)
+            counts.append(0)
+        places.append(rows.index(ledger))
+        counts[places[-1]] += 1
+    return [{**row, "samples": n} for row, n in zip(rows, counts, strict=True)], places

@@ -1,0 +1,157 @@
+"""lmms-eval's tasks by name, data loaded once; embedded ones are written for it first."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from functools import cache, cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from harness.embedded import benchmark
+from harness.errors import BadInput, unknown
+
+
+def check_tasks(names: Sequence[str]) -> None:
+    """Refuses what is no task, or a group of tasks, without loading data. Raises BadInput.
+
+    Names beyond the embedded tasks take seconds, because lmms-eval reads all its task files.
+    """
+    for name in names:
+        if name not in benchmark.TASKS:
+            _check_shipped(name)
+
+
+class TaskLibrary:
+    """The tasks of a comparison; `names` tells which there will be.
+
+    Embedded tasks are written to a temporary directory, which goes with this object.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._own = [name for name in names if name in benchmark.TASKS]
+        self._loaded: dict[str, Any] = {}
+
+    def load(self, name: str) -> Any:
+        """The task `name`; its data is loaded by the first call. Raises BadInput."""
+        if name not in self._loaded:
+            check_tasks([name])
+            own = name in self._own
+            self._loaded[name] = self._load_own(name) if own else _load(_shipped(), name, name)
+        return self._loaded[name]
+
+    def version(self, name: str) -> str:
+        """Differs whenever questions, data, prompts or scoring of the task do."""
+        if name in self._own:
+            return f"{benchmark.VERSION}-{benchmark.DIGEST[:12]}"
+        task = self.load(name)
+        described = json.dumps(
+            [task.dump_config(), len(task.eval_docs), task.eval_docs._fingerprint],
+            sort_keys=True,
+            default=str,
+        )
+        return f"{task.VERSION}-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
+
+    def _load_own(self, name: str) -> Any:
+        """With the datasets library's copy of the data beside it, not in the home directory."""
+        from lmms_eval.utils import load_yaml_config
+
+        manager = self._written
+        described = load_yaml_config(manager.task_index[name]["yaml_path"], mode="simple")
+        kwargs = {**described["dataset_kwargs"], "cache_dir": f"{self._directory.name}/datasets"}
+        return _load(manager, name, {"task": name, "dataset_kwargs": kwargs})
+
+    @cached_property
+    def _written(self) -> Any:
+        """lmms-eval's index of the embedded tasks."""
+        path = Path(self._directory.name) / "tasks"
+        benchmark.write(path)
+        return _index(str(path))
+
+    @cached_property
+    def _directory(self) -> TemporaryDirectory[str]:
+        return TemporaryDirectory(prefix="harness-")
+
+
+@cache
+def _shipped() -> Any:
+    """lmms-eval's index of the tasks that it ships; takes seconds."""
+    return _index(None)
+
+
+def _index(path: str | None) -> Any:
+    prepare_environment()
+    with quiet():
+        from lmms_eval.tasks import TaskManager
+
+        return TaskManager(include_path=path, include_defaults=path is None, model_name="pruned")
+
+
+def _check_shipped(name: str) -> None:
+    index = _shipped().task_index
+    if name not in index:
+        raise unknown("task", name, [*benchmark.TASKS, *index])
+    if index[name]["type"] in ("group", "tag"):
+        inside = index[name]["task"]
+        members = f": {', '.join(map(str, inside))}" if isinstance(inside, list) else ""
+        raise BadInput(f"task {name!r} is a group of tasks; name its members{members}")
+
+
+def _load(manager: Any, name: str, wanted: str | dict[str, Any]) -> Any:
+    from tenacity import RetryError
+
+    with quiet(), _without_progress_bars():
+        try:
+            task = manager.load_task_or_group([wanted], "chat")[name]
+        except RetryError as error:
+            cause = error.last_attempt.exception()
+            raise BadInput(f"the data of task {name!r} cannot be loaded: {cause}") from cause
+    if task.OUTPUT_TYPE != "generate_until":
+        raise BadInput(
+            f"task {name!r} is of type {task.OUTPUT_TYPE}; allowed: tasks that generate one "
+            "answer (generate_until)"
+        )
+    return task
+
+
+def prepare_environment() -> None:
+    """What lmms-eval's dependencies must find set when they are imported.
+
+    The datasets library reports every load of a local file to a server, unless told not to.
+    """
+    os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Sends to standard error what lmms-eval prints; its log goes there, too, from now on."""
+    from loguru import logger
+
+    with redirect_stdout(sys.stderr):
+        import lmms_eval.models  # noqa: F401 - puts its log on standard output
+
+        logger.remove()
+        logger.add(sys.stderr, level="WARNING", format="{message}")
+        yield
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    from datasets.utils.logging import (
+        disable_progress_bar,
+        enable_progress_bar,
+        is_progress_bar_enabled,
+    )
+
+    shown = is_progress_bar_enabled()
+    disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bar()
