@@ -5,8 +5,8 @@ Knows methods by name only; the torch side is imported by `MethodSpec.build`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import BadInput
 
@@ -52,6 +52,11 @@ class MethodSpec:
 
         return get_method(self.name, **dict(self.settings))
 
+    def described(self) -> dict[str, str]:
+        """How tables call the method, and where it was published."""
+        method = self.build()
+        return {"name": self.name, **{k: getattr(method, k) for k in ("label", "venue", "link")}}
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -67,6 +72,15 @@ class Cell:
         budget = "" if self.budget is None else f"@{self.budget}"
         return self.method.text + budget + (f"#{self.seed}" if self.seed else "")
 
+    def identity(self) -> dict[str, Any]:
+        """Of its records: with all settings, also those left at their defaults, as JSON values."""
+        return {
+            "method": self.method.name,
+            "settings": {k: _json(v) for k, v in asdict(self.method.build()).items()},
+            "budget": self.budget,
+            "seed": self.seed,
+        }
+
     @classmethod
     def parse(cls, text: str) -> Cell:
         """Inverse of `text`. Raises BadInput."""
@@ -78,6 +92,12 @@ class Cell:
             )
         except ValueError:
             raise BadInput(f"a cell is METHOD@BUDGET#SEED, not {text!r}") from None
+
+
+def _json(value: object) -> object:
+    if isinstance(value, tuple | list):
+        return [_json(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def unpruned(seed: int = 0) -> Cell:

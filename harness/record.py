@@ -20,9 +20,10 @@ SCHEMA = 1
 SUFFIX = ".json.gz"
 KINDS = ("accuracy", "efficiency")
 _REQUIRED = {
-    "accuracy": ("cell", "status", "identity", "provenance"),
-    "efficiency": ("cells", "identity", "provenance"),
+    "accuracy": ("cell", "status", "method", "identity", "provenance"),
+    "efficiency": ("cells", "shape", "identity", "provenance"),
 }
+_REQUIRED_IF_OK = ("ledger", "samples", "shape")
 
 Record = dict[str, Any]
 
@@ -97,7 +98,9 @@ def checked(content: object) -> Record:
         raise UnreadableRecordError("it is not a record of this harness")
     if content.get("schema") != SCHEMA:
         raise UnreadableRecordError(f"its schema is {content.get('schema')!r}, not {SCHEMA}")
-    missing = [key for key in _REQUIRED[content["kind"]] if key not in content]
+    required = _REQUIRED[content["kind"]]
+    required += _REQUIRED_IF_OK if content.get("status") == "ok" else ()
+    missing = [key for key in required if key not in content]
     if missing or not isinstance(content["identity"], dict):
         raise UnreadableRecordError(f"it lacks {', '.join(missing) or 'an identity'}")
     return content

@@ -39,7 +39,7 @@ class Table:
     """`rows` hold one tuple of parts a column, empty where there is nothing.
 
     `sections` are the rows that begin a group; `notes` the lines below: how to read it and where
-    it comes from.
+    it comes from; `failed` tells that a cell has no numbers because it failed.
     """
 
     title: str
@@ -47,6 +47,7 @@ class Table:
     rows: tuple[tuple[Parts, ...], ...]
     sections: frozenset[int] = frozenset()
     notes: tuple[str, ...] = ()
+    failed: bool = False
 
     def texts(self) -> list[list[list[str]]]:
         """Lines of every cell, [row][column][line]; a dash where nothing is known."""

@@ -1,0 +1,143 @@
+"""What the accuracy records say of each method and budget, before anything is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import nan
+from statistics import fmean
+
+from harness import numbers, stats
+from harness.cells import Cell
+from harness.ledger import broken_promise, mean_cache_bytes, mean_entering, mean_prefill_flops
+from harness.record import Record
+from harness.stats import ItemKey, Outcome
+
+CONTROLS = ("uniform", "random")
+
+Outcomes = dict[ItemKey, Outcome]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method at a budget; several seeds of it are one row, scores averaged question by question.
+
+    Empty where the cell failed or broke its promise; `note` says so. `flops` and `cache_bytes` are
+    means over questions by task; scores are in percent where the task's scores lie in [0, 1].
+    """
+
+    label: str
+    budget: int | None
+    note: str = ""
+    failed: bool = False
+    complete: bool = False  # every task of the table, for every seed
+    outcomes: Outcomes = field(default_factory=dict)
+    seed_means: tuple[float, ...] = ()
+    tokens: float = nan
+    flops: dict[str, float] = field(default_factory=dict)
+    cache_bytes: dict[str, float] = field(default_factory=dict)
+
+
+def rows_of(records: Sequence[Record]) -> list[Row]:
+    """Unpruned first, then budgets from large to small; by label, controls last."""
+    tasks = {record["identity"]["task"] for record in records}
+    scales = {task: _scale(r for r in records if r["identity"]["task"] == task) for task in tasks}
+    groups: dict[tuple[str, int | None], list[Record]] = {}
+    for record in records:
+        cell = Cell.parse(record["cell"])
+        groups.setdefault((cell.method.text, cell.budget), []).append(record)
+    ordered = sorted(groups.items(), key=lambda item: _order(*item))
+    return [_row(group, len(tasks), scales) for _, group in ordered]
+
+
+def _order(key: tuple[str, int | None], group: Sequence[Record]) -> tuple[bool, int, bool, str]:
+    method, budget = key
+    control = group[0]["method"]["name"] in CONTROLS
+    return budget is not None, -(budget or 0), control, method
+
+
+def _scale(records: Iterable[Record]) -> float:
+    scores = [sample["score"] for record in records for sample in record.get("samples", ())]
+    return 100.0 if all(0 <= score <= 1 for score in scores) else 1.0
+
+
+def _row(records: Sequence[Record], tasks: int, scales: Mapping[str, float]) -> Row:
+    cell = Cell.parse(records[0]["cell"])
+    seeds = sorted({record["identity"]["seed"] for record in records})
+    label = _label(records[0], cell, len(seeds))
+    if broken := next(filter(None, map(_broken, records)), None):
+        return Row(label, cell.budget, f"FAILED: {broken}", failed=True)
+    if any(record["status"] == "infeasible" for record in records):
+        return Row(label, cell.budget, numbers.infeasible(records[0].get("feasible")))
+    held = [record for record in records if record["status"] == "ok"]
+    by_seed = [_outcomes([r for r in held if r["identity"]["seed"] == s], scales) for s in seeds]
+    return Row(
+        label,
+        cell.budget,
+        _note(records, tasks * len(seeds)),
+        any(record["status"] == "failed" for record in records),
+        len(held) == tasks * len(seeds),
+        _averaged(by_seed),
+        tuple(fmean(stats.task_means(outcomes).values()) for outcomes in by_seed if outcomes),
+        fmean(mean_entering(record["ledger"]) for record in held) if held else nan,
+        _by_task(held, lambda r: mean_prefill_flops(r["ledger"], r["shape"])),
+        _by_task(held, lambda r: mean_cache_bytes(r["ledger"], r["shape"], _dtype(r))),
+    )
+
+
+def _broken(record: Record) -> str | None:
+    """Why the counts of a finished record may not be printed as its budget's."""
+    if record["status"] != "ok":
+        return None
+    identity, ledger = record["identity"], record["ledger"]
+    cut = {sample["ledger"] for sample in record["samples"] if sample["selections"]}
+    whole = set(range(len(ledger))) - cut
+    published = identity["settings"].get("schedule") == "published"
+    return broken_promise(ledger, identity["budget"], published, whole)
+
+
+def _label(record: Record, cell: Cell, seeds: int) -> str:
+    settings = " ".join(f"{name}={value}" for name, value in cell.method.settings)
+    over = f"({seeds} seeds)" if seeds > 1 else ""
+    return " ".join(part for part in (record["method"]["label"], settings, over) if part)
+
+
+def _note(records: Sequence[Record], expected: int) -> str:
+    failed = [r for r in records if r["status"] == "failed"]
+    if failed:
+        reason = numbers.sentence(failed[0]["reason"])
+        return f"FAILED in {failed[0]['identity']['task']}: {reason}"
+    return f"{len(records)} of {expected} runs" if len(records) < expected else ""
+
+
+def _outcomes(records: Sequence[Record], scales: Mapping[str, float]) -> Outcomes:
+    found = {}
+    for record in records:
+        task = record["identity"]["task"]
+        for sample in record["samples"]:
+            score = sample["score"] * scales[task]
+            found[task, str(sample["item"])] = Outcome(str(sample["image"]), score)
+    return found
+
+
+def _averaged(by_seed: Sequence[Outcomes]) -> Outcomes:
+    """Each question's mean score over the seeds that answered it."""
+    if len(by_seed) == 1:
+        return by_seed[0]
+    scores: dict[ItemKey, list[float]] = {}
+    images = {key: outcome.image for outcomes in by_seed for key, outcome in outcomes.items()}
+    for outcomes in by_seed:
+        for key, outcome in outcomes.items():
+            scores.setdefault(key, []).append(outcome.score)
+    return {key: Outcome(images[key], fmean(values)) for key, values in scores.items()}
+
+
+def _by_task(records: Sequence[Record], value: Callable[[Record], float]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for record in records:
+        found.setdefault(record["identity"]["task"], []).append(value(record))
+    return {task: fmean(values) for task, values in found.items()}
+
+
+def _dtype(record: Record) -> str:
+    return str(record["identity"]["dtype"])

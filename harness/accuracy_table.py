@@ -1,0 +1,123 @@
+"""The accuracy table of one configuration: a row a method and budget, over all tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import nan
+
+from harness import numbers
+from harness.accuracy_rows import Row, rows_of
+from harness.record import Record
+from harness.render import Column, Parts, Table, joined
+from harness.stats import mean_interval, mean_spread, paired_difference, task_means
+
+HOW_TO_READ = (
+    "Tokens: visual tokens that entered a decoder layer, counted; mean over layers and questions. "
+    "Mean: of the tasks, in brackets its 95 % interval over images; ± is the standard deviation "
+    "over seeds. Difference: to unpruned on the same questions; n.s., not significant: p ≥ 0.05 "
+    "in a sign-flip test over images, for each row by itself. FLOPs: decoder layers and one row "
+    "of the head, from the counted tokens."
+)
+
+
+def accuracy_table(records: Sequence[Record]) -> Table:
+    """Unpruned first, then budget by budget; a row that broke its promise has no numbers."""
+    rows = rows_of(records)
+    tasks = sorted({record["identity"]["task"] for record in records})
+    upper = next((row for row in rows if row.budget is None and row.complete), None)
+    flops = numbers.flops_unit(sum(row.flops.values()) / len(tasks) for row in rows)
+    cache = numbers.bytes_unit(sum(row.cache_bytes.values()) / len(tasks) for row in rows)
+    cells = [_cells(row, tasks, upper, flops[0], cache[0]) for row in rows]
+    columns = _columns(tasks, flops[1], cache[1])
+    if not any(row.note for row in rows):
+        columns, cells = columns[:-1], [row[:-1] for row in cells]
+    begins = frozenset(i for i, row in enumerate(rows) if row.budget != rows[i - 1].budget)
+    source = f"{_items(rows, tasks)} · {numbers.origin(records)}"
+    failed = any(row.failed for row in rows)
+    return Table("Accuracy", columns, tuple(cells), begins, (HOW_TO_READ, source), failed)
+
+
+def _columns(tasks: Sequence[str], flops: str, cache: str) -> tuple[Column, ...]:
+    return (
+        Column("Method", ("method",), left=True),
+        Column("Budget", ("budget",)),
+        Column("Tokens", ("counted_tokens",)),
+        *(Column(task.removeprefix("embedded_"), (task,)) for task in tasks),
+        Column("Mean", ("mean", "mean_low", "mean_high", "seed_sd"), _mean_lines),
+        Column("Difference", ("diff", "diff_low", "diff_high", "p", "verdict"), _diff_lines),
+        Column(f"Prefill {flops}", (f"prefill_{flops.lower()}", "prefill_percent"), _flops_lines),
+        Column(f"KV cache {cache}", (f"kv_cache_{cache.lower()}",)),
+        Column("Note", ("note",), left=True),
+    )
+
+
+def _cells(
+    row: Row, tasks: Sequence[str], upper: Row | None, flops_unit: float, cache_unit: float
+) -> tuple[Parts, ...]:
+    means = task_means(row.outcomes)
+    return (
+        (row.label,),
+        ("" if row.budget is None else str(row.budget),),
+        (numbers.number(row.tokens),),
+        *((numbers.number(means.get(task, nan)),) for task in tasks),
+        _mean(row),
+        _difference(row, upper),
+        _flops(row, upper, flops_unit),
+        (numbers.three_digits(_average(row.cache_bytes) / cache_unit),),
+        (row.note,),
+    )
+
+
+def _mean(row: Row) -> Parts:
+    """Only over all tasks: a mean over some of them compares with nothing."""
+    if not row.complete:
+        return ()
+    spread = mean_spread(row.seed_means)
+    return (
+        *numbers.estimate(mean_interval(row.outcomes)),
+        numbers.number(spread.high - spread.value),
+    )
+
+
+def _mean_lines(parts: Parts) -> list[str]:
+    value, low, high, spread = parts
+    return joined((value, f"± {spread}" if spread else "", f"[{low}, {high}]" if low else ""))
+
+
+def _difference(row: Row, upper: Row | None) -> Parts:
+    if upper is None or row is upper or not row.complete:
+        return ()
+    found = paired_difference(row.outcomes, upper.outcomes)
+    verdict = "significant" if found.significant else "n.s."
+    return (*numbers.estimate(found, sign=True), numbers.number(found.p, 4), verdict)
+
+
+def _diff_lines(parts: Parts) -> list[str]:
+    value, low, high, _, verdict = parts
+    interval = f"[{low}, {high}]" if low else ""
+    return joined((value, interval, "n.s." if verdict == "n.s." else ""))
+
+
+def _flops(row: Row, upper: Row | None, unit: float) -> Parts:
+    """With the share of unpruned, over the tasks that the row has."""
+    flops = _average(row.flops)
+    whole = _average({t: upper.flops[t] for t in row.flops}) if upper else nan
+    return numbers.three_digits(flops / unit), numbers.number(100 * flops / whole, 0)
+
+
+def _flops_lines(parts: Parts) -> list[str]:
+    value, percent = parts
+    return joined((value, f"({percent} %)" if percent else ""))
+
+
+def _average(by_task: dict[str, float]) -> float:
+    return sum(by_task.values()) / len(by_task) if by_task else nan
+
+
+def _items(rows: Sequence[Row], tasks: Sequence[str]) -> str:
+    """`300 questions a task`, or each task's number where they differ."""
+    keys = {key for row in rows for key in row.outcomes}
+    counts = {task: sum(name == task for name, _ in keys) for task in tasks}
+    if len(set(counts.values())) == 1:
+        return f"{next(iter(counts.values()))} questions a task"
+    return "questions: " + ", ".join(f"{task} {count}" for task, count in counts.items())

@@ -1,0 +1,203 @@
+"""The command line. Only `compare` loads a model; what a command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.errors import BadInput
+
+BAD_INPUT = 2
+OUTPUT = Path("results/local")
+_UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]  # its base has no public name
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+
+class Listed(StrEnum):
+    """What `harness list` lists."""
+
+    METHODS = "methods"
+    MODELS = "models"
+    TASKS = "tasks"
+
+
+@app.callback()
+def _about() -> None:
+    """Visual token pruning methods, compared at matched and counted budgets.
+
+    A budget is the mean number of visual tokens that enter a decoder layer.
+    """
+
+
+@app.command()
+def compare(
+    methods: Annotated[
+        str,
+        typer.Option(
+            help="Names, or `all`; with settings: `sparsevlm:variant=plus`. "
+            "Unpruned always runs first."
+        ),
+    ] = "vitcop,fastv",
+    budgets: Annotated[
+        str, typer.Option(help="Visual tokens a layer, each from 1 to the image's tokens.")
+    ] = "192,128,64",
+    model: Annotated[
+        str, typer.Option(help="`embedded`, `tiny`, or the directory of a checkpoint.")
+    ] = "embedded",
+    tasks: Annotated[
+        str, typer.Option(help="`embedded` for its five, or names of any lmms-eval tasks.")
+    ] = "embedded",
+    limit: Annotated[
+        int | None, typer.Option(help="Questions a task, the first ones; all if not given.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Questions answered at once.")] = 1,
+    device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `cuda:1`.")] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="`auto`, `float32`, `bfloat16` or `float16`.")
+    ] = "auto",
+    attention: Annotated[
+        str, typer.Option(help="`sdpa`, `eager` or `flash_attention_2`.")
+    ] = "sdpa",
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Also `uniform`, and `random` with five seeds.")
+    ] = False,
+    no_accuracy: Annotated[
+        bool, typer.Option("--no-accuracy", help="Do not answer questions.")
+    ] = False,
+    no_efficiency: Annotated[
+        bool, typer.Option("--no-efficiency", help="Do not measure time and memory.")
+    ] = False,
+    repeats: Annotated[int, typer.Option(help="Rounds in which every cell is timed.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of `random`, of the timed input and order.")] = 0,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Directory of the records and tables.")
+    ] = OUTPUT,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Measure again what the records already hold.")
+    ] = False,
+) -> int:
+    """Compare methods on accuracy and efficiency, and print both tables.
+
+    Each finished piece of work is kept as a record; after an interruption the same command goes
+    on from there. Exit status: 0, 1 if a cell failed, 2 for bad input, 130 after Ctrl-C.
+
+    **Examples**
+
+    `harness compare --limit 50`
+
+    `harness compare --methods vitcop,fastv --budgets 192,128,64 --controls`
+
+    `harness compare --model path/to/llava-1.5-7b-hf --tasks pope,gqa --batch-size 8`
+
+    `harness compare --no-accuracy --repeats 100 --device cuda`
+    """
+    from harness.compare import compare as run
+    from harness.request import read_request
+    from methods.interface import PruningError
+
+    try:
+        return run(
+            read_request(
+                methods=methods,
+                budgets=budgets,
+                model=model,
+                tasks=tasks,
+                limit=limit,
+                batch_size=batch_size,
+                device=device,
+                dtype=dtype,
+                attention=attention,
+                controls=controls,
+                accuracy=not no_accuracy,
+                efficiency=not no_efficiency,
+                repeats=repeats,
+                seed=seed,
+                output=output,
+                fresh=fresh,
+            )
+        )
+    except PruningError as error:
+        raise BadInput(str(error)) from error
+
+
+@app.command()
+def table(
+    directories: Annotated[
+        list[Path] | None, typer.Argument(help="Directories with records.", show_default=False)
+    ] = None,
+) -> None:
+    """Print the tables again, from records alone.
+
+    **Example**
+
+    `harness table results/local`
+    """
+    from harness.record import read_all
+    from harness.render import show
+    from harness.tables import tables
+
+    wanted = directories or [OUTPUT]
+    for directory in wanted:
+        if not directory.is_dir():
+            raise BadInput(f"there is no directory {directory}")
+    records = list(read_all(wanted, _warn))
+    if not records:
+        raise BadInput(f"no records in {', '.join(map(str, wanted))}")
+    show(tables(records), sys.stdout)
+
+
+@app.command(name="list")
+def list_(what: Annotated[Listed, typer.Argument(help="What to list.")]) -> None:
+    """List methods, models or tasks."""
+    from harness import listing
+    from harness.render import show
+
+    tables = {
+        Listed.METHODS: listing.methods_table,
+        Listed.MODELS: listing.models_table,
+        Listed.TASKS: listing.tasks_table,
+    }
+    show([tables[what]()], sys.stdout)
+
+
+@app.command()
+def data(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write to.")],
+) -> None:
+    """Write the embedded benchmark as parquet and YAML, for lmms-eval's `--include_path`.
+
+    **Example**
+
+    `harness data -o benchmark && python -m lmms_eval --include_path benchmark --tasks embedded …`
+    """
+    from harness.embedded import benchmark
+    from harness.request import check_output
+
+    check_output(output)
+    benchmark.write(output)
+
+
+def _warn(line: str) -> None:
+    print(f"harness: {line}", file=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script: exit status; what the user can mend is one sentence and status 2."""
+    try:
+        return int(app(args=arguments, prog_name="harness", standalone_mode=False) or 0)
+    except (_UsageError, BadInput) as error:
+        sentence = str(error) if isinstance(error, BadInput) else error.format_message()
+        _warn(" ".join(sentence.split()))
+        return BAD_INPUT

@@ -1,0 +1,85 @@
+"""How quantities are written: one rounding for every form of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import isnan
+from typing import Any
+
+from harness.stats import Estimate
+
+_FLOPS = ((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
+_BYTES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"))
+
+
+def number(value: float, decimals: int = 1, sign: bool = False) -> str:
+    """Fixed decimals; nothing for NaN, and no minus before a rounded zero."""
+    if isnan(value):
+        return ""
+    rounded = round(value, decimals) + 0.0
+    return f"{rounded:{'+' if sign and rounded else ''}.{decimals}f}"
+
+
+def three_digits(value: float) -> str:
+    """Three significant digits without an exponent: 0.0123, 1.23, 123, 1234."""
+    if isnan(value) or value == 0:
+        return number(value, 0)
+    whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
+    if whole:
+        return number(value, max(3 - whole, 0))
+    return f"{value:.3g}" if abs(value) >= 1e-4 else f"{value:.3f}"
+
+
+def estimate(value: Estimate, decimals: int = 1, sign: bool = False) -> tuple[str, str, str]:
+    return (
+        number(value.value, decimals, sign),
+        number(value.low, decimals, sign),
+        number(value.high, decimals, sign),
+    )
+
+
+def flops_unit(values: Iterable[float]) -> tuple[float, str]:
+    """The unit in which the largest value has digits before the point."""
+    return _unit(values, _FLOPS)
+
+
+def bytes_unit(values: Iterable[float]) -> tuple[float, str]:
+    return _unit(values, _BYTES)
+
+
+def _unit(values: Iterable[float], units: Sequence[tuple[float, str]]) -> tuple[float, str]:
+    largest = max(values, default=0)
+    return next((unit for unit in units if largest >= unit[0]), units[-1])
+
+
+def sentence(text: object, longest: int = 300) -> str:
+    """One line of at most `longest` characters."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def infeasible(feasible: Sequence[int | None] | None) -> str:
+    """`infeasible (37–576)`: the whole budgets that the method can meet."""
+    if not feasible or feasible[0] is None:
+        return "infeasible"
+    return f"infeasible ({feasible[0]}–{feasible[1]})"
+
+
+def origin(records: Sequence[Mapping[str, Any]]) -> str:
+    """The line below a table: what these records, of one configuration, were measured on."""
+    identity = records[0]["identity"]
+    sources = [record["provenance"] for record in records]
+    versions = identity.get("versions", {})
+    commits = sorted({str(p.get("commit") or "unknown")[:10] for p in sources})
+    dirty = " (dirty)" if any(p.get("dirty") for p in sources) else ""
+    devices = sorted({str(p.get("device_name") or p.get("cpu") or "") for p in sources} - {""})
+    parts = [
+        f"model {identity.get('model')} {str(identity.get('model_digest'))[:10]}",
+        str(identity.get("dtype")),
+        str(identity.get("attention")),
+        f"batch {identity.get('batch_size')}",
+        " / ".join([str(identity.get("device")), *devices]),
+        ", ".join(f"{name} {version}" for name, version in versions.items()),
+        f"commit {', '.join(commits)}{dirty}",
+    ]
+    return " · ".join(part for part in parts if part)

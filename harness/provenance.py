@@ -1,0 +1,109 @@
+"""Where a record comes from: code, versions, machine."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+_PACKAGES = ("methods", "baselines", "harness")
+_LIBRARIES = ("torch", "transformers", "lmms_eval", "numpy")
+_NOT_MEASURING = {
+    *("accuracy_rows", "accuracy_table", "cli", "compare", "cost", "efficiency_table", "ledger"),
+    *("listing", "numbers", "progress", "provenance", "record", "render", "request", "runs"),
+    *("stats", "store", "tables"),
+}
+"""Modules of the harness that do not decide what is measured."""
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers; "none" for a library that is not installed."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in _LIBRARIES}}
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "none"
+
+
+def code_digest(root: Path = ROOT) -> str:
+    """Hex SHA-256 over the sources that decide a measurement: methods, baselines, and the harness
+    without the modules that only plan it or read records.
+    """
+    total = hashlib.sha256()
+    for path in _sources(root):
+        total.update(path.relative_to(root).as_posix().encode() + b"\0")
+        total.update(path.read_bytes() + b"\0")
+    return total.hexdigest()
+
+
+def _sources(root: Path) -> Iterator[Path]:
+    for package in _PACKAGES:
+        for path in sorted((root / package).rglob("*.py")):
+            if path.parent != root / "harness" or path.stem not in _NOT_MEASURING:
+                yield path
+
+
+def provenance(device: str) -> dict[str, Any]:
+    """What a record says of its origin; `device` is the one that the model runs on."""
+    import torch
+
+    commit, dirty = commit_of(ROOT)
+    cuda = device.startswith("cuda")
+    return {
+        "commit": commit,
+        "dirty": dirty,
+        "created": now(),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "device_name": torch.cuda.get_device_name(device) if cuda else None,
+        "driver": _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+        if cuda
+        else None,
+        "cpu": _cpu(),
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def now() -> str:
+    """UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def commit_of(root: Path) -> tuple[str | None, bool | None]:
+    """The commit that the code at `root` is of, and whether files of the packages differ from it.
+
+    None for code outside a repository of its own, such as an installed package.
+    """
+    tracked = _output("git", "-C", str(root), "ls-files", "--", "methods/interface.py")
+    commit = _output("git", "-C", str(root), "rev-parse", "HEAD")
+    if not tracked or not commit:
+        return None, None
+    return commit, bool(_output("git", "-C", str(root), "status", "--porcelain", "--", *_PACKAGES))
+
+
+def _output(*command: str) -> str | None:
+    """Standard output of a command, or None where it is not there or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _cpu() -> str:
+    """The processor's name as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,184 @@
+"""The work of a comparison, cell by cell: reused where it is known, measured and kept where not.
+
+Cells are independent: one that fails becomes a record of its failure, and the others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from statistics import fmean
+from typing import Any, Protocol
+
+from harness.cells import Cell
+from harness.errors import BadInput
+from harness.numbers import infeasible, sentence
+from harness.progress import Progress, score
+from harness.provenance import now
+from harness.record import SCHEMA, Record
+from harness.request import Feasible
+from harness.store import Store
+
+Identity = Mapping[str, Any]
+Measured = Mapping[str, Any]
+
+
+class Measure(Protocol):
+    """`harness.timing.measure` for a loaded model; `on_round` gets rounds done and in all."""
+
+    def __call__(
+        self, cells: Sequence[Cell], *, on_round: Callable[[int, int], None]
+    ) -> Measured: ...
+
+
+class AccuracyRunner(Protocol):
+    """`harness.accuracy.Accuracy`, or a stand-in."""
+
+    def task_version(self, task: str) -> str: ...
+    def items(self, task: str) -> int: ...
+    def run(
+        self, cell: Cell, task: str, on_item: Callable[[float | None], None]
+    ) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Work:
+    """Cells to compare and what all their records share.
+
+    `infeasible`: cells that cannot be, with the budgets that can; `identity`: model, digest, dtype,
+    attention, device, batch size, code and versions; `provenance` as of the start.
+    """
+
+    cells: Sequence[Cell]
+    infeasible: Mapping[Cell, Feasible]
+    identity: Identity
+    provenance: Mapping[str, Any]
+    store: Store
+    progress: Progress
+
+    def accuracy(
+        self, runner: AccuracyRunner, tasks: Sequence[str], limit: int | None
+    ) -> list[Record]:
+        """One record a cell and task, in order. Raises BadInput when one cannot be written."""
+        versions = {task: runner.task_version(task) for task in tasks}
+        wanted = [
+            (cell, {**cell.identity(), "task": task, "task_version": version, "limit": limit})
+            for cell in self.cells
+            for task, version in versions.items()
+        ]
+        full = [(cell, {**identity, **self.identity}) for cell, identity in wanted]
+        found = [self.store.find(identity) for _, identity in full]
+        if reused := sum(known is not None for known in found):
+            where = self.store.directory
+            self.progress.say(f"reused {reused} of {len(found)} accuracy records from {where}")
+        pairs = list(zip(full, found, strict=True))
+        runs = sum(known is None and cell not in self.infeasible for (cell, _), known in pairs)
+        numbers = count(1)
+        return [
+            known or self._answered(cell, identity, runner, numbers, runs)
+            for (cell, identity), known in pairs
+        ]
+
+    def _answered(
+        self,
+        cell: Cell,
+        identity: Identity,
+        runner: AccuracyRunner,
+        numbers: Iterator[int],
+        runs: int,
+    ) -> Record:
+        """The kept record of one cell on one task, whatever came of it."""
+        if cell in self.infeasible:
+            return self._keep_accuracy(cell, identity, _infeasible(self.infeasible[cell]))
+        self.progress.begin(f"{cell.text} {identity['task']}", next(numbers), runs)
+        measured = self._run(cell, identity["task"], runner)
+        record = self._keep_accuracy(cell, identity, measured)
+        self.progress.end(_summary(record))
+        return record
+
+    def _run(self, cell: Cell, task: str, runner: AccuracyRunner) -> Measured:
+        total, scores, done = runner.items(task), list[float](), count(1)
+
+        def on_item(item_score: float | None) -> None:
+            scores.extend(() if item_score is None else (item_score,))
+            self.progress.advance(next(done), total, fmean(scores) if scores else None)
+
+        try:
+            return runner.run(cell, task, on_item)
+        except BadInput:
+            raise
+        except Exception as error:  # whatever it is, it becomes the cell's result and is shown
+            return {"status": "failed", "reason": _reason(error)}
+
+    def _keep_accuracy(self, cell: Cell, identity: Identity, measured: Measured) -> Record:
+        outline = {
+            "cell": cell.text,
+            "status": "ok",
+            "reason": None,
+            "method": cell.method.described(),
+        }
+        return self._keep("accuracy", identity, {**outline, **measured})
+
+    def efficiency(self, measure: Measure, settings: Identity) -> Record:
+        """The record of one run of interleaved rounds over all cells, a method's first seed only.
+
+        `settings` are the run's own part of its identity. Raises BadInput as `accuracy` does.
+        """
+        cells = list({(cell.method, cell.budget): cell for cell in reversed(self.cells)}.values())
+        cells.reverse()
+        identity = {**settings, **self.identity, "cells": [cell.text for cell in cells]}
+        if known := self.store.find(identity):
+            self.progress.say(f"reused the efficiency record from {self.store.directory}")
+            return known
+        feasible = [cell for cell in cells if cell not in self.infeasible]
+        self.progress.begin("efficiency", 1, 1)
+        measured = self._timed(feasible, measure)
+        results = {row["cell"]: row for row in measured["cells"]}
+        results |= {cell.text: _infeasible(bounds) for cell, bounds in self.infeasible.items()}
+        ordered = [{**_row(cell), **results[cell.text]} for cell in cells]
+        record = self._keep("efficiency", identity, {**measured, "cells": ordered})
+        failed = [row["reason"] for row in ordered if row["status"] == "failed"]
+        rounds = f"{settings['repeats']} rounds over {len(feasible)} cells"
+        self.progress.end(f"FAILED: {failed[0]}" if failed else rounds)
+        return record
+
+    def _timed(self, cells: Sequence[Cell], measure: Measure) -> Measured:
+        """What was measured; a run that breaks off is a failure of all its cells."""
+        try:
+            return measure(cells, on_round=self.progress.advance)
+        except BadInput:
+            raise
+        except Exception as error:  # as for accuracy
+            failed = {"status": "failed", "reason": _reason(error)}
+            return {
+                "shape": {},
+                "order": [],
+                "cells": [{"cell": cell.text, **failed} for cell in cells],
+            }
+
+    def _keep(self, kind: str, identity: Identity, content: Measured) -> Record:
+        provenance = {**self.provenance, "created": now()}
+        outline = {"schema": SCHEMA, "kind": kind, "identity": dict(identity)}
+        return self.store.keep({**outline, **content, "provenance": provenance})
+
+
+def _row(cell: Cell) -> dict[str, Any]:
+    """The outline of an efficiency record's cell."""
+    return {"cell": cell.text, "method": cell.method.described(), "budget": cell.budget}
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {sentence(error)}"
+
+
+def _infeasible(feasible: Feasible) -> dict[str, Any]:
+    reason = infeasible(feasible)
+    return {"status": "infeasible", "reason": reason, "feasible": list(feasible)}
+
+
+def _summary(record: Record) -> str:
+    if record["status"] != "ok":
+        return f"FAILED: {record['reason']}"
+    scores = [sample["score"] for sample in record["samples"]]
+    return f"{score(fmean(scores))} of {len(scores)} questions" if scores else "no questions"

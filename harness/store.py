@@ -1,0 +1,57 @@
+"""The records of one results directory: which can be reused, and which were finished since."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness import record as records
+from harness.errors import BadInput
+from harness.record import Record
+
+
+class Store:
+    """Reusable is what succeeded or can never succeed; `fresh` reuses nothing."""
+
+    def __init__(self, directory: Path, warn: Callable[[str], None], fresh: bool = False) -> None:
+        self.directory, self.written = directory, 0
+        found = () if fresh else records.read_all([directory], warn)
+        self._reusable = {
+            records.identity_hash(record["identity"]): record
+            for record in found
+            if _reusable(record)
+        }
+
+    def find(self, identity: Mapping[str, Any]) -> Record | None:
+        """The record of exactly this identity."""
+        known = self._reusable.get(records.identity_hash(identity))
+        return known if known is not None and known["identity"] == identity else None
+
+    def keep(self, record: Record) -> Record:
+        """Write it now. Raises BadInput when the disk or the permissions do not allow it."""
+        with self._writing():
+            records.write(self.directory, record)
+        self.written += 1
+        return record
+
+    def keep_text(self, name: str, text: str) -> None:
+        """Put a file beside the records. Raises BadInput as `keep` does."""
+        with self._writing():
+            records.write_atomically(self.directory / name, text.encode())
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BadInput(
+                f"cannot write to {self.directory}: {error.strerror or error}; "
+                f"the {self.written} records that were finished before are kept"
+            ) from error
+
+
+def _reusable(record: Record) -> bool:
+    cells = record["cells"] if record["kind"] == "efficiency" else [record]
+    return all(cell["status"] in ("ok", "infeasible") for cell in cells)

@@ -1,0 +1,53 @@
+"""Tables from records alone: grouped by configuration, with the line that says where they are from.
+
+A configuration is everything that must be equal for two cells to be compared. torch is never
+imported here: a table is printed in under a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from harness.accuracy_table import accuracy_table
+from harness.efficiency_table import efficiency_table
+from harness.record import Record, identity_hash
+from harness.render import Table
+
+_OF_A_CELL = {"method", "settings", "budget", "seed", "task", "task_version"}
+
+
+def tables(records: Iterable[Record]) -> list[Table]:
+    """Accuracy tables, one a configuration, then efficiency tables, one a run; the newest last."""
+    newest_last = sorted(_distinct(records), key=_created)
+    configurations: dict[str, list[Record]] = {}
+    for record in newest_last:
+        if record["kind"] == "accuracy":
+            configurations.setdefault(_configuration(record["identity"]), []).append(record)
+    accuracy = [accuracy_table(_newest_versions(group)) for group in configurations.values()]
+    runs = [record for record in newest_last if record["kind"] == "efficiency"]
+    return [*accuracy, *map(efficiency_table, runs)]
+
+
+def _distinct(records: Iterable[Record]) -> list[Record]:
+    """Of records with one identity, such as copies in two directories, the newest."""
+    newest: dict[str, Record] = {}
+    for record in records:
+        key = identity_hash(record["identity"])
+        if key not in newest or _created(newest[key]) <= _created(record):
+            newest[key] = record
+    return list(newest.values())
+
+
+def _newest_versions(records: Sequence[Record]) -> list[Record]:
+    """Without records of a task's older versions: their questions are others. Newest last."""
+    newest = {r["identity"]["task"]: r["identity"]["task_version"] for r in records}
+    return [r for r in records if r["identity"]["task_version"] == newest[r["identity"]["task"]]]
+
+
+def _configuration(identity: Mapping[str, Any]) -> str:
+    return identity_hash({k: v for k, v in identity.items() if k not in _OF_A_CELL})
+
+
+def _created(record: Record) -> str:
+    return str(record["provenance"].get("created", ""))
