@@ -1,0 +1,153 @@
+"""ViTCoP's formulas against a plain transcription with loops over tokens and clusters."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from methods import PruningError
+from methods.tensors import apply_cut
+from methods.vitcop import cluster, coprune
+
+
+def cluster_by_loops(x, p, share):
+    n = len(x)
+    d = torch.zeros(n, n)
+    for i in range(n):
+        for j in range(n):
+            if i != j:
+                d[i, j] = math.sqrt(float(((x[i] - x[j]) ** 2).sum()) + 1e-8)
+    rho = torch.exp(-((d / 8) ** 2)).sum(1)
+    delta, parent = torch.full((n,), math.inf), [0] * n
+    for i in range(n):
+        for j in range(n):
+            close = float((p[i] - p[j]).norm()) <= 0.6
+            if j != i and rho[j] >= rho[i] and close and d[i, j] < delta[i]:
+                delta[i], parent[i] = d[i, j], j
+    gamma = (delta * rho).tolist()
+    ranked = sorted(range(n), key=lambda i: (-gamma[i], i))[: max(1, int(share * n))]
+    labels = {token: label for label, token in enumerate(ranked)}
+    changed = True
+    while changed:
+        changed = False
+        for i in range(n):
+            if i not in labels and parent[i] in labels:
+                labels[i], changed = labels[parent[i]], True
+    return [labels.get(i, len(ranked)) for i in range(n)]
+
+
+def groups_by_loops(norms, labels, tokens):
+    """Groups as (members, merged), and the position of each."""
+    n = len(norms)
+    names = sorted(set(labels))
+    members = {c: [i for i in range(n) if labels[i] == c] for c in names}
+    order = sorted(names, key=lambda c: sum(norms[i] for i in members[c]))
+    if len(names) > tokens:
+        rest = sorted(i for c in order[tokens - 1 :] for i in members[c])
+        return [(members[c], True) for c in order[: tokens - 1]] + [(rest, True)]
+    free, wanted = n - len(names), tokens - len(names)
+    quota = {
+        c: min(
+            int(torch.round(torch.tensor((len(members[c]) - 1) / max(free, 1) * wanted))),
+            len(members[c]) - 1,
+        )
+        for c in names
+    }
+    missing = wanted - sum(quota.values())
+    for c in order if missing > 0 else reversed(order):
+        if missing > 0 and quota[c] < len(members[c]) - 1:
+            quota[c], missing = quota[c] + 1, missing - 1
+        if missing < 0 and quota[c] > 0:
+            quota[c], missing = quota[c] - 1, missing + 1
+    groups = []
+    for c in names:
+        best = sorted(members[c], key=lambda i: (norms[i], i))[: quota[c]]
+        groups += [([i], False) for i in best]
+        groups.append((sorted(set(members[c]) - set(best)), True))
+    return groups
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 24), st.floats(0.03, 1.0), st.booleans())
+def test_cluster_equals_the_loops(seed, n, share, ties):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(2, n, 5, generator=generator) * 4
+    if ties:
+        x = x.round() * 2
+    p = torch.rand(2, n, 2, generator=generator)
+    labels = cluster(x, p, share)
+    for row in range(2):
+        assert labels[row].tolist() == cluster_by_loops(x[row], p[row], share)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 40), st.integers(1, 12), st.data())
+def test_coprune_equals_the_loops(seed, n, clusters, data):
+    tokens = data.draw(st.integers(1, n))
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(2, n, 6, generator=generator)
+    norms = torch.randint(1, 9, (2, n), generator=generator).float() / 4
+    labels = torch.randint(0, clusters, (2, n), generator=generator)
+    cut = coprune(hidden, norms, labels, tokens)
+    out = apply_cut(hidden, cut)
+    for row in range(2):
+        groups = groups_by_loops(norms[row].tolist(), labels[row].tolist(), tokens)
+        placed = sorted((members[len(members) // 2], members, merged) for members, merged in groups)
+        assert cut.anchors[row].tolist() == [place for place, _, _ in placed]
+        assert cut.add_anchor[row].tolist() == [merged for _, _, merged in placed]
+        for i, (place, members, merged) in enumerate(placed):
+            expected = hidden[row, members].mean(0) + (hidden[row, place] if merged else 0)
+            torch.testing.assert_close(out[row, i], expected)
+
+
+def test_more_clusters_than_tokens():
+    labels = torch.tensor([[0, 0, 0, 1, 1, 2]])
+    norms = torch.tensor([[1.0, 1.0, 1.0, 0.5, 0.5, 2.0]])  # sums 3, 1, 2
+    hidden = torch.zeros(1, 6, 1)
+    cut = coprune(hidden, norms, torch.tensor([[0, 0, 0, 1, 1, 2]]), 2)
+    groups = cut.groups[0].tolist()
+    assert groups[3] == groups[4] != groups[0]
+    assert len({groups[0], groups[1], groups[2], groups[5]}) == 1
+    cut = coprune(hidden, norms, labels, 3)
+    assert cut.groups[0].tolist() == [0, 0, 0, 1, 1, 2]
+
+
+def test_hand_case_of_norm_sums_3_1_2():
+    """Sizes 3, 2, 1 with norm sums 3, 1, 2 and two tokens: the second cluster, and the others."""
+    labels = torch.tensor([[5, 5, 5, 7, 7, 9]])
+    norms = torch.tensor([[1.0, 1.0, 1.0, 0.5, 0.5, 2.0]])
+    cut = coprune(torch.zeros(1, 6, 1), norms, labels, 2)
+    assert cut.anchors[0].tolist() == [2, 4]
+    assert cut.groups[0].tolist() == [0, 0, 0, 1, 1, 0]
+
+
+def test_cycles_of_equal_density_form_one_more_cluster():
+    """Two far pairs of equal tokens: each pair's members are each other's parents."""
+    x = torch.tensor([[[0.0], [0.0], [0.5], [900.0], [900.0]]])
+    p = torch.zeros(1, 5, 2)
+    labels = cluster(x, p, 0.2)
+    assert labels[0].tolist() == cluster_by_loops(x[0], p[0], 0.2)
+    assert labels.max() == 1
+
+
+def test_more_peaks_than_centres_take_the_first_tokens_label():
+    """Tokens too far apart in the image to be one another's parents are all peaks."""
+    x = torch.zeros(1, 3, 1)
+    p = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    assert cluster(x, p, 0.4).tolist() == [[0, 0, 0]]
+
+
+def test_a_merged_group_of_one_is_doubled():
+    hidden = torch.ones(1, 2, 3)
+    cut = coprune(hidden, torch.ones(1, 2), torch.tensor([[0, 1]]), 2)
+    assert torch.equal(apply_cut(hidden, cut), 2 * hidden)
+
+
+@pytest.mark.parametrize("tokens", [0, 5])
+def test_token_counts_outside_the_rows_are_refused(tokens):
+    with pytest.raises(PruningError, match="1 to 4 tokens"):
+        coprune(torch.ones(1, 4, 2), torch.ones(1, 4), torch.zeros(1, 4, dtype=torch.long), tokens)
