@@ -13,8 +13,6 @@ from harness.ledger import broken_promise, mean_cache_bytes, mean_entering, mean
 from harness.record import Record
 from harness.stats import ItemKey, Outcome
 
-CONTROLS = ("uniform", "random")
-
 Outcomes = dict[ItemKey, Outcome]
 
 
@@ -46,14 +44,8 @@ def rows_of(records: Sequence[Record]) -> list[Row]:
     for record in records:
         cell = Cell.parse(record["cell"])
         groups.setdefault((cell.method.text, cell.budget), []).append(record)
-    ordered = sorted(groups.items(), key=lambda item: _order(*item))
-    return [_row(group, len(tasks), scales) for _, group in ordered]
-
-
-def _order(key: tuple[str, int | None], group: Sequence[Record]) -> tuple[bool, int, bool, str]:
-    method, budget = key
-    control = group[0]["method"]["name"] in CONTROLS
-    return budget is not None, -(budget or 0), control, method
+    ordered = sorted(groups.values(), key=lambda group: Cell.parse(group[0]["cell"]).order)
+    return [_row(group, len(tasks), scales) for group in ordered]
 
 
 def _scale(records: Iterable[Record]) -> float:
@@ -86,11 +78,14 @@ def _row(records: Sequence[Record], tasks: int, scales: Mapping[str, float]) -> 
 
 
 def _broken(record: Record) -> str | None:
-    """Why the counts of a finished record may not be printed as its budget's."""
+    """Why the counts of a finished record may not be printed as its budget's.
+
+    An outline leaves selections out unless there were none.
+    """
     if record["status"] != "ok":
         return None
     identity, ledger = record["identity"], record["ledger"]
-    cut = {sample["ledger"] for sample in record["samples"] if sample["selections"]}
+    cut = {sample["ledger"] for sample in record["samples"] if sample.get("selections", True)}
     whole = set(range(len(ledger))) - cut
     published = identity["settings"].get("schedule") == "published"
     return broken_promise(ledger, identity["budget"], published, whole)

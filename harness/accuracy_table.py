@@ -47,7 +47,7 @@ def _columns(tasks: Sequence[str], flops: str, cache: str) -> tuple[Column, ...]
         Column("Difference", ("diff", "diff_low", "diff_high", "p", "verdict"), _diff_lines),
         Column(f"Prefill {flops}", (f"prefill_{flops.lower()}", "prefill_percent"), _flops_lines),
         Column(f"KV cache {cache}", (f"kv_cache_{cache.lower()}",)),
-        Column("Note", ("note",), left=True),
+        Column("Note", ("note",), left=True, missing=""),
     )
 
 

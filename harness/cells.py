@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from methods.interface import Method
 
 UNPRUNED = "unpruned"
+CONTROLS = ("uniform", "random")
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,13 @@ class Cell:
         """`fastv@64`, `random@64#3`, `unpruned`; seed 0 is not written."""
         budget = "" if self.budget is None else f"@{self.budget}"
         return self.method.text + budget + (f"#{self.seed}" if self.seed else "")
+
+    @property
+    def order(self) -> tuple[bool, int, int, str]:
+        """Sorts the rows of a table: unpruned, then from large budgets to small, controls last."""
+        name = self.method.name
+        control = CONTROLS.index(name) + 1 if name in CONTROLS else 0
+        return self.budget is not None, -(self.budget or 0), control, self.method.text
 
     def identity(self) -> dict[str, Any]:
         """Of its records: with all settings, also those left at their defaults, as JSON values."""

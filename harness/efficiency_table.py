@@ -27,14 +27,19 @@ FAILED = "FAILED"
 HOW_TO_READ = (
     "Tokens: visual tokens that entered a decoder layer, counted. Times: median (quartiles) over "
     "the rounds; ×: ratio to unpruned in the same round, median with its 95 % interval in "
-    "brackets. Prefill includes the selection. FLOPs of the prefill are computed from the counted "
-    "tokens; peak memory is that of the {peak}, KV cache after the prefill."
+    "brackets. Prefill includes the selection. FLOPs: the prefill of one sample, decoder layers "
+    "and one row of the head, computed from the counted tokens. {peak} KV cache: of the batch, "
+    "after the prefill."
 )
+PEAKS = {
+    "device": "Peak: bytes that torch held on the device, weights included.",
+    "process": "Peak: how far the process's resident memory rose.",
+}
 
 
 def efficiency_table(record: Record) -> Table:
-    """Cells in the order of the run; one that failed or broke its promise has no numbers."""
-    cells = record["cells"]
+    """Rows in the order of the accuracy table; a cell that broke its promise has no numbers."""
+    cells = sorted(record["cells"], key=lambda cell: Cell.parse(cell["cell"]).order)
     upper = next((c for c in cells if c["budget"] is None and c["status"] == "ok"), None)
     notes = [_note(cell, upper) for cell in cells]
     held = [cell for cell, note in zip(cells, notes, strict=True) if not note]
@@ -114,7 +119,7 @@ def _columns(run: _Run) -> tuple[Column, ...]:
         Column(f"Prefill {flops}", (f"prefill_{flops.lower()}", "prefill_percent"), _flops_lines),
         Column(f"Peak {kind} {peak}".replace("  ", " "), (f"peak_{kind}_{peak.lower()}",)),
         Column(f"KV cache {cache}", (f"kv_cache_{cache.lower()}",)),
-        Column("Note", ("note",), left=True),
+        Column("Note", ("note",), left=True, missing=""),
     )
 
 
@@ -158,6 +163,6 @@ def _note(cell: Measured, upper: Measured | None) -> str:
 
 def _notes(record: Record, held: Sequence[Measured]) -> tuple[str, ...]:
     identity = record["identity"]
-    peak = held[0]["peak_kind"] if held else "process"
+    peak = PEAKS[held[0]["peak_kind"]] if held else ""
     rounds = f"{identity['repeats']} interleaved rounds, {identity['new_tokens']} new tokens"
     return HOW_TO_READ.format(peak=peak), f"{rounds} · {numbers.origin([record])}"

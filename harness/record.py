@@ -1,6 +1,8 @@
 """Records: one immutable gzipped JSON file a finished piece of work, written atomically.
 
-Knows nothing of what a record means beyond the fields that name its file.
+What only close study needs of each sample (`DETAILS`) goes into the second of two gzip members, as
+"details" beside "samples": a table reads hundreds of records without parsing it. To any other
+reader the file is one JSON document. Knows nothing else of what a record means.
 """
 
 from __future__ import annotations
@@ -11,10 +13,10 @@ import json
 import os
 import re
 import secrets
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from zlib import error as ZlibError  # noqa: N812
 
 SCHEMA = 1
 SUFFIX = ".json.gz"
@@ -23,6 +25,7 @@ _REQUIRED = {
     "accuracy": ("cell", "status", "method", "identity", "provenance"),
     "efficiency": ("cells", "shape", "identity", "provenance"),
 }
+DETAILS = ("first_token", "selections")
 _REQUIRED_IF_OK = ("ledger", "samples", "shape")
 
 Record = dict[str, Any]
@@ -50,10 +53,27 @@ def write(directory: Path, record: Mapping[str, Any]) -> Path:
 
     Equal records give equal bytes. Creates the directory. Raises OSError, leaving no partial file.
     """
-    text = json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    outline, details = _parted(record)
+    head, tail = _json(outline)[:-1], f',"details":{_json(details)}}}'
     path = directory / file_name(record)
-    write_atomically(path, gzip.compress(text.encode(), mtime=0))
+    members = [gzip.compress(text.encode(), mtime=0) for text in (head, tail)]
+    write_atomically(path, b"".join(members))
     return path
+
+
+def _parted(record: Mapping[str, Any]) -> tuple[Record, list[Record]]:
+    """The record without its samples' details, and these; an empty detail stays where it is."""
+    samples = record.get("samples", ())
+    details = [{k: s[k] for k in DETAILS if s.get(k)} for s in samples]
+    light = [
+        {k: v for k, v in sample.items() if k not in detail}
+        for sample, detail in zip(samples, details, strict=True)
+    ]
+    return {**record, **({"samples": light} if "samples" in record else {})}, details
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -84,12 +104,41 @@ def _sync_directory(directory: Path) -> None:
 
 
 def read(path: Path) -> Record:
-    """The record at `path`. Raises UnreadableRecordError if it is torn or foreign, and OSError."""
+    """The record at `path`, whole. Raises UnreadableRecordError if it is torn or foreign, OSError."""
+    head, tail = _members(path)
+    record = checked(_parsed(head + tail))
+    for sample, details in zip(record.get("samples", ()), record.pop("details", ()), strict=True):
+        sample.update(details)
+    return record
+
+
+def read_outline(path: Path) -> Record:
+    """The record at `path` without its samples' `DETAILS`, unless empty; raises as `read` does.
+
+    All of the file is checked to be there.
+    """
+    head, _ = _members(path)
+    return checked(_parsed(head + "}"))
+
+
+def _members(path: Path) -> tuple[str, str]:
+    """The text of the first gzip member, and that of the others."""
+    content, first = path.read_bytes(), zlib.decompressobj(wbits=31)
     try:
-        content = json.loads(gzip.decompress(path.read_bytes()))
-    except (EOFError, ZlibError, gzip.BadGzipFile, UnicodeDecodeError, json.JSONDecodeError):
-        raise UnreadableRecordError("it is torn or not gzipped JSON") from None
-    return checked(content)
+        head = first.decompress(content)
+        tail = gzip.decompress(first.unused_data)
+        if not (first.eof and tail):
+            raise EOFError
+        return head.decode(), tail.decode()
+    except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError):
+        raise UnreadableRecordError("it is torn or not a record of this harness") from None
+
+
+def _parsed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise UnreadableRecordError("it is not a record of this harness") from None
 
 
 def checked(content: object) -> Record:
@@ -107,10 +156,10 @@ def checked(content: object) -> Record:
 
 
 def read_all(directories: Iterable[Path], warn: Callable[[str], None]) -> Iterator[Record]:
-    """All records directly in the directories, by file name; others are named to `warn`."""
+    """Outlines of all records directly in the directories; other files are named to `warn`."""
     for directory in directories:
         for path in sorted(directory.glob(f"*{SUFFIX}")):
             try:
-                yield read(path)
+                yield read_outline(path)
             except (UnreadableRecordError, OSError) as error:
                 warn(f"skipping {path}: {error}")

@@ -25,13 +25,15 @@ def joined(parts: Parts) -> list[str]:
 class Column:
     """`parts` names the CSV columns that a cell's parts go to; `lines` reads them together.
 
-    A terminal breaks between the lines, every other form joins them by a space.
+    A terminal breaks between the lines, every other form joins them by a space; `missing` is
+    written where nothing is known.
     """
 
     title: str
     parts: Parts
     lines: Callable[[Parts], list[str]] = joined
     left: bool = False
+    missing: str = MISSING
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,10 @@ class Table:
     failed: bool = False
 
     def texts(self) -> list[list[list[str]]]:
-        """Lines of every cell, [row][column][line]; a dash where nothing is known."""
+        """Lines of every cell, [row][column][line]."""
         return [
             [
-                column.lines(parts) if any(parts) else [MISSING]
+                column.lines(parts) if any(parts) else [column.missing]
                 for column, parts in zip(self.columns, row, strict=True)
             ]
             for row in self.rows

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cells import UNPRUNED, Cell, MethodSpec, unpruned
+from harness.cells import CONTROLS, UNPRUNED, Cell, MethodSpec, unpruned
 from harness.errors import BadInput
 
 if TYPE_CHECKING:
@@ -151,9 +151,10 @@ def cells_of(request: Request) -> tuple[Cell, ...]:
 def _at(request: Request, budget: int) -> Iterable[Cell]:
     cells = [Cell(spec, budget, request.seed) for spec in request.methods]
     if request.controls:
+        stride, random = map(MethodSpec, CONTROLS)
         seeds = range(request.seed, request.seed + CONTROL_SEEDS)
-        cells += [Cell(MethodSpec("uniform"), budget, request.seed)]
-        cells += [Cell(MethodSpec("random"), budget, seed) for seed in seeds]
+        cells += [Cell(stride, budget, request.seed)]
+        cells += [Cell(random, budget, seed) for seed in seeds]
     return dict.fromkeys(cells)
 
 
