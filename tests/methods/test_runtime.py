@@ -1,0 +1,266 @@
+"""The runtime: batches, kernels, masks, positions, caches, and the model as it was before."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from methods import Budget, InfeasibleBudgetError, PruningError, attach, get_method
+from small_models import small_llava
+
+BUDGET = Budget(fraction=0.4)
+NAMES = ["unpruned", "vitcop", "fastv", "random", "uniform"]
+
+
+def generate(model, inputs, name="vitcop", budget=BUDGET, seeds=None, **options):
+    settings = {"max_new_tokens": 4, "do_sample": False, **options}
+    with attach(model, get_method(name), budget, seeds=seeds) as trace:
+        out = model.generate(
+            **inputs, **settings, output_logits=True, return_dict_in_generate=True
+        )
+    return out, trace
+
+
+def logits(out):
+    return torch.stack(out.logits, 1)
+
+
+def new_tokens(out, inputs):
+    return out.sequences[:, inputs["input_ids"].shape[1] :].tolist()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_gives_each_sample_what_it_gets_alone(model, prompts, name):
+    """One image, another length, two images, none: rows that keep different counts."""
+    rows = [0, 1, 2, 3]
+    together, trace = generate(model, prompts.batch(*rows), name, seeds=[10, 11, 12, 13])
+    prefill = trace.prefills[-1]
+    assert torch.equal(prefill.entering, prefill.planned)
+    assert torch.equal(prefill.cached, prefill.entering + prefill.text[:, None])
+    for row in rows:
+        alone, own = generate(model, prompts.batch(row), name, seeds=[10 + row])
+        assert new_tokens(alone, prompts.batch(row))[0] == new_tokens(together, prompts.batch(*rows))[row]
+        torch.testing.assert_close(logits(alone)[0], logits(together)[row], atol=1e-4, rtol=0)
+        assert torch.equal(own.prefills[-1].entering[0], prefill.entering[row])
+        assert torch.equal(own.prefills[-1].cached[0], prefill.cached[row])
+
+
+@pytest.mark.parametrize("name", ["vitcop", "fastv", "random"])
+def test_beams_in_a_batch_equal_beams_alone(model, prompts, name):
+    beams = {"num_beams": 3, "num_return_sequences": 2}
+    inputs = prompts.batch(0, 1)
+    together, _ = generate(model, inputs, name, seeds=[4, 5], **beams)
+    for row in (0, 1):
+        alone, _ = generate(model, prompts.batch(row), name, seeds=[4 + row], **beams)
+        expected = new_tokens(together, inputs)[2 * row : 2 * row + 2]
+        assert new_tokens(alone, prompts.batch(row)) == expected
+
+
+def test_sampling_is_pruned(model, prompts):
+    torch.manual_seed(0)
+    _, trace = generate(model, prompts.batch(0), do_sample=True, num_return_sequences=3)
+    assert trace.prefills[-1].entering.shape[0] == 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_kernels_agree(model, prompts, name):
+    inputs = prompts.batch(0, 1)
+    one, trace = generate(model, inputs, name)
+    other, eager = generate(small_llava("eager"), inputs, name)
+    torch.testing.assert_close(logits(one), logits(other), atol=1e-4, rtol=0)
+    for a, b in zip(trace.prefills[-1].selections, eager.prefills[-1].selections, strict=True):
+        assert torch.equal(a.cut.anchors, b.cut.anchors)
+
+
+@pytest.mark.parametrize("rows", [(0,), (0, 1, 2, 3)])
+@pytest.mark.parametrize("budget", [Budget(fraction=1.0), Budget(10**6)])
+def test_keeping_everything_changes_nothing(model, prompts, rows, budget):
+    inputs = prompts.batch(*rows)
+    plain = model.generate(
+        **inputs, max_new_tokens=4, do_sample=False, output_logits=True, return_dict_in_generate=True
+    )
+    for name in NAMES:
+        kept, trace = generate(model, inputs, name, budget)
+        assert torch.equal(logits(plain), logits(kept))
+        assert (trace.prefills[-1].entering == trace.prefills[-1].entering[:, :1]).all()
+
+
+def test_a_cut_that_keeps_all_rows_changes_nothing(model, prompts):
+    """All the rewriting of masks and angles, with nothing removed."""
+    from methods.interface import Cut, DecoderStage, Method, Plan, Selection
+
+    class KeepAll(Method):
+        label = name = "keep-all"
+
+        def plan(self, budget, sizes):
+            def select(view):
+                return Selection(Cut(torch.arange(view.count).expand(len(view.segments), -1)))
+
+            stages = tuple(DecoderStage("all", layer, (), select) for layer in (0, 2, 5))
+            return Plan((sizes.tokens,) * sizes.layers, decoder=stages if sizes.tokens else ())
+
+    inputs = prompts.batch(0, 1, 3)
+    options = {"max_new_tokens": 4, "do_sample": False, "output_logits": True}
+    plain = model.generate(**inputs, **options, return_dict_in_generate=True)
+    with attach(model, KeepAll(), BUDGET):
+        kept = model.generate(**inputs, **options, return_dict_in_generate=True)
+    assert torch.equal(logits(plain), logits(kept))
+
+
+@pytest.mark.parametrize("name", ["random", "uniform", "fastv"])
+def test_removed_equals_masked(prompts, name):
+    """Oracle: the whole sequence in eager attention, the removed keys masked from their layer on."""
+    model = small_llava("eager")
+    inputs = prompts.batch(1)
+    out, trace = generate(model, inputs, name, max_new_tokens=1)
+    (selection,) = trace.prefills[-1].selections
+    slots = (inputs["input_ids"][0] == model.config.image_token_id).nonzero()[:, 0]
+    removed = torch.ones(inputs["input_ids"].shape[1], dtype=torch.bool)
+    removed[inputs["input_ids"][0] != model.config.image_token_id] = False
+    removed[slots[selection.cut.anchors[0]]] = False
+
+    def mask_removed(layer, args, kwargs):
+        length = args[0].shape[1]
+        allowed = torch.ones(length, length, dtype=torch.bool).tril() & ~removed
+        allowed |= torch.eye(length, dtype=torch.bool)
+        bias = torch.zeros(1, 1, length, length).masked_fill(~allowed, torch.finfo().min)
+        return args, {**kwargs, "attention_mask": bias}
+
+    handles = [
+        layer.register_forward_pre_hook(mask_removed, with_kwargs=True)
+        for layer in model.model.language_model.layers[selection.layer :]
+    ]
+    with torch.no_grad():
+        masked = model(**inputs).logits[:, -1]
+    for handle in handles:
+        handle.remove()
+    torch.testing.assert_close(logits(out)[:, 0], masked, atol=1e-4, rtol=0)
+
+
+def hooks(model):
+    return sum(
+        len(m._forward_pre_hooks) + len(m._forward_hooks) + len(m._forward_hooks_with_kwargs)
+        for m in model.modules()
+    )
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_model_is_as_before(model, prompts, fails):
+    before = hooks(model), dict(model.__dict__), dict(model.model.__dict__)
+    registry = dict(ALL_ATTENTION_FUNCTIONS), dict(ALL_ATTENTION_FUNCTIONS.__dict__)
+    plain = model(**prompts.batch(0)).logits
+    if fails:
+        with pytest.raises(KeyError), attach(model, get_method("vitcop"), BUDGET):
+            raise KeyError
+    else:
+        generate(model, prompts.batch(0))
+    assert (hooks(model), dict(model.__dict__), dict(model.model.__dict__)) == before
+    assert registry == (dict(ALL_ATTENTION_FUNCTIONS), dict(ALL_ATTENTION_FUNCTIONS.__dict__))
+    assert torch.equal(plain, model(**prompts.batch(0)).logits)
+
+
+def test_an_exception_in_a_stage_reaches_the_caller_and_leaves_nothing(model, prompts, monkeypatch):
+    import baselines.fastv
+
+    def broken(view, tokens):
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr(baselines.fastv, "_rank", broken)
+    before = hooks(model)
+    with pytest.raises(ZeroDivisionError, match="planted"):
+        generate(model, prompts.batch(0), "fastv")
+    assert hooks(model) == before
+
+
+def test_other_models_are_left_alone(model, prompts):
+    other = small_llava(layers=4)
+    alone = other(**prompts.batch(0)).logits
+    with attach(model, get_method("fastv"), BUDGET):
+        assert torch.equal(alone, other(**prompts.batch(0)).logits)
+        with attach(other, get_method("vitcop"), BUDGET) as inner:
+            other.generate(**prompts.batch(0), max_new_tokens=2)
+            _, trace = model.generate(**prompts.batch(0), max_new_tokens=2), inner
+        assert torch.equal(alone, other(**prompts.batch(0)).logits)
+    assert len(trace.prefills) == 1
+
+
+def test_generations_may_interleave(model, prompts):
+    def steps(inputs):
+        out = model(**inputs, use_cache=True)
+        for _ in range(3):
+            token = out.logits[:, -1:].argmax(-1)
+            yield out.logits[:, -1]
+            out = model(input_ids=token, past_key_values=out.past_key_values, use_cache=True)
+
+    with attach(model, get_method("vitcop"), BUDGET):
+        one = list(steps(prompts.batch(0)))
+        two = list(steps(prompts.batch(1)))
+        mixed = list(zip(steps(prompts.batch(0)), steps(prompts.batch(1)), strict=True))
+    for (a, b), first, second in zip(mixed, one, two, strict=True):
+        assert torch.equal(a, first)
+        assert torch.equal(b, second)
+
+
+def test_without_a_cache_tokens_are_the_same_where_positions_are_kept(model, prompts):
+    cached, _ = generate(model, prompts.batch(0, 3), "uniform")
+    plain, trace = generate(model, prompts.batch(0, 3), "uniform", use_cache=False)
+    torch.testing.assert_close(logits(cached), logits(plain), atol=1e-4, rtol=0)
+    assert len(trace.prefills) == 4
+    assert (trace.prefills[-1].cached == 0).all()
+
+
+def test_a_right_padded_forward_is_pruned_like_a_left_padded_one(model, prompts):
+    left = prompts.batch(0, 1)
+    right = {**left, "input_ids": left["input_ids"].clone(), "attention_mask": left["attention_mask"].clone()}
+    pad = int((left["attention_mask"][0] == 0).sum())
+    for key in ("input_ids", "attention_mask"):
+        right[key][0] = left[key][0].roll(-pad)
+    with attach(model, get_method("vitcop"), BUDGET) as trace, torch.no_grad():
+        one = model(**left).logits[0, -1]
+        other = model(**right).logits[0, -1]
+    torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
+    assert torch.equal(trace.prefills[0].entering, trace.prefills[1].entering)
+
+
+def test_bfloat16_keeps_the_counts(prompts):
+    model = small_llava().to(torch.bfloat16)
+    inputs = prompts.batch(0, 2)
+    inputs["pixel_values"] = inputs["pixel_values"].bfloat16()
+    for name in NAMES:
+        _, trace = generate(model, inputs, name)
+        assert torch.equal(trace.prefills[-1].entering, trace.prefills[-1].planned)
+
+
+def test_what_pruning_would_make_silently_wrong_is_refused(model, prompts):
+    inputs = prompts.batch(0)
+    with attach(model, get_method("fastv"), BUDGET):
+        with pytest.raises(PruningError, match="labels"):
+            model(**inputs, labels=inputs["input_ids"])
+        with pytest.raises(PruningError, match="StaticCache"):
+            model.generate(**inputs, max_new_tokens=2, cache_implementation="static")
+        with pytest.raises(PruningError):
+            model.generate(**inputs, max_new_tokens=2, prefill_chunk_size=16)
+        with pytest.raises(PruningError, match="attached to this model already"):
+            with attach(model, get_method("fastv"), BUDGET):
+                pass
+        out = model(**inputs, use_cache=True)
+        with pytest.raises(PruningError, match="token by token"):
+            model(input_ids=torch.tensor([[5, 6]]), past_key_values=out.past_key_values)
+
+
+def test_an_infeasible_budget_says_what_is_feasible(model, prompts):
+    with pytest.raises(InfeasibleBudgetError, match="feasible is 9 to 64") as raised:
+        generate(model, prompts.batch(0), "fastv", Budget(3))
+    assert (raised.value.low, raised.value.high) == (9, 64)
+
+
+def test_unsupported_models_are_refused():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    llama = LlamaForCausalLM(
+        LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=9)
+    )
+    with pytest.raises(PruningError, match=r"LlamaForCausalLM is not supported.*LlavaForCond"):
+        with attach(llama, get_method("fastv"), BUDGET):
+            pass
