@@ -104,7 +104,7 @@ def _sync_directory(directory: Path) -> None:
 
 
 def read(path: Path) -> Record:
-    """The record at `path`, whole. Raises UnreadableRecordError if it is torn or foreign, OSError."""
+    """The record at `path`, whole. Raises UnreadableRecordError (torn or foreign) and OSError."""
     head, tail = _members(path)
     record = checked(_parsed(head + tail))
     for sample, details in zip(record.get("samples", ()), record.pop("details", ()), strict=True):
