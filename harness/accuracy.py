@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from numbers import Real
 from time import perf_counter
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +23,7 @@ from harness.counts import distinct
 from harness.embedded import benchmark
 from harness.lmms_tasks import TaskLibrary, quiet
 from harness.models import LoadedModel
+from harness.scoring import running_score, scored
 from methods.adapters import adapter_for
 from methods.sharing import TowerStore
 
@@ -69,7 +69,7 @@ class Accuracy:
         answers: dict[int, Answer] = {}
         tell = _teller(task, loaded, answers, on_item)
         results = self._evaluate(self._answerer(cell), loaded, tell)
-        metric, logged = _scored(task, loaded, results)
+        metric, logged = scored(task, loaded, results)
         ledger, places = distinct([answers[doc_id].ledger for doc_id in logged])
         return {
             "parameters": next(iter(answers.values())).parameters,
@@ -129,50 +129,11 @@ def _teller(
 
     def tell(_: str, doc_id: int, answer: Answer) -> None:
         answers[doc_id] = answer
-        if on_item is None:
-            return
-        score = None
-        if name in benchmark.TASKS:
-            document = task.eval_docs_no_media[doc_id]
-            score = _number(task.config.process_results(document, [answer.text])["acc"])
-        on_item(score)
+        if on_item is not None:
+            own = name in benchmark.TASKS
+            on_item(running_score(name, task, doc_id, answer.text) if own else None)
 
     return tell
-
-
-def _scored(
-    name: str, task: Any, results: Mapping[str, Any]
-) -> tuple[str, dict[int, tuple[dict, float]]]:
-    """The metric, and each document's logged sample and score.
-
-    The metric is the first of the task's that gives every question a number, whose mean lmms-eval
-    prints, as such or in percent. Raises ValueError where there is none.
-    """
-    logged = {sample["doc_id"]: sample for sample in reversed(results["samples"][name])}
-    names = [metric["metric"] for metric in task.config.metric_list or []]
-    for metric in sorted(names, key=lambda metric: metric != "acc"):
-        scores = {i: _number(sample.get(metric)) for i, sample in sorted(logged.items())}
-        numbers = [score for score in scores.values() if score is not None]
-        if len(numbers) < len(scores) or not _is_mean(numbers, metric, results["results"][name]):
-            continue
-        return metric, {i: (logged[i], score) for i, score in scores.items() if score is not None}
-    raise ValueError(
-        f"task {name!r} has no metric that is a mean of one number a question "
-        f"({', '.join(map(str, names))}), so its answers cannot be compared item by item"
-    )
-
-
-def _number(value: Any) -> float | None:
-    """A question's score, also from a mapping's "score", as several tasks of lmms-eval give it."""
-    if isinstance(value, Mapping):
-        value = value.get("score")
-    return float(value) if isinstance(value, Real) else None
-
-
-def _is_mean(scores: Sequence[float], metric: str, results: Mapping[str, Any]) -> bool:
-    mean = sum(scores) / len(scores)
-    printed = [v for k, v in results.items() if k.split(",")[0] == metric and isinstance(v, Real)]
-    return any(abs(float(v) - mean * scale) <= 1e-6 * scale for v in printed for scale in (1, 100))
 
 
 def _sample(task: str, answer: Answer, sample: dict, score: float, row: int) -> dict[str, Any]:

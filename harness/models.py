@@ -87,7 +87,7 @@ def load_model(
 
     placement = check_model(name, device, dtype, attention)
     kind = getattr(torch, placement.dtype)
-    with _without_progress_bars():
+    with _quiet():
         if name == TINY:
             model, processor = _tiny(), _tiny_processor()
             model.set_attn_implementation(placement.attention)
@@ -143,9 +143,7 @@ def _from_directory(directory: Path, dtype: Any, attention: str) -> tuple[Any, A
     # transformers only warns and leaves such weights random, which would be measured as if trained
     if found["missing_keys"]:
         missing = sorted(found["missing_keys"])
-        raise BadInput(
-            f"the weights in {directory} lack {len(missing)} tensors, such as {missing[0]}"
-        )
+        raise BadInput(f"the weights in {directory} lack tensors, such as {missing[0]}")
     return model, processor
 
 
@@ -179,14 +177,17 @@ def _tensor_digest(model: Any) -> str:
 
 
 @contextmanager
-def _without_progress_bars() -> Iterator[None]:
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bars and reports: what matters of them becomes a sentence."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
 
