@@ -1,0 +1,16 @@
+"""The small LLaVA that comes with the harness, its training and its benchmark.
+
+Importing this package imports none of the heavy libraries; see `architecture` (the model from
+scratch), `train` (its training), `benchmark` (300 held-out questions in each of five tasks).
+"""
+
+from pathlib import Path
+
+from harness.embedded.benchmark import GROUP, TASKS
+
+__all__ = ["GROUP", "TASKS", "checkpoint_path"]
+
+
+def checkpoint_path() -> Path:
+    """The directory of the shipped weights, which the Auto classes of transformers load."""
+    return Path(__file__).parent / "checkpoint"

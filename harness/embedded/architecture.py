@@ -149,5 +149,5 @@ def save(model: LlavaForConditionalGeneration, directory: Path) -> None:
     copy = LlavaForConditionalGeneration(model.config)
     copy.load_state_dict(model.state_dict())
     copy.generation_config = model.generation_config
-    copy.to(torch.bfloat16).save_pretrained(directory)
+    copy.bfloat16().save_pretrained(directory)
     processor().save_pretrained(directory)

@@ -82,7 +82,7 @@ class Scene:
 
 
 def draw(random: np.random.RandomState, grid: int, fewest: int, most: int) -> Scene:
-    """A scene of grid x grid patches with `fewest` to `most` objects (fewer if there is no room)."""
+    """Grid x grid patches with `fewest` to `most` objects, or fewer where there is no room."""
     if not 1 <= grid <= GRID:
         raise ValueError(f"a scene has 1 to {GRID} patches a side, not {grid}")
     if not 0 <= fewest <= most:
@@ -153,7 +153,7 @@ def _paint(
     if item.digit is not None:
         ink = _digit_mask(item.digit, item.size, SHAPES[item.shape] == "triangle")
         tone = 0 if COLOURS[item.colour] in DARK_DIGIT else 255
-        tile = _blend(tile, np.int16(tone), ink)
+        tile = _blend(tile, np.full_like(tile, tone), ink)
         cover = np.maximum(cover, ink)
     side = len(canvas)
     top, left = max(item.y, 0), max(item.x, 0)

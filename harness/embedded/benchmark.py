@@ -1,0 +1,154 @@
+"""The held-out benchmark: five tasks of 300 questions on generated images.
+
+Every task has each of its answers equally often (up to one), so that no constant answer and no
+guess from the question's words earns more than chance. The images come from seeds of their own;
+a question of each task falls on nearly every image. `write` gives lmms-eval the same items as
+files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from harness.embedded import questions, scenes
+from harness.embedded.batches import BENCHMARK_KEY
+
+TASKS = tuple(f"embedded_{task}" for task in questions.TASKS)
+GROUP = "embedded"
+VERSION = "1.0"
+QUESTIONS = 300
+"""In each task."""
+DIGEST = "af7688bc43b2ca49555d01a3f79e74624c2f44c6858f4291e256f528189c8724"
+"""What `digest` must give: the benchmark is the same wherever it is drawn."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question of a task about the image `image_id`."""
+
+    item_id: str
+    image_id: str
+    question: str
+    answer: str
+
+
+def items(task: str) -> tuple[Item, ...]:
+    """The 300 questions of a task, in the order of their images."""
+    if task not in TASKS:
+        raise ValueError(f"no task is called {task!r}; there are {', '.join(TASKS)}")
+    return _all_items()[task]
+
+
+def image(image_id: str) -> np.ndarray:
+    """uint8 [168, 168, 3]."""
+    if image_id not in image_ids():
+        raise ValueError(f"the benchmark has no image {image_id!r}")
+    return _scene(int(image_id)).pixels
+
+
+@cache
+def image_ids() -> tuple[str, ...]:
+    """Every image that some task asks about, in order."""
+    return tuple(sorted({item.image_id for task in TASKS for item in items(task)}))
+
+
+def majority(task: str) -> float:
+    """Accuracy of always giving a task's most frequent answer."""
+    answers = Counter(item.answer for item in items(task))
+    return max(answers.values()) / answers.total()
+
+
+def digest() -> str:
+    """SHA-256 over the pixels of all images and the text of all items, in hexadecimal."""
+    total = hashlib.sha256()
+    for image_id in image_ids():
+        total.update(image_id.encode() + image(image_id).tobytes())
+    for task in TASKS:
+        for item in items(task):
+            line = (item.item_id, item.image_id, item.question, item.answer)
+            total.update("\t".join(line).encode() + b"\n")
+    return total.hexdigest()
+
+
+def quotas(task: str) -> dict[tuple[str, str], int]:
+    """How many questions of each (kind, answer) there are: in each kind the answers equally often.
+
+    Kinds part questions whose words would otherwise tell which answers are likely.
+    """
+    numbers = [str(n) for n in range(questions.MOST_COUNTED + 1)]
+    kinds: dict[str, dict[str, Sequence[str]]] = {
+        "embedded_existence": {"is": ("yes", "no")},
+        "embedded_attribute": {"color": scenes.COLOURS, "shape": scenes.SHAPES},
+        "embedded_count": {"color": numbers, "shape": numbers},
+        "embedded_position": {"where": [cell for row in questions.CELLS for cell in row]},
+        "embedded_digits": {"digit": [str(n) for n in range(10)]},
+    }
+    quota: dict[tuple[str, str], int] = {}
+    for kind, answers in kinds[task].items():
+        share, rest = divmod(QUESTIONS // len(kinds[task]), len(answers))
+        quota |= {(kind, answer): share + (i < rest) for i, answer in enumerate(answers)}
+    return quota
+
+
+def stratum(question: str, answer: str) -> tuple[str, str]:
+    """The (kind, answer) of `quotas` that a question belongs to."""
+    words = question.split()
+    if words[:2] == ["how", "many"]:
+        return ("color" if "objects" in words else "shape"), answer
+    return (words[1] if words[0] == "what" else words[0]), answer
+
+
+def write(directory: str | Path, tasks: Sequence[str] = TASKS) -> None:
+    """Writes tasks for `lmms_eval --include_path directory`; see `export.write`."""
+    # here, so that to name the tasks or to look at an item needs no pyarrow
+    from harness.embedded import export
+
+    export.write(Path(directory), tasks)
+
+
+def _scene(number: int) -> scenes.Scene:
+    return scenes.draw(_random(number), scenes.GRID, 3, 8)
+
+
+def _random(number: int, task_number: int | None = None) -> np.random.RandomState:
+    key = (BENCHMARK_KEY, number) if task_number is None else (BENCHMARK_KEY, number, task_number)
+    return np.random.RandomState(key)
+
+
+@cache
+def _all_items() -> dict[str, tuple[Item, ...]]:
+    """Goes through images until all quotas are met, one question of each task an image."""
+    left = {task: quotas(task) for task in TASKS}
+    found: dict[str, list[Item]] = {task: [] for task in TASKS}
+    number = 0
+    while any(any(quota.values()) for quota in left.values()):
+        objects = _scene(number).objects
+        for task_number, task in enumerate(TASKS):
+            possible = questions.possible(questions.TASKS[task_number], objects)
+            question = _scarcest(_random(number, task_number), possible, left[task])
+            if question is not None:
+                left[task][stratum(question.text, question.answer)] -= 1
+                item_id = f"{task}-{len(found[task]):03d}"
+                found[task].append(Item(item_id, f"{number:04d}", question.text, question.answer))
+        number += 1
+    return {task: tuple(found[task]) for task in TASKS}
+
+
+def _scarcest(
+    random: np.random.RandomState,
+    possible: list[questions.Question],
+    left: dict[tuple[str, str], int],
+) -> questions.Question | None:
+    """A question whose answer is wanted most often still: rare answers are never passed over."""
+    wants = [left[stratum(q.text, q.answer)] for q in possible]
+    if not any(wants):
+        return None
+    best = [q for q, wanted in zip(possible, wants, strict=True) if wanted == max(wants)]
+    return best[random.randint(len(best))]

@@ -1,0 +1,83 @@
+"""A training run's state as one safetensors file, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+from transformers import LlavaForConditionalGeneration
+
+from harness.embedded.architecture import save
+
+STATE_FILE, EXPORT_DIRECTORY = "state.safetensors", "export"
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run stands: `step` steps of phase number `phase` are done."""
+
+    phase: int
+    step: int
+
+
+def save_state(
+    directory: Path, place: Place, modules: nn.Module, optimiser: torch.optim.Optimizer | None
+) -> None:
+    """Parameters, and the optimiser's moments within a phase; between phases it has none."""
+    tensors = {f"value/{n}": p.detach() for n, p in modules.named_parameters()}
+    if optimiser is not None:
+        for name, parameter in modules.named_parameters():
+            for moment, tensor in optimiser.state.get(parameter, {}).items():
+                tensors[f"{moment}/{name}"] = tensor
+    metadata = {"phase": str(place.phase), "step": str(place.step)}
+    partial = directory / f"{STATE_FILE}.partial"
+    save_file({n: t.cpu().contiguous() for n, t in tensors.items()}, partial, metadata)
+    os.replace(partial, directory / STATE_FILE)
+
+
+def load_place(directory: Path) -> Place:
+    """Where the run of a directory stopped."""
+    if not (directory / STATE_FILE).is_file():
+        raise ValueError(f"{directory} holds no {STATE_FILE} to resume from")
+    with safe_open(directory / STATE_FILE, "pt") as file:
+        metadata = file.metadata()
+    return Place(int(metadata["phase"]), int(metadata["step"]))
+
+
+def load_values(directory: Path, modules: nn.Module) -> None:
+    """Sets all parameters in place."""
+    with safe_open(directory / STATE_FILE, "pt") as file, torch.no_grad():
+        for name, parameter in modules.named_parameters():
+            parameter.copy_(file.get_tensor(f"value/{name}"))
+
+
+def load_moments(directory: Path, modules: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """Gives the optimiser the moments it had when the state was saved."""
+    with safe_open(directory / STATE_FILE, "pt") as file:
+        stored = set(file.keys())
+        for name, parameter in modules.named_parameters():
+            if f"{MOMENTS[1]}/{name}" in stored:
+                optimiser.state[parameter] = {
+                    m: file.get_tensor(f"{m}/{name}").to("cpu" if m == "step" else parameter.device)
+                    for m in MOMENTS
+                }
+
+
+def export(model: LlavaForConditionalGeneration, directory: Path) -> None:
+    """Writes a directory that the Auto classes load, in place of the one before."""
+    final = directory / EXPORT_DIRECTORY
+    partial, old = (directory / f"{EXPORT_DIRECTORY}.{part}" for part in ("partial", "old"))
+    for leftover in (partial, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    save(model, partial)
+    if final.exists():
+        final.rename(old)
+    partial.rename(final)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,245 @@
+"""Trains the embedded LLaVA: `python -m harness.embedded.train --out DIR [--resume] [--reduced]`.
+
+First the tower learns, on windows of scenes, what each patch shows; then tower and decoder learn
+to answer, on windows and few layers first, on whole images and all 32 layers last. A layer that
+joins begins as the identity, so nothing is lost at a joint. All randomness comes from the seed and
+a step's number; phases are counted in steps, so the same machine gives the same weights again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import LlavaForConditionalGeneration
+
+from harness.embedded import batches, checkpoints
+from harness.embedded.architecture import DECODER_LAYERS, SHIPPED, build
+from harness.embedded.batches import Batch, Recipe
+from harness.embedded.checkpoints import Place
+from harness.embedded.objectives import (
+    Outcome,
+    TowerHeads,
+    answer_outcome,
+    tower_of,
+    tower_outcome,
+)
+from harness.embedded.questions import TASKS
+from harness.embedded.training_log import Log
+
+SEED = 0
+CLIP_NORM, BETAS, DECAY = 1.0, (0.9, 0.98), 0.02
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stage: how many steps on what, with which layers and which learning rates.
+
+    layers 0 trains the tower with its heads alone; otherwise every (32 / layers)-th decoder layer
+    is in use. The rate falls from `rate` to `last` * rate along a cosine of `curve` steps, by
+    default the phase's; the tower's share of it is `tower_rate`, 0 freezes it. `check` steps lie
+    between two held-out evaluations.
+    """
+
+    name: str
+    steps: int
+    recipe: Recipe
+    layers: int
+    rate: float
+    last: float
+    tower_rate: float
+    warm: int = 30
+    check: int = 10_000
+    curve: int = 0
+
+
+FULL = (
+    Phase("tower", 2200, Recipe(48, 8, 0, 3, 0), 0, 1.5e-3, 0.02, 1.0, warm=60, curve=4000),
+    Phase("tower-settles", 300, Recipe(48, 8, 0, 3, 0), 0, 0.7e-3, 0.05, 1.0, warm=1),
+    Phase("answers-8", 600, Recipe(40, 8, 1, 3, 12), 8, 1.5e-3, 0.6, 0.0, check=300),
+    Phase("answers-12", 150, Recipe(24, 12, 2, 4, 14), 16, 1.0e-3, 0.6, 0.125),
+    Phase("whole-16", 240, Recipe(8, 24, 3, 8, 16), 16, 8e-4, 0.4, 0.125),
+    Phase("whole-32", 170, Recipe(8, 24, 3, 8, 16), 32, 5e-4, 0.02, 0.125, check=90),
+)
+REDUCED = (
+    Phase("tower", 300, Recipe(48, 8, 0, 3, 0), 0, 1.5e-3, 0.1, 1.0, 60),
+    Phase("answers-8", 200, Recipe(40, 8, 1, 3, 12), 8, 1.5e-3, 0.1, 0.0),
+)
+
+
+class Trainee(nn.Module):
+    """The model with the heads that serve its training."""
+
+    def __init__(self, model: LlavaForConditionalGeneration, heads: TowerHeads) -> None:
+        super().__init__()
+        self.model = model
+        self.heads = heads
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m harness.embedded.train", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="directory of the run")
+    parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
+    parser.add_argument("--reduced", action="store_true", help="three minutes, to try it out")
+    options = parser.parse_args()
+    train(options.out, REDUCED if options.reduced else FULL, resume=options.resume)
+
+
+def train(
+    out: Path, phases: tuple[Phase, ...], *, resume: bool = False, save_every: int = 100
+) -> LlavaForConditionalGeneration:
+    """Runs the phases; leaves log.jsonl, state.safetensors and export/ in `out`."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trainee = prepare(SEED).to(device)
+    place = Place(0, 0)
+    out.mkdir(parents=True, exist_ok=True)
+    if resume:
+        place = checkpoints.load_place(out)
+        checkpoints.load_values(out, trainee)
+    elif (out / checkpoints.STATE_FILE).exists():
+        raise ValueError(f"{out} holds a run already; resume it or choose another directory")
+    log = Log(out / "log.jsonl")
+    log.write(
+        "resume" if resume else "start",
+        device=str(device),
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        **asdict(place),
+    )
+    for number in range(place.phase, len(phases)):
+        first = place.step if number == place.phase else 0
+        run_phase(out, trainee, phases[number], Place(number, first), device, log, save_every)
+    return trainee.model
+
+
+def prepare(seed: int) -> Trainee:
+    """Model and heads; the decoder's layers are the identity until they are trained."""
+    model = build(SHIPPED, seed=seed)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        heads = TowerHeads(SHIPPED.tower_width)
+        fewest = 8
+        for number, layer in enumerate(model.model.language_model.layers):
+            if number % (DECODER_LAYERS // fewest):
+                layer.self_attn.o_proj.weight.zero_()
+                layer.mlp.down_proj.weight.zero_()
+    return Trainee(model.train(), heads)
+
+
+def run_phase(
+    out: Path,
+    trainee: Trainee,
+    phase: Phase,
+    start: Place,
+    device: torch.device,
+    log: Log,
+    save_every: int,
+) -> None:
+    """One phase from `start` to its end, with state, log and held-out accuracy on the way."""
+    model = trainee.model
+    # eager attention trains faster on 8 x 8 windows, sdpa on more tokens
+    model.set_attn_implementation("eager" if phase.recipe.grid <= 8 else "sdpa")
+    with depth(model, phase.layers or DECODER_LAYERS):
+        optimiser = optimiser_of(trainee, phase)
+    if start.step:
+        checkpoints.load_moments(out, trainee, optimiser)
+    stream = batches.stream(
+        (batches.TRAINING_KEY, SEED, start.phase), start.step, phase.steps, phase.recipe
+    )
+    tracked = log.track(phase.name, stream, start.step, phase.steps)
+    for step, batch in enumerate(tracked, start.step):
+        with depth(model, phase.layers or DECODER_LAYERS):
+            outcome = train_step(trainee, optimiser, phase, step, batch, device)
+        done = step + 1
+        log.add(phase.name, done, outcome)
+        if done == phase.steps:
+            checkpoints.save_state(out, Place(start.phase + 1, 0), trainee, None)
+        elif done % save_every == 0:
+            checkpoints.save_state(out, Place(start.phase, done), trainee, optimiser)
+        if phase.layers and (done == phase.steps or done % phase.check == 0):
+            right = held_out(model, phase.layers, device)
+            log.write("held-out", phase=phase.name, step=done, right=right)
+            checkpoints.export(model, out)
+
+
+def optimiser_of(trainee: Trainee, phase: Phase) -> torch.optim.AdamW:
+    """AdamW on what the phase trains; a group's rate at its peak is kept as `peak`."""
+    model, groups = trainee.model, []
+    if phase.layers:
+        trained = [*model.model.language_model.parameters()]
+        trained += model.model.multi_modal_projector.parameters()
+        groups.append({"params": trained, "peak": phase.rate})
+    else:
+        groups.append({"params": [*trainee.heads.parameters()], "peak": phase.rate})
+    if phase.tower_rate:
+        tower = [*tower_of(model).parameters()]
+        groups.append({"params": tower, "peak": phase.rate * phase.tower_rate})
+    return torch.optim.AdamW(groups, betas=BETAS, weight_decay=DECAY, fused=True)
+
+
+def train_step(
+    trainee: Trainee,
+    optimiser: torch.optim.AdamW,
+    phase: Phase,
+    step: int,
+    batch: Batch,
+    device: torch.device,
+) -> Outcome:
+    """One update; returns the loss and accuracies from before it."""
+    cosine = 0.5 * (1 + math.cos(math.pi * step / (phase.curve or phase.steps)))
+    scale = min(1.0, (step + 1) / phase.warm) * (phase.last + (1 - phase.last) * cosine)
+    for group in optimiser.param_groups:
+        group["lr"] = group["peak"] * scale
+    model = trainee.model
+    with torch.autocast(device.type, torch.bfloat16):
+        if phase.layers:
+            frozen = not phase.tower_rate
+            outcome = answer_outcome(model, batch, device, frozen_tower=frozen)
+        else:
+            outcome = tower_outcome(model, trainee.heads, batch, device)
+    optimiser.zero_grad(set_to_none=True)
+    outcome.loss.backward()
+    trained = [p for group in optimiser.param_groups for p in group["params"]]
+    nn.utils.clip_grad_norm_(trained, CLIP_NORM)
+    optimiser.step()
+    return outcome
+
+
+@contextmanager
+def depth(model: LlavaForConditionalGeneration, layers: int) -> Iterator[None]:
+    """Leaves only every (32 / layers)-th decoder layer in place while it lasts."""
+    decoder = model.model.language_model
+    everything = decoder.layers
+    decoder.layers = everything[:: DECODER_LAYERS // layers]
+    decoder.config.num_hidden_layers = layers
+    try:
+        yield
+    finally:
+        decoder.layers = everything
+        decoder.config.num_hidden_layers = DECODER_LAYERS
+
+
+@torch.no_grad()
+def held_out(
+    model: LlavaForConditionalGeneration, layers: int, device: torch.device, each: int = 40
+) -> dict[str, float]:
+    """Accuracy by task on whole images never trained on, one question an image."""
+    right: dict[str, list[float]] = {task: [] for task in TASKS}
+    model.eval()
+    with depth(model, layers), torch.autocast(device.type, torch.bfloat16):
+        for batch in batches.validation_batches(each, 20):
+            for task, share in answer_outcome(model, batch, device).right.items():
+                right[task].append(share)
+    model.train()
+    return {task: round(sum(v) / len(v), 3) for task, v in right.items()}
+
+
+if __name__ == "__main__":
+    main()

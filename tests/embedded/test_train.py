@@ -1,0 +1,141 @@
+"""Training learns, depends on its seed alone and goes on where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText
+
+from harness.embedded import batches, checkpoints, train
+from harness.embedded.batches import Recipe
+from harness.embedded.questions import END, LISTING, TASKS, word_ids
+from harness.embedded.train import Phase
+
+CPU = torch.device("cpu")
+PHASES = (
+    Phase("tower", 3, Recipe(2, 8, 0, 3, 0), 0, 1e-3, 0.1, 1.0, warm=1),
+    Phase("answers", 4, Recipe(2, 8, 1, 3, 4), 8, 1e-3, 0.1, 0.125, warm=1),
+)
+
+
+@pytest.fixture(autouse=True)
+def _cheap(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One thread, no making process and no evaluation on 200 whole images."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setattr(train, "held_out", lambda *_: dict.fromkeys(TASKS, 0.0))
+    monkeypatch.setattr(batches, "stream", _stream)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _stream(key: tuple[int, ...], first: int, last: int, recipe: Recipe) -> Iterator[batches.Batch]:
+    for step in range(first, last):
+        yield batches.training_batch((*key, step), recipe)
+
+
+def test_batches_depend_on_their_key_alone() -> None:
+    recipe = Recipe(3, 8, 1, 3, 5)
+    one, two = (batches.training_batch((1, 0, 2, 7), recipe) for _ in range(2))
+    other = batches.training_batch((1, 0, 2, 8), recipe)
+    for field in dataclasses.fields(batches.Batch):
+        assert np.array_equal(getattr(one, field.name), getattr(two, field.name))
+    assert not np.array_equal(one.pixels, other.pixels)
+
+
+def test_the_making_process_gives_the_batches_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    recipe = Recipe(1, 8, 1, 3, 2)
+    made = [batch.ids.tolist() for batch in batches.stream((1, 0, 0), 2, 5, recipe)]
+    own = [batches.training_batch((1, 0, 0, step), recipe).ids.tolist() for step in range(2, 5)]
+    assert made == own
+
+
+def test_targets_are_the_answers_and_the_listing_comes_last() -> None:
+    batch = batches.training_batch((1, 2, 3), Recipe(4, 12, 2, 4, 6))
+    for ids, targets, tasks in zip(batch.ids, batch.targets, batch.tasks, strict=True):
+        scored = np.flatnonzero(targets >= 0)
+        assert (ids[scored + 1] == targets[scored]).all()
+        assert (tasks[targets == END] == -1).all()
+        listed = np.flatnonzero(tasks == batches.LISTED)
+        assert listed.min() > np.flatnonzero((tasks >= 0) & (tasks < batches.LISTED)).max()
+        words = word_ids(LISTING)
+        at = listed.min() - len(words)
+        assert ids[at : at + len(words)].tolist() == words
+
+
+def test_a_few_steps_reduce_the_loss_of_tower_and_answers() -> None:
+    trainee = train.prepare(0)
+    for phase in PHASES:
+        batch = batches.training_batch((1, 0), phase.recipe)
+        losses = []
+        with train.depth(trainee.model, phase.layers or 32):
+            optimiser = train.optimiser_of(trainee, phase)
+            for _ in range(8):
+                step = train.train_step(trainee, optimiser, phase, 1, batch, CPU)
+                losses.append(step.loss.item())
+        assert losses[-1] < 0.9 * losses[0]
+
+
+def test_layers_that_join_begin_as_the_identity() -> None:
+    model = train.prepare(0).model.eval()
+    hidden = torch.randn(1, 5, 160)
+    outputs = []
+    for layers in (8, 16, 32):
+        with train.depth(model, layers), torch.no_grad():
+            decoder = model.model.language_model
+            assert len(decoder.layers) == layers
+            outputs.append(decoder(inputs_embeds=hidden, use_cache=False).last_hidden_state)
+    assert len(model.model.language_model.layers) == 32
+    torch.testing.assert_close(outputs[0], outputs[1])
+    torch.testing.assert_close(outputs[0], outputs[2])
+
+
+class _StoppedError(Exception):
+    pass
+
+
+def _stop_at(calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, left = train.train_step, [calls]
+
+    def stopping(*arguments: object) -> object:
+        if not left[0]:
+            raise _StoppedError
+        left[0] -= 1
+        return step(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(train, "train_step", stopping)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train.train(tmp_path / "whole", PHASES, save_every=2)
+    with monkeypatch.context() as patch:
+        _stop_at(6, patch)  # within the second phase, one step after a save
+        with pytest.raises(_StoppedError):
+            train.train(tmp_path / "halved", PHASES, save_every=2)
+    place = checkpoints.load_place(tmp_path / "halved")
+    assert (place.phase, place.step) == (1, 2)
+    resumed = train.train(tmp_path / "halved", PHASES, resume=True, save_every=2)
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+    lines = [json.loads(x) for x in (tmp_path / "halved" / "log.jsonl").read_text().splitlines()]
+    assert [x["event"] for x in lines] == ["start", "resume", "held-out"]
+    exported = AutoModelForImageTextToText.from_pretrained(tmp_path / "halved" / "export")
+    name = "model.language_model.layers.4.mlp.down_proj.weight"
+    assert torch.equal(exported.state_dict()[name], whole.state_dict()[name].bfloat16())
+
+
+def test_a_run_is_not_overwritten_and_nothing_is_resumed_from_nowhere(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no state"):
+        train.train(tmp_path, PHASES, resume=True)
+    (tmp_path / checkpoints.STATE_FILE).touch()
+    with pytest.raises(ValueError, match="holds a run already"):
+        train.train(tmp_path, PHASES)
