@@ -196,14 +196,14 @@ class _Runtime:
             raise PruningError(f"a {type(cache).__name__} cannot be pruned; use the dynamic cache")
         if self.input_ids is None:
             raise PruningError("pruning needs input_ids, to know which tokens are visual")
-        tower, self.tower = self.tower, None
         self.current = None
         generation = Generation(self.adapter, self.clock, self.method)
         self.trace.prefills.append(
             generation.plan(self.budget, self.seeds, self.input_ids, kwargs)
         )
         self.current = generation
-        return generation.enter_prefill(tower, kwargs)
+        # not cleared: without a cache every step is a prefill, and the tower runs only once
+        return generation.enter_prefill(self.tower, kwargs)
 
     def _layer_hook(self, i: int) -> Callable[..., tuple[tuple, dict] | None]:
         def before_layer(layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:

@@ -33,10 +33,8 @@ class Group:
 
     def enter(self, counts: Sequence[int], visual: dict[str, Tensor]) -> None:
         """Take over the rows that come out of the vision tower, `counts` of each image."""
-        image = torch.arange(len(counts), device=self.segments.device)
-        sizes = torch.tensor(counts)
-        image = image.repeat_interleave(sizes.to(image.device), output_size=sum(counts))
-        self.segments = image.expand(len(self.rows), -1)
+        of_image = [self.segments.new_full((len(self.rows), n), i) for i, n in enumerate(counts)]
+        self.segments = torch.cat([self.segments[:, :0], *of_image], 1)
         self.visual = visual
 
     def to(self, device: torch.device) -> None:

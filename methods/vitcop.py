@@ -187,21 +187,20 @@ class ViTCoP(Method):
         shallow, deep = layers_of(
             self.name, self.schedule, (2, 22), (self.shallow_layer, self.deep_layer), sizes.layers
         )
-        share = budget / sizes.tokens
+        share, late = budget / sizes.tokens, (deep - shallow) + (sizes.layers - deep) * DEEP_SHARE
         ratio = min(Fraction(1, 5) + Fraction(9, 10) * share, Fraction(1))
         if self.vision_ratio is not None:
             ratio = Fraction(str(self.vision_ratio))
-        late = (deep - shallow) + (sizes.layers - deep) * DEEP_SHARE
-
-        while True:
-            kept = [max(int(ratio * s.tokens), 1) for s in sizes.segments]
-            n = sum(kept)
-            tokens = half_up((sizes.layers * budget - shallow * n) / late)
-            if tokens <= n:
-                break
-            if ratio == 1 or self.vision_ratio is not None:
-                return None
-            ratio = min(ratio + Fraction(1, sizes.tokens), Fraction(1))
+        kept = [max(int(ratio * s.tokens), 1) for s in sizes.segments]
+        tokens = half_up((sizes.layers * budget - shallow * sum(kept)) / late)
+        if tokens > sum(kept) and self.vision_ratio is None:
+            # more than enter the shallow layer: raise the ratio until they are as many
+            ratio = sizes.layers * share / (shallow + late)
+            kept = [min(ceil(ratio * s.tokens), s.tokens) for s in sizes.segments]
+            tokens = half_up((sizes.layers * budget - shallow * sum(kept)) / late)
+        n = sum(kept)
+        if tokens > n:
+            return None
         if tokens < 1:
             return None
 

@@ -7,6 +7,7 @@ import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from methods import Budget, InfeasibleBudgetError, PruningError, attach, get_method
+from flash_stand_in import flash_path
 from small_models import small_llava
 
 BUDGET = Budget(fraction=0.4)
@@ -70,6 +71,19 @@ def test_kernels_agree(model, prompts, name):
     other, eager = generate(small_llava("eager"), inputs, name)
     torch.testing.assert_close(logits(one), logits(other), atol=1e-4, rtol=0)
     for a, b in zip(trace.prefills[-1].selections, eager.prefills[-1].selections, strict=True):
+        assert torch.equal(a.cut.anchors, b.cut.anchors)
+
+
+@pytest.mark.parametrize("rows", [(0,), (0, 1, 2, 3)])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_flash_path_agrees(model, prompts, name, rows):
+    """Its masks are 2-D or packed, not 4-D; without padding it looks for gaps in position ids."""
+    inputs = prompts.batch(*rows)
+    one, trace = generate(model, inputs, name)
+    with flash_path(model):
+        other, packed = generate(model, inputs, name)
+    torch.testing.assert_close(logits(one), logits(other), atol=1e-4, rtol=0)
+    for a, b in zip(trace.prefills[-1].selections, packed.prefills[-1].selections, strict=True):
         assert torch.equal(a.cut.anchors, b.cut.anchors)
 
 

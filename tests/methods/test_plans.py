@@ -1,0 +1,138 @@
+"""Plans are integer arithmetic: what they promise is what was asked, or they say what can be."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from methods import Budget, InfeasibleBudgetError, PruningError, get_method
+from methods.interface import Segment, Sizes, half_up, scaled_layers
+
+GRIDS = {144: (12, 12), 256: (16, 16), 576: (24, 24), 729: (27, 27), 2880: (48, 60)}
+LLAVA = Sizes(32, (Segment(24, 24),))
+
+
+def sizes_of(layers, tokens, images=1):
+    return Sizes(layers, (Segment(*GRIDS[tokens]),) * images)
+
+
+@pytest.mark.parametrize("name", ["vitcop", "fastv", "random", "uniform"])
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from([8, 12, 24, 28, 32, 40, 80]),
+    st.sampled_from(sorted(GRIDS)),
+    st.integers(1, 2880),
+    st.integers(1, 3),
+)
+def test_counts_are_within_one_of_the_request(name, layers, tokens, budget, images):
+    sizes = sizes_of(layers, tokens, images)
+    budget = budget % sizes.tokens + 1
+    try:
+        plan = get_method(name).plan(Budget(budget), sizes)
+    except InfeasibleBudgetError:
+        return
+    assert len(plan.entering) == layers
+    assert abs(plan.mean_entering - budget) <= 1
+    assert all(a >= b >= 1 for a, b in zip(plan.entering, plan.entering[1:], strict=False))
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"), [("fastv", 37, 576), ("random", 1, 576), ("uniform", 1, 576)]
+)
+def test_the_feasible_range_of_llava(name, low, high):
+    assert get_method(name).feasible(LLAVA) == (low, high)
+
+
+def test_vitcop_cannot_keep_more_than_three_quarters():
+    low, high = get_method("vitcop").feasible(LLAVA)
+    assert high == 432
+    assert low is not None and low < 16
+    with pytest.raises(InfeasibleBudgetError, match=f"ViTCoP cannot meet 500 .* {low} to 432"):
+        get_method("vitcop").plan(Budget(500), LLAVA)
+
+
+@pytest.mark.parametrize(
+    ("budget", "tokens"), [(192, (288, 253, 51)), (128, (230, 165, 33)), (64, (172, 77, 15))]
+)
+def test_vitcop_meets_the_published_settings(budget, tokens):
+    plan = get_method("vitcop").plan(Budget(budget), LLAVA)
+    assert plan.parameters["tokens"] == tokens
+    published = {192: (0.5, 0.18), 128: (0.4, 0.15), 64: (0.3, 0.12)}[budget]
+    assert (plan.parameters["vision_ratio"], plan.parameters["cluster_share"]) == published
+
+
+@pytest.mark.parametrize(("budget", "tokens"), [(192, 166), (128, 98), (64, 30)])
+def test_fastv_meets_the_published_settings(budget, tokens):
+    plan = get_method("fastv").plan(Budget(budget), LLAVA)
+    assert plan.entering == (576,) * 2 + (tokens,) * 30
+
+
+def test_a_sample_with_fewer_tokens_than_the_budget_stays_whole():
+    for name in ("vitcop", "fastv", "random", "uniform", "unpruned"):
+        plan = get_method(name).plan(Budget(600), LLAVA)
+        assert plan.entering == (576,) * 32
+        assert not plan.encoder + plan.decoder
+
+
+def test_a_fraction_is_of_the_samples_tokens():
+    assert Budget(fraction=1 / 9).of(576) == 64
+    assert get_method("random").plan(Budget(fraction=1 / 3), LLAVA).entering == (192,) * 32
+
+
+@pytest.mark.parametrize("tokens", [0, -3, float("nan"), float("inf"), True, "64"])
+def test_budgets_that_are_no_positive_number_are_refused(tokens):
+    with pytest.raises(PruningError, match="positive number"):
+        Budget(tokens)
+
+
+def test_a_budget_is_tokens_or_a_fraction():
+    for arguments in ({}, {"tokens": 3, "fraction": 0.5}):
+        with pytest.raises(PruningError, match="exactly one"):
+            Budget(**arguments)
+    with pytest.raises(PruningError, match="at most 1"):
+        Budget(fraction=1.5)
+
+
+def test_layers_scale_with_the_depth():
+    assert scaled_layers((2, 22), 32) == (2, 22)
+    assert scaled_layers((2, 22), 8) == (1, 5)
+    assert scaled_layers((2, 6, 15), 8) == (1, 2, 3)
+    plan = get_method("fastv", schedule="published").plan(Budget(300), sizes_of(8, 576))
+    assert plan.entering == (576,) * 2 + (208,) * 6
+
+
+def test_halves_round_up():
+    assert [half_up(Fraction(n, 2)) for n in (1, 2, 3, -1)] == [1, 1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "sentence"),
+    [
+        ("vitcopp", {}, "unknown method 'vitcopp'; did you mean 'vitcop'"),
+        ("zzz", {}, "unknown method 'zzz'; allowed: fastv"),
+        ("fastv", {"layr": "3"}, "fastv has no setting 'layr'; did you mean 'layer'"),
+        ("uniform", {"seed": 1}, "uniform has no setting 'seed'; it has no settings"),
+        ("fastv", {"layer": "two"}, "fastv: layer is int"),
+        ("fastv", {"schedule": "publishd"}, "did you mean 'published'"),
+        ("vitcop", {"vision_ratio": "1.5"}, "vision_ratio lies in"),
+        ("vitcop", {"original_positions": "maybe"}, "original_positions is bool"),
+    ],
+)
+def test_unknown_names_and_settings_are_refused_with_the_nearest(name, settings, sentence):
+    with pytest.raises(PruningError, match=sentence.replace("(", r"\(")):
+        get_method(name, **settings)
+
+
+def test_settings_are_read_from_text():
+    assert get_method("fastv", layer="3").layer == 3
+    assert get_method("vitcop", original_positions="true", vision_ratio="0.5").vision_ratio == 0.5
+    assert get_method("fastv", layer="none").layer is None
+
+
+@pytest.mark.parametrize("layers", [{"layer": 8}, {"layer": 0}, {"layer": -1}])
+def test_layers_outside_the_model_are_refused(layers):
+    with pytest.raises(PruningError, match="do not rise within 1 to 7"):
+        get_method("fastv", **layers).plan(Budget(300), sizes_of(8, 576))
