@@ -8,7 +8,7 @@ from math import nan
 from harness import numbers
 from harness.accuracy_rows import Row, rows_of
 from harness.record import Record
-from harness.render import Column, Parts, Table, joined
+from harness.render import Column, Parts, Table, separate
 from harness.stats import mean_interval, mean_spread, paired_difference, task_means
 
 HOW_TO_READ = (
@@ -29,8 +29,6 @@ def accuracy_table(records: Sequence[Record]) -> Table:
     cache = numbers.bytes_unit(sum(row.cache_bytes.values()) / len(tasks) for row in rows)
     cells = [_cells(row, tasks, upper, flops[0], cache[0]) for row in rows]
     columns = _columns(tasks, flops[1], cache[1])
-    if not any(row.note for row in rows):
-        columns, cells = columns[:-1], [row[:-1] for row in cells]
     begins = frozenset(i for i, row in enumerate(rows) if row.budget != rows[i - 1].budget)
     source = f"{_items(rows, tasks)} · {numbers.origin(records)}"
     failed = any(row.failed for row in rows)
@@ -47,7 +45,7 @@ def _columns(tasks: Sequence[str], flops: str, cache: str) -> tuple[Column, ...]
         Column("Difference", ("diff", "diff_low", "diff_high", "p", "verdict"), _diff_lines),
         Column(f"Prefill {flops}", (f"prefill_{flops.lower()}", "prefill_percent"), _flops_lines),
         Column(f"KV cache {cache}", (f"kv_cache_{cache.lower()}",)),
-        Column("Note", ("note",), left=True, missing=""),
+        Column("Note", ("note",), left=True, optional=True),
     )
 
 
@@ -81,7 +79,8 @@ def _mean(row: Row) -> Parts:
 
 def _mean_lines(parts: Parts) -> list[str]:
     value, low, high, spread = parts
-    return joined((value, f"± {spread}" if spread else "", f"[{low}, {high}]" if low else ""))
+    over_seeds = f" ± {spread}" if spread else ""
+    return separate((value + over_seeds, f"[{low}, {high}]" if low else ""))
 
 
 def _difference(row: Row, upper: Row | None) -> Parts:
@@ -94,8 +93,8 @@ def _difference(row: Row, upper: Row | None) -> Parts:
 
 def _diff_lines(parts: Parts) -> list[str]:
     value, low, high, _, verdict = parts
-    interval = f"[{low}, {high}]" if low else ""
-    return joined((value, interval, "n.s." if verdict == "n.s." else ""))
+    remark = " n.s." if verdict == "n.s." else ""
+    return separate((value + remark, f"[{low}, {high}]" if low else ""))
 
 
 def _flops(row: Row, upper: Row | None, unit: float) -> Parts:
@@ -107,7 +106,7 @@ def _flops(row: Row, upper: Row | None, unit: float) -> Parts:
 
 def _flops_lines(parts: Parts) -> list[str]:
     value, percent = parts
-    return joined((value, f"({percent} %)" if percent else ""))
+    return separate((value, f"({percent} %)" if percent else ""))
 
 
 def _average(by_task: dict[str, float]) -> float:

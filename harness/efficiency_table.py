@@ -11,7 +11,7 @@ from harness import numbers
 from harness.cells import Cell
 from harness.ledger import broken_promise, mean_entering, mean_prefill_flops
 from harness.record import Record
-from harness.render import Column, Parts, Table, joined
+from harness.render import Column, Parts, Table, separate
 from harness.stats import median_spread, round_ratio
 
 Measured = Mapping[str, Any]
@@ -51,8 +51,6 @@ def efficiency_table(record: Record) -> Table:
         numbers.bytes_unit(cell["kv_cache_bytes"] for cell in held),
     )
     columns, rows = _columns(run), [run.row(c, n) for c, n in zip(cells, notes, strict=True)]
-    if not any(notes):
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
     budgets = [cell["budget"] for cell in cells]
     begins = frozenset(i for i, budget in enumerate(budgets) if budget != budgets[i - 1])
     failed = any(note.startswith(FAILED) for note in notes)
@@ -119,20 +117,19 @@ def _columns(run: _Run) -> tuple[Column, ...]:
         Column(f"Prefill {flops}", (f"prefill_{flops.lower()}", "prefill_percent"), _flops_lines),
         Column(f"Peak {kind} {peak}".replace("  ", " "), (f"peak_{kind}_{peak.lower()}",)),
         Column(f"KV cache {cache}", (f"kv_cache_{cache.lower()}",)),
-        Column("Note", ("note",), left=True, missing=""),
+        Column("Note", ("note",), left=True, optional=True),
     )
 
 
 def _time_lines(parts: Parts) -> list[str]:
     value, low, high, ratio, ratio_low, ratio_high = parts
-    interval = f"[{ratio_low}, {ratio_high}]" if ratio_low else ""
-    time = f"{value} ({low}–{high})"
-    return [time, *joined((f"×{ratio}", interval))] if ratio else [time]
+    interval = f" [{ratio_low}, {ratio_high}]" if ratio_low else ""
+    return separate((f"{value} ({low}–{high})", f"×{ratio}{interval}" if ratio else ""))
 
 
 def _flops_lines(parts: Parts) -> list[str]:
     value, percent = parts
-    return joined((value, f"({percent} %)" if percent else ""))
+    return separate((value, f"({percent} %)" if percent else ""))
 
 
 def _rounds(cell: Measured, phase: str) -> list[float]:

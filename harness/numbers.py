@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import isnan
+from math import floor, isnan, log10
 from typing import Any
 
 from harness.stats import Estimate
@@ -21,13 +21,11 @@ def number(value: float, decimals: int = 1, sign: bool = False) -> str:
 
 
 def three_digits(value: float) -> str:
-    """Three significant digits without an exponent: 0.0123, 1.23, 123, 1234."""
+    """Three significant digits without an exponent: 0.0123, 1.23, 123, 1234; nothing for NaN."""
     if isnan(value) or value == 0:
         return number(value, 0)
-    whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
-    if whole:
-        return number(value, max(3 - whole, 0))
-    return f"{value:.3g}" if abs(value) >= 1e-4 else f"{value:.3f}"
+    magnitude = floor(log10(abs(float(f"{value:.3g}"))))
+    return number(value, max(2 - magnitude, 0))
 
 
 def estimate(value: Estimate, decimals: int = 1, sign: bool = False) -> tuple[str, str, str]:

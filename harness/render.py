@@ -9,31 +9,32 @@ import csv
 import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Literal, TextIO
 
 MISSING = "–"
 
 Parts = tuple[str, ...]
 
 
-def joined(parts: Parts) -> list[str]:
-    """One line of all parts that are there."""
-    return [" ".join(part for part in parts if part)]
+def separate(parts: Parts) -> list[str]:
+    """A line for each part that is there."""
+    return [part for part in parts if part]
 
 
 @dataclass(frozen=True)
 class Column:
     """`parts` names the CSV columns that a cell's parts go to; `lines` reads them together.
 
-    A terminal breaks between the lines, every other form joins them by a space; `missing` is
-    written where nothing is known.
+    A terminal breaks between the lines, every other form joins them by a space. Where nothing
+    is known there is a dash, or nothing in an `optional` column, which is not shown if all of it
+    is empty.
     """
 
     title: str
     parts: Parts
-    lines: Callable[[Parts], list[str]] = joined
+    lines: Callable[[Parts], list[str]] = separate
     left: bool = False
-    missing: str = MISSING
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,25 @@ class Table:
     notes: tuple[str, ...] = ()
     failed: bool = False
 
+    def shown(self) -> list[Column]:
+        """Columns to show; a CSV has the others, too."""
+        return [self.columns[i] for i in self._shown]
+
     def texts(self) -> list[list[list[str]]]:
-        """Lines of every cell, [row][column][line]."""
+        """Lines of every cell that is shown: [row][column][line]."""
+        return [[_lines(self.columns[i], row[i]) for i in self._shown] for row in self.rows]
+
+    @property
+    def _shown(self) -> list[int]:
         return [
-            [
-                column.lines(parts) if any(parts) else [column.missing]
-                for column, parts in zip(self.columns, row, strict=True)
-            ]
-            for row in self.rows
+            i
+            for i, column in enumerate(self.columns)
+            if not column.optional or any(any(row[i]) for row in self.rows)
         ]
+
+
+def _lines(column: Column, parts: Parts) -> list[str]:
+    return column.lines(parts) if any(parts) else ["" if column.optional else MISSING]
 
 
 def show(tables: Iterable[Table], file: TextIO) -> None:
@@ -78,9 +89,15 @@ def _show_rich(table: Table, file: TextIO) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    grid = RichTable(title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD)
-    for column in table.columns:
-        grid.add_column(Text(column.title), justify="left" if column.left else "right")
+    grid = RichTable(
+        title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    for column in table.shown():
+        side: Literal["left", "right"] = "left" if column.left else "right"
+        # fold: a number that is too wide goes on in the next line, never ends in an ellipsis
+        grid.add_column(
+            Text(column.title), justify=side, overflow="fold", no_wrap=column.title == "Method"
+        )
     for index, row in enumerate(table.texts()):
         if index in table.sections and index:
             grid.add_section()
@@ -95,13 +112,13 @@ def _show_rich(table: Table, file: TextIO) -> None:
 def plain(table: Table) -> str:
     """Columns aligned by spaces, a blank line between groups."""
     rows = [[" ".join(lines) for lines in row] for row in table.texts()]
-    titles = [column.title for column in table.columns]
+    titles = [column.title for column in table.shown()]
     widths = [max(map(len, cells)) for cells in zip(titles, *rows, strict=True)]
 
     def line(cells: Iterable[str]) -> str:
         aligned = [
             cell.ljust(width) if column.left else cell.rjust(width)
-            for cell, width, column in zip(cells, widths, table.columns, strict=True)
+            for cell, width, column in zip(cells, widths, table.shown(), strict=True)
         ]
         return "  ".join(aligned).rstrip()
 
@@ -117,8 +134,8 @@ def markdown(table: Table) -> str:
     def line(cells: Iterable[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
-    rules = (":--" if column.left else "--:" for column in table.columns)
-    out = [f"**{table.title}**", "", line(c.title for c in table.columns), line(rules)]
+    rules = (":--" if column.left else "--:" for column in table.shown())
+    out = [f"**{table.title}**", "", line(c.title for c in table.shown()), line(rules)]
     out += [line(" ".join(lines) for lines in row) for row in table.texts()]
     return "\n".join([*out, "", *(f"{note}  " for note in table.notes), ""])
 

@@ -1,0 +1,307 @@
+"""The command line: exit status and sentence of every bad input, help, listings, tables."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from synthetic_records import accuracy, efficiency
+
+from harness import record as records
+from harness.cli import main
+
+ROOT = Path(__file__).parents[2]
+TINY_LLAVA = ROOT / "tests" / "fixtures" / "tiny-llava"
+
+
+def harness(*arguments: str, code: str = "sys.exit(main())") -> subprocess.CompletedProcess:
+    """The console script in a process of its own."""
+    script = f"import sys; from harness.cli import main; {code}"
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+
+
+@pytest.fixture
+def refused(tmp_path, capsys):
+    """Runs `harness compare` in-process, which must refuse and write nothing; the sentence."""
+
+    def run(*arguments: str, output: Path | None = None) -> str:
+        out = tmp_path / "out" if output is None else output
+        before = sorted(tmp_path.rglob("*"))
+        common = ["compare", "--model", "tiny", "--device", "cpu", "--output", str(out)]
+        assert main([*common, *arguments]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert sorted(tmp_path.rglob("*")) == before
+        (line,) = [text for text in printed.err.splitlines() if text.startswith("harness: ")]
+        return line.removeprefix("harness: ")
+
+    return run
+
+
+# bad input of compare
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--methods", "fastw"], "unknown method 'fastw'; did you mean 'fastv'?"),
+        (["--methods", "fastv:laier=2"], "fastv has no setting 'laier'; did you mean 'layer'?"),
+        (["--methods", "fastv:layer=two"], "fastv: layer is int"),
+        (["--methods", "fastv:layer"], "a method's setting is written fastv:SETTING=VALUE"),
+        (["--methods", ","], "--methods is a comma-separated list, not ','"),
+        (["--tasks", ""], "--tasks is a comma-separated list, not ''"),
+        (
+            ["--budgets", "many"],
+            "a budget is a whole number of visual tokens from 1 up, not 'many'",
+        ),
+        (
+            ["--budgets", "64.5"],
+            "a budget is a whole number of visual tokens from 1 up, not '64.5'",
+        ),
+        (["--budgets", "64,0"], "a budget is a whole number of visual tokens from 1 up, not '0'"),
+        (["--budgets=-64"], "a budget is a whole number of visual tokens from 1 up, not '-64'"),
+        (["--budgets", ""], "--budgets is a comma-separated list"),
+        (["--limit", "0"], "--limit is a whole number from 1 up, not 0"),
+        (["--batch-size", "-1"], "--batch-size is a whole number from 1 up, not -1"),
+        (["--repeats", "0"], "--repeats is a whole number from 1 up, not 0"),
+        (["--limit", "few"], "Invalid value for '--limit'"),
+        (["--no-accuracy", "--no-efficiency"], "leaves nothing to do"),
+        (["--budget", "64"], "--budgets"),
+        (["--nonsense"], "No such option: --nonsense"),
+        (["stray"], "unexpected extra argument"),
+        (["--dtype", "float23"], "unknown dtype 'float23'; did you mean 'float32'?"),
+        (["--device", "cuba"], "unknown device 'cuba'; did you mean 'cuda'?"),
+        (["--attention", "spda"], "unknown attention 'spda'; did you mean 'sdpa'?"),
+    ],
+)
+def test_bad_options_are_refused_in_one_sentence(refused, arguments, sentence):
+    assert sentence in refused(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--budgets", "577"], "budget 577 is above the image's 576 visual tokens"),
+        (
+            ["--budgets", "192,20", "--methods", "fastv", "--controls"],
+            "budget 20 is infeasible for every requested method; feasible: fastv 37 to 576",
+        ),
+    ],
+)
+def test_budgets_that_the_model_cannot_have_are_refused(refused, arguments, sentence):
+    assert sentence in refused(*arguments)
+
+
+def test_cuda_without_a_device_is_refused(refused):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    sentence = refused("--device", "cuda")
+    assert "cuda is not available" in sentence
+    assert "allowed: cpu" in sentence
+
+
+def test_flash_attention_without_its_package_is_refused(refused):
+    from importlib.util import find_spec
+
+    if find_spec("flash_attn") is not None:
+        pytest.skip("flash-attn is installed")
+    sentence = refused("--attention", "flash_attention_2")
+    assert "flash-attn" in sentence
+    assert "allowed: sdpa, eager" in sentence
+
+
+def test_a_model_path_that_is_not_there_is_refused_with_its_neighbour(refused, tmp_path):
+    (tmp_path / "llava-1.5-7b-hf").mkdir()
+    wrong = tmp_path / "llava-1.5-7b"
+    assert f"did you mean {str(tmp_path / 'llava-1.5-7b-hf')!r}?" in refused("--model", str(wrong))
+    assert "did you mean 'embedded'?" in refused("--model", "embeded")
+
+
+def test_a_model_of_another_class_is_refused_with_those_that_work(refused, tmp_path):
+    model = shutil.copytree(TINY_LLAVA, tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "architectures": ["BertModel"]}))
+    sentence = refused("--model", str(model))
+    assert "BertModel" in sentence
+    assert "allowed: LlavaForConditionalGeneration" in sentence
+
+
+def test_models_without_processor_or_with_damaged_weights_are_refused(refused, tmp_path):
+    model = shutil.copytree(TINY_LLAVA, tmp_path / "model")
+    assert "has no image processor" in refused("--model", str(model))
+    for name in ("preprocessor_config.json", "tokenizer.json"):
+        (model / name).write_text("{}")
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    assert "model.safetensors" in refused("--model", str(model))
+    weights.unlink()
+    assert "safetensors" in refused("--model", str(model))
+
+
+def test_an_output_that_is_a_file_or_below_one_is_refused(refused, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert f"{tmp_path / 'file'} is a file" in refused(output=output)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_output_without_permission_is_refused(refused, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
+    assert "cannot be written: no permission in" in refused()
+
+
+def test_an_unknown_task_is_refused_with_the_nearest(refused):
+    sentence = refused("--tasks", "embedded_cuont")
+    assert "unknown task 'embedded_cuont'; did you mean 'embedded_count'?" in sentence
+
+
+def test_the_script_exits_with_2_without_a_traceback(tmp_path):
+    done = harness("compare", "--methods", "fastw", "--output", str(tmp_path / "out"))
+    assert done.returncode == 2
+    assert done.stderr.startswith("harness: unknown method 'fastw'; did you mean 'fastv'?")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
+# help
+
+
+@pytest.mark.parametrize("command", [[], ["compare"], ["table"], ["list"], ["data"]])
+def test_help_has_every_command(command, capsys):
+    assert main([*command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Usage: harness" in text
+    assert "Traceback" not in text
+
+
+def test_help_of_compare_has_defaults_and_examples(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    assert main(["compare", "--help"]) == 0
+    text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    for part in ("192,128,64", "vitcop,fastv", "results/local", "harness compare --limit 50"):
+        assert part in text
+
+
+def test_no_command_prints_help_and_misspelt_ones_get_a_suggestion(capsys):
+    main([])
+    assert "compare" in capsys.readouterr().out
+    assert main(["compar"]) == 2
+    assert "compare" in capsys.readouterr().err
+
+
+# list
+
+
+def test_lists(capsys):
+    assert main(["list", "methods"]) == 0
+    methods = capsys.readouterr().out
+    assert re.search(r"fastv +FastV +ECCV 2024 +before layer 2 +37–576 +https://", methods)
+    assert main(["list", "tasks"]) == 0
+    tasks = capsys.readouterr().out
+    assert len(re.findall(r"^embedded_\w+ +\d+ +\d+\.\d", tasks, re.MULTILINE)) == 5
+    assert "lmms-eval" in tasks
+    assert main(["list", "models"]) == 0
+    models = capsys.readouterr().out
+    for name in ("embedded", "tiny", "DIRECTORY", "LlavaForConditionalGeneration"):
+        assert name in models
+    assert main(["list", "method"]) == 2
+    assert "'methods', 'models', 'tasks'" in capsys.readouterr().err
+
+
+def test_listing_tasks_imports_neither_lmms_eval_nor_torch():
+    code = "main(); print({'lmms_eval', 'torch', 'transformers'} & set(sys.modules))"
+    assert harness("list", "tasks", code=code).stdout.endswith("set()\n")
+
+
+# table
+
+
+@pytest.fixture
+def results(tmp_path):
+    directory = tmp_path / "results"
+    for record in (accuracy("unpruned", None), accuracy(), efficiency()):
+        records.write(directory, record)
+    return directory
+
+
+def test_tables_are_printed_again_from_records(results, capsys):
+    assert main(["table", str(results)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.index("Accuracy") < printed.out.index("Efficiency")
+    assert printed.err == ""
+
+
+def test_torn_and_foreign_records_are_named_and_stay(results, capsys):
+    (results / "torn.json.gz").write_bytes(next(results.glob("eff*")).read_bytes()[:50])
+    (results / "foreign.json.gz").write_bytes(b"PK")
+    assert main(["table", str(results)]) == 0
+    printed = capsys.readouterr()
+    assert "FastV" in printed.out
+    for name in ("torn.json.gz", "foreign.json.gz"):
+        assert f"harness: skipping {results / name}: it is torn" in printed.err
+        assert (results / name).exists()
+
+
+def test_several_directories_are_one_table(results, tmp_path, capsys):
+    other = tmp_path / "other"
+    records.write(other, accuracy("vitcop"))
+    assert main(["table", str(results), str(other)]) == 0
+    first = capsys.readouterr().out.split("Efficiency")[0]
+    assert "FastV" in first
+    assert "ViTCoP" in first
+
+
+def test_directories_without_records_are_refused(tmp_path, capsys):
+    assert main(["table", str(tmp_path)]) == 2
+    assert f"no records in {tmp_path}" in capsys.readouterr().err
+    assert main(["table", str(tmp_path / "none")]) == 2
+    assert f"there is no directory {tmp_path / 'none'}" in capsys.readouterr().err
+
+
+def test_a_table_takes_under_a_second_and_no_torch(tmp_path):
+    """Of 40 records with 300 questions each, what the default comparison leaves."""
+    tasks = [f"task{n}" for n in range(5)]
+    cells = [("unpruned", None), *((m, b) for b in range(1, 5) for m in ("fastv", "vitcop"))]
+    for task in tasks:
+        for method, budget in cells[:8]:
+            records.write(tmp_path, accuracy(method, budget, task, scores=[1.0, 0.0] * 150))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    code = "main(); print({'torch', 'transformers', 'methods', 'pandas'} & set(sys.modules))"
+    done = harness("table", str(tmp_path), code=code)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.stdout.endswith("set()\n")
+    seconds = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    assert seconds < 1
+
+
+# the real thing
+
+
+def test_compare_runs_end_to_end_and_goes_on_where_it_was(tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = [
+        *("compare", "--model", "tiny", "--device", "cpu", "--methods", "vitcop,fastv"),
+        *("--budgets", "64,20", "--tasks", "embedded_count", "--limit", "2", "--repeats", "2"),
+        *("--output", str(out)),
+    ]
+    assert main(arguments) == 0
+    first = capsys.readouterr()
+    assert first.out.index("Accuracy") < first.out.index("Efficiency")
+    assert first.out.count("infeasible (37–576)") == 2
+    assert "FAILED" not in first.out
+    assert len(list(out.glob("accuracy-*.json.gz"))) == 5
+    assert main(arguments) == 0
+    again = capsys.readouterr()
+    assert "reused 5 of 5 accuracy records" in again.err
+    assert again.out == first.out
+    assert main(["table", str(out)]) == 0
+    assert capsys.readouterr().out == first.out
