@@ -91,8 +91,8 @@ class Answerer:
         except PruningError:
             raise
         except Exception as error:
-            items = questions[0].item if len(questions) == 1 else _span(questions)
-            raise SampleError(f"{items}: {type(error).__name__}: {error}") from error
+            items = dict.fromkeys((questions[0].item, questions[-1].item))
+            raise SampleError(f"{' to '.join(items)}: {type(error).__name__}: {error}") from error
 
     def _answer(self, questions: Sequence[Question], generation: Mapping[str, Any]) -> list[Answer]:
         prompts, pixels = self._prompts(questions)
@@ -179,13 +179,18 @@ class Answerer:
                 text=text,
                 new_tokens=int((new[i] != self._tokenizer.pad_token_id).sum()),
                 images=prompts[i].images,
-                first_token={"ids": top.indices[i].tolist(), "logprobs": top.values[i].tolist()},
+                first_token=_first_token(top.indices[i].tolist(), top.values[i].tolist()),
                 ledger=ledgers[row],
                 selections=selections[row],
                 parameters=dict(prefill.plans[row].parameters),
             )
             for i, (row, text) in enumerate(zip(rows, texts, strict=True))
         ]
+
+
+def _first_token(ids: list[int], logprobs: list[float]) -> dict[str, list]:
+    """Rounded: kernels and batches differ beyond the fourth decimal, and records stay small."""
+    return {"ids": ids, "logprobs": [round(value, 4) for value in logprobs]}
 
 
 def sample_seed(item: str, seed: int) -> int:
@@ -197,7 +202,3 @@ def image_digest(image: Image.Image) -> str:
     """Hex SHA-256 of the decoded pixels, so that equal images of different files are one."""
     head = f"{image.mode} {image.size} ".encode()
     return hashlib.sha256(head + image.tobytes()).hexdigest()
-
-
-def _span(questions: Sequence[Question]) -> str:
-    return f"{questions[0].item} to {questions[-1].item}"

@@ -9,8 +9,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import cache, cached_property
+from inspect import getsource
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import FunctionType
 from typing import Any
 
 from harness.embedded import benchmark
@@ -36,26 +38,25 @@ class TaskLibrary:
     def __init__(self, names: Sequence[str]) -> None:
         self._own = [name for name in names if name in benchmark.TASKS]
         self._loaded: dict[str, Any] = {}
+        self._versions: dict[str, str] = {}
 
     def load(self, name: str) -> Any:
         """The task `name`; its data is loaded by the first call. Raises BadInput."""
         if name not in self._loaded:
             check_tasks([name])
             own = name in self._own
-            self._loaded[name] = self._load_own(name) if own else _load(_shipped(), name, name)
+            task = self._load_own(name) if own else _load(_shipped(), name, name)
+            self._loaded[name] = task
+            # now, because lmms-eval writes into a task's settings when it runs it
+            self._versions[name] = _version(task)
         return self._loaded[name]
 
     def version(self, name: str) -> str:
-        """Differs whenever questions, data, prompts or scoring of the task do."""
+        """Differs whenever questions, data, prompts or scoring of the task do. Raises BadInput."""
         if name in self._own:
             return f"{benchmark.VERSION}-{benchmark.DIGEST[:12]}"
-        task = self.load(name)
-        described = json.dumps(
-            [task.dump_config(), len(task.eval_docs), task.eval_docs._fingerprint],
-            sort_keys=True,
-            default=str,
-        )
-        return f"{task.VERSION}-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
+        self.load(name)
+        return self._versions[name]
 
     def _load_own(self, name: str) -> Any:
         """With the datasets library's copy of the data beside it, not in the home directory."""
@@ -117,6 +118,20 @@ def _load(manager: Any, name: str, wanted: str | dict[str, Any]) -> Any:
             "answer (generate_until)"
         )
     return task
+
+
+def _version(task: Any) -> str:
+    """The task's own, with a digest of its settings, its functions' source and its data."""
+    described = [vars(task.config), len(task.eval_docs), task.eval_docs._fingerprint]
+    text = json.dumps(described, sort_keys=True, default=_described)
+    return f"{task.VERSION}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _described(value: object) -> str:
+    if isinstance(value, FunctionType):
+        return getsource(value)
+    # the text of other callables holds an address, which differs in every process
+    return type(value).__qualname__ if callable(value) else str(value)
 
 
 def prepare_environment() -> None:

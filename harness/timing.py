@@ -93,8 +93,9 @@ class _Run:
             self.measured = {"feasible": [error.low, error.high]}
         except Exception as error:
             self.status, self.reason = "failed", f"{type(error).__name__}: {error}"
-            if self.workload.loaded.model.device.type == "cuda":
-                torch.cuda.empty_cache()
+        if self.status == "failed":
+            gc.collect()  # only now does nothing hold the tensors of a run that found no memory
+            torch.cuda.empty_cache()
 
     def warm_up(self) -> None:
         self.warmups.append(time_run(self.workload, self._method, self.cell))

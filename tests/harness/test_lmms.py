@@ -15,6 +15,7 @@ from harness.errors import BadInput
 from harness.generation import NEW_TOKENS, cut_at, generate_arguments
 
 TASK = "embedded_count"
+CACHE = "lmms_eval.api.task._resolve_hf_datasets_cache_dir"
 
 
 def request(doc_id: int, generation: dict[str, Any]):
@@ -140,7 +141,9 @@ def test_seeds_are_the_same_everywhere() -> None:
 
 
 @pytest.mark.parametrize("simple", [False, True])
-def test_lmms_eval_runs_the_model_by_name(tmp_path: Path, simple: bool) -> None:
+def test_lmms_eval_runs_the_model_by_name(
+    tmp_path: Path, simple: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As `python -m lmms_eval --model pruned` does, on files that `harness data` writes."""
     from lmms_eval import models
     from lmms_eval.evaluator import simple_evaluate
@@ -148,6 +151,7 @@ def test_lmms_eval_runs_the_model_by_name(tmp_path: Path, simple: bool) -> None:
 
     from harness.lmms import manifest
 
+    monkeypatch.setattr(CACHE, lambda: str(tmp_path / "datasets"))
     models.MODEL_REGISTRY_V2.register_manifest(manifest(), overwrite=True)
     benchmark.write(tmp_path / "benchmark", [TASK])
     results = simple_evaluate(
