@@ -7,6 +7,8 @@
     trace.prefills[-1].entering  # visual tokens that entered each decoder layer, counted
 """
 
+from typing import TYPE_CHECKING, Any
+
 from methods.interface import (
     Budget,
     Cut,
@@ -23,7 +25,9 @@ from methods.interface import (
     View,
 )
 from methods.registry import get_method, methods, register
-from methods.runtime import attach
+
+if TYPE_CHECKING:
+    from methods.runtime import attach
 
 __all__ = [
     "Budget",
@@ -44,3 +48,12 @@ __all__ = [
     "methods",
     "register",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # plans and formulas need no transformers, whose import takes seconds
+    if name == "attach":
+        from methods.runtime import attach
+
+        return attach
+    raise AttributeError(f"module 'methods' has no attribute {name!r}")

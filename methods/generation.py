@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -200,7 +201,14 @@ class Generation:
         pieces = []
         for group, stage in self.stages[layer]:
             piece, selections = run_decoder_stage(
-                self.method.name, group, stage, self.run, hidden, self.attended
+                self.method.name,
+                group,
+                stage,
+                self.run,
+                hidden,
+                self.attended,
+                partial(self._about_to, layer, hidden),
+                self.adapter.inverse_frequencies,
             )
             self.prefill.selections += selections
             if piece is not None:
@@ -210,6 +218,11 @@ class Generation:
         self.attended = None
         self.clock.stop("selection")
         return hidden
+
+    def _about_to(self, layer: int, hidden: Tensor) -> QueriesKeys:
+        """q and k of the layer about to run."""
+        rotary = self.run.rotary or self.adapter.rotary(hidden, self.run.positions)
+        return self.adapter.queries_keys(layer, hidden, rotary)
 
     def _go_on(self, layer: int, hidden: Tensor, pieces: Sequence[Piece]) -> Tensor:
         """Make the sequence after a cut the current one; returns its states."""

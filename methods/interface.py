@@ -8,6 +8,7 @@ so counts are plain integers and no selection has to wait for the device.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -121,7 +122,8 @@ class Read(StrEnum):
     """What a stage must see; nothing else is computed.
 
     Shapes: b samples (tower: images), v visual rows, t text rows, H heads, d head width,
-    D hidden width. In the decoder, keys and attention belong to the layer that has just run.
+    D hidden width. Text rows are all tokens that are not visual, in order, and after them once
+    more the prompt's last token, whatever it is. In the decoder, keys and attention belong to the layer that has just run.
     """
 
     HIDDEN = "hidden"  # [b, v, D] hidden states (before layer 0: embeddings)
@@ -130,7 +132,7 @@ class Read(StrEnum):
     LAST_ATTENTION = "last_attention"  # [b, H, v] float32: the last prompt token's row
     TEXT_ATTENTION = "text_attention"  # [b, H, t, v] float32: rows of all text tokens
     NEXT_LAST_ATTENTION = "next_last_attention"  # [b, H, v]: q and k of the layer about to run
-    ROTARY = "rotary"  # position ids of text and visual rows, and the inverse frequencies
+    ROTARY = "rotary"  # text_positions [b, t], visual_positions [b, v], inverse_frequencies [f]
     FEATURES = "features"  # tower: [b, rows, D] of the layer that is used, CLS row first
     TOWER_KEYS = "tower_keys"  # tower: [b, rows, D] output of k_proj, heads side by side
     CLS_ATTENTION = "cls_attention"  # tower: [b, H, patches] float32: the CLS row's, or its stand-in
@@ -142,7 +144,8 @@ class View:
 
     Only what the stage `reads` is filled. `segments` [b, v] int64 tells each visual row's image,
     `seeds` [b] the seed of each sample; `carry` holds what earlier stages left, see `Selection`.
-    Text rows are left-padded to a common t; `text_valid` [b, t] is False on padding.
+    Text rows are left-padded to a common t; `text_valid` bool [b, t] is False on padding,
+    `text_after_image` True on text after the last visual token, both False on the repeated last.
     """
 
     count: int  # visual rows (tower: patches)
@@ -282,14 +285,20 @@ class Method:
         return plan
 
     def feasible(self, sizes: Sizes) -> tuple[int | None, int | None]:
-        """Smallest and largest whole budget that can be met by cutting.
+        """Smallest and largest whole budget that can be met by cutting; all between them can.
 
         The sample's own token count is given as the largest where all budgets below it can be met.
         """
-        met = [b for b in range(1, sizes.tokens) if self.solve(Fraction(b), sizes) is not None]
-        if not met:
+        def met(tokens: int) -> bool:
+            return self.solve(Fraction(tokens), sizes) is not None
+
+        last = sizes.tokens - 1
+        inside = next(filter(met, (*range(1, last, max(last // 64, 1)), last)), None)
+        if inside is None:
             return None, None
-        return met[0], met[-1] + (met[-1] == sizes.tokens - 1)
+        low = bisect_left(range(inside), True, lo=1, key=met)
+        high = bisect_left(range(last + 1), True, lo=inside, key=lambda b: not met(b)) - 1
+        return low, high + (high == last)
 
 
 SCHEDULES = ("matched", "published")
@@ -322,6 +331,25 @@ def scaled_layers(printed: Iterable[int], layers: int) -> tuple[int, ...]:
     return tuple(scaled)
 
 
+
+
+def split(total: int, weights: list[int]) -> list[int]:
+    """`total` in whole parts proportional to `weights`, each within 1 of its share."""
+    bounds, before = [0], 0
+    for weight in weights:
+        before += weight
+        bounds.append(half_up(Fraction(total * before, sum(weights))))
+    return [end - start for start, end in zip(bounds, bounds[1:], strict=False)]
+
+
+def nearest_count(
+    count: Callable[[Fraction], int], wanted: Fraction, low: Fraction, high: Fraction
+) -> Fraction:
+    """The factor in low … high whose `count`, rising with it in steps, is nearest to `wanted`."""
+    for _ in range(40):
+        middle = ((low + high) / 2).limit_denominator(2**40)
+        low, high = (middle, high) if count(middle) < wanted else (low, middle)
+    return min((high, low), key=lambda factor: abs(count(factor) - wanted))
 
 
 def layers_of(

@@ -13,6 +13,9 @@ _SHIPPED = (
     "baselines.unpruned",
     "methods.vitcop",
     "baselines.fastv",
+    "baselines.sparsevlm",
+    "baselines.visionzip",
+    "baselines.pyramiddrop",
     "baselines.random",
     "baselines.uniform",
 )

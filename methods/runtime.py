@@ -143,9 +143,8 @@ class _Runtime:
     # --- vision tower -----------------------------------------------------------------------
 
     def _see_tower(self, attended: QueriesKeys) -> None:
-        self.tower_attended = QueriesKeys(
-            attended.queries[:, :, :1], attended.keys, attended.scaling
-        )
+        queries = attended.queries[:, :, :1] if self.adapter.has_cls else attended.queries
+        self.tower_attended = QueriesKeys(queries, attended.keys, attended.scaling)
 
     def _see_features(self, layer: nn.Module, args: tuple, output: Any) -> None:
         features = output[0] if isinstance(output, tuple) else output

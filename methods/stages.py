@@ -31,9 +31,13 @@ def run_decoder_stage(
     run: Run,
     hidden: Tensor,
     attended: QueriesKeys | None,
+    about_to: Callable[[], QueriesKeys],
+    inverse_frequencies: Tensor,
 ) -> tuple[Piece | None, list[StageSelection]]:
     """The cut of a group before `stage.layer`, None if it kept every row; the carry follows."""
-    view, slots = decoder_view(group, run, stage.reads, hidden, attended)
+    view, slots = decoder_view(
+        group, run, stage.reads, hidden, attended, about_to, inverse_frequencies
+    )
     selection = _select(f"{method}, stage {stage.name} before layer {stage.layer}", stage, view)
     group.follow(selection)
     cut = selection.cut

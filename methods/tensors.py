@@ -28,6 +28,13 @@ def last_true(flags: Tensor, count: int) -> Tensor:
     return order[:, order.shape[1] - count :]
 
 
+def first_smallest(values: Tensor) -> Tensor:
+    """Index of the smallest along the last dimension, the lowest of equal ones: int64 [...]."""
+    index = torch.arange(values.shape[-1], device=values.device)
+    smallest = values.amin(-1, keepdim=True)
+    return torch.where(values == smallest, index, values.shape[-1]).amin(-1)
+
+
 def gather_rows(table: Tensor, index: Tensor) -> Tensor:
     """Rows `index` [b, k] of `table` [b, n, ...] along dimension 1: [b, k, ...]."""
     wide = index.reshape(*index.shape, *(1,) * (table.dim() - 2))

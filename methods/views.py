@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -81,7 +81,8 @@ def group_samples(
 class TowerRecording:
     """What the vision tower showed of each image: first dimension i, images in prompt order.
 
-    `features` [i, rows, D] of the layer that is used; `attended` its queries (row 0 alone) and keys.
+    `features` [i, rows, D] of the layer that is used; `attended` its keys, and the queries of the
+    CLS row, or of all rows where there is none: their mean attention stands in for it.
     """
 
     features: Tensor
@@ -97,9 +98,18 @@ class TowerRecording:
 
 
 def decoder_view(
-    group: Group, run: Run, reads: Sequence[Read], hidden: Tensor, attended: QueriesKeys | None
+    group: Group,
+    run: Run,
+    reads: Sequence[Read],
+    hidden: Tensor,
+    attended: QueriesKeys | None,
+    about_to: Callable[[], QueriesKeys],
+    inverse_frequencies: Tensor,
 ) -> tuple[View, Tensor]:
-    """The view of a decoder stage, and the places int64 [b, v] of its rows in the sequence."""
+    """The view of a decoder stage, and the places int64 [b, v] of its rows in the sequence.
+
+    `attended`: of the layer that has just run; `about_to` computes that of the next one.
+    """
     count = run.counts[group.rows[0]]
     slots = first_true(run.visual[group.at], count)
     shown: dict[Read, Tensor] = {}
@@ -111,7 +121,16 @@ def decoder_view(
     if Read.LAST_ATTENTION in reads:
         last = last_true(run.valid[group.at], 1)
         shown[Read.LAST_ATTENTION] = _attention(group, run, _present(attended), last, slots)[:, :, 0]
+    if Read.NEXT_LAST_ATTENTION in reads:
+        last = last_true(run.valid[group.at], 1)
+        shown[Read.NEXT_LAST_ATTENTION] = _attention(group, run, about_to(), last, slots)[:, :, 0]
     text = _text(group, run, slots, reads, hidden, attended, shown)
+    if Read.ROTARY in reads:
+        positions = run.positions[group.at]
+        text["text_positions"] = positions.gather(1, text.pop("places"))
+        text["visual_positions"] = positions.gather(1, slots)
+        text["inverse_frequencies"] = inverse_frequencies
+    text.pop("places", None)
     view = View(
         count=count,
         segments=group.segments,
@@ -132,19 +151,23 @@ def _text(
     attended: QueriesKeys | None,
     shown: dict[Read, Tensor],
 ) -> dict[str, Tensor]:
-    """Fill what is read of text rows; returns which of them are text, and text after the image."""
-    if not {Read.TEXT_HIDDEN, Read.TEXT_ATTENTION} & set(reads):
+    """Fill what is read of text rows; returns where they are and which of them are text."""
+    if not {Read.TEXT_HIDDEN, Read.TEXT_ATTENTION, Read.ROTARY} & set(reads):
         return {}
     is_text = (run.valid & ~run.visual)[group.at]
     longest = max(run.lengths[row] - run.counts[row] for row in group.rows)
-    places = last_true(is_text, longest)
+    text = last_true(is_text, longest)
+    places = torch.cat([text, last_true(run.valid[group.at], 1)], 1)
+    repeated = torch.zeros_like(text[:, :1], dtype=torch.bool)
+    text_valid = torch.cat([is_text.gather(1, text), repeated], 1)
     if Read.TEXT_HIDDEN in reads:
         shown[Read.TEXT_HIDDEN] = gather_rows(hidden[group.at], places)
     if Read.TEXT_ATTENTION in reads:
         shown[Read.TEXT_ATTENTION] = _attention(group, run, _present(attended), places, slots)
     return {
-        "text_valid": is_text.gather(1, places),
-        "text_after_image": places > slots[:, -1:],
+        "places": places,
+        "text_valid": text_valid,
+        "text_after_image": text_valid & (places > slots.amax(1, keepdim=True)),
     }
 
 
@@ -179,8 +202,10 @@ def tower_view(
     if Read.TOWER_KEYS in reads:
         shown[Read.TOWER_KEYS] = recording.attended.keys.transpose(1, 2).flatten(2)
     if Read.CLS_ATTENTION in reads:
-        first = torch.zeros(images, 1, dtype=torch.long, device=device)
-        shown[Read.CLS_ATTENTION] = recording.attended.attention(first, None)[:, :, 0, 1:]
+        queries = recording.attended.queries.shape[2]
+        rows = torch.arange(queries, device=device).expand(images, -1)
+        weights = recording.attended.attention(rows, None).mean(2)
+        shown[Read.CLS_ATTENTION] = weights[..., int(segment.has_cls) :]
     patches = recording.features.shape[1] - int(segment.has_cls)
     segments = torch.zeros(images, patches, dtype=torch.long, device=device)
     return View(count=patches, segments=segments, seeds=seeds, reads=shown)

@@ -43,7 +43,7 @@ from methods.interface import (
     one_of,
 )
 from methods.registry import register
-from methods.tensors import best_in_order, dense_labels, first_true
+from methods.tensors import best_in_order, dense_labels, first_smallest, first_true, gather_rows
 
 KERNEL_WIDTH = 8.0
 REACH = 0.6
@@ -66,8 +66,7 @@ def cluster(keys: Tensor, positions: Tensor, share: float) -> Tensor:
     denser = denser & (index[:, None] != index)
     to_denser = torch.where(denser, distance, inf)
     delta = to_denser.amin(-1)
-    # the first of equally near ones; index 0 where there is none, since all are then infinite
-    parent = torch.where(to_denser == delta[..., None], index, n).amin(-1)
+    parent = first_smallest(to_denser)  # 0 where there is none, all being infinite
 
     centres = (delta * density).argsort(dim=-1, descending=True, stable=True)
     centres = centres[:, : max(1, int(share * n))]
@@ -233,8 +232,7 @@ class ViTCoP(Method):
 
 def _vision(view: View, segment: Segment, tokens: int, share: float) -> Selection:
     salient = best_in_order(view[Read.CLS_ATTENTION].sum(1), tokens)
-    keys = view[Read.TOWER_KEYS][:, int(segment.has_cls) :]
-    keys = keys.gather(1, salient[..., None].expand(-1, -1, keys.shape[-1]))
+    keys = gather_rows(view[Read.TOWER_KEYS], salient + int(segment.has_cls))
     row, column = (salient // segment.w) % segment.h, salient % segment.w
     places = torch.stack([row / segment.h, column / segment.w], -1)
     labels = cluster(keys, places, share)

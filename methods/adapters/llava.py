@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from methods.interface import ModelShape, PruningError, Segment, Sizes
+from methods.recording import QueriesKeys
 
 _WITH_CLS = ("clip_vision_model",)
 _WITHOUT_CLS = ("siglip_vision_model",)
@@ -64,6 +66,23 @@ class LlavaAdapter:
     def rotary(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """cos and sin [B, L, d] of position ids [B, L]."""
         return self.text_model.rotary_emb(hidden, position_ids=positions)
+
+    @property
+    def inverse_frequencies(self) -> Tensor:
+        """RoPE's angle per position, float32 [head_dim / 2]."""
+        return self.text_model.rotary_emb.inv_freq
+
+    def queries_keys(
+        self, layer: int, hidden: Tensor, rotary: tuple[Tensor, Tensor]
+    ) -> QueriesKeys:
+        """q and k after RoPE that decoder layer `layer` makes of the states [B, L, D] entering it."""
+        module = self.layers[layer]
+        attention, states = module.self_attn, module.input_layernorm(hidden)
+        shape = (*states.shape[:-1], -1, attention.head_dim)
+        q = attention.q_proj(states).view(shape).transpose(1, 2)
+        k = attention.k_proj(states).view(shape).transpose(1, 2)
+        q, k = apply_rotary_pos_emb(q, k, *rotary)
+        return QueriesKeys(q, k, attention.scaling)
 
     def project(self, features: Tensor) -> Tensor:
         """Tower features [b, n, D] to the language model's embeddings."""

@@ -6,8 +6,10 @@ import json
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -305,3 +307,34 @@ def test_compare_runs_end_to_end_and_goes_on_where_it_was(tmp_path, capsys):
     assert again.out == first.out
     assert main(["table", str(out)]) == 0
     assert capsys.readouterr().out == first.out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sign", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_an_interrupted_comparison_loses_and_repeats_nothing(tmp_path, sign, status):
+    """In a process of its own, stopped as soon as two records are there."""
+    out = tmp_path / "out"
+    arguments = [
+        *("compare", "--model", "tiny", "--device", "cpu", "--methods", "fastv"),
+        *("--budgets", "192,64", "--limit", "6", "--no-efficiency", "--output"),
+    ]
+    script = [sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())"]
+    process = subprocess.Popen(
+        [*script, *arguments, str(out)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("*.json.gz"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(sign)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert (b"the same command goes on from there" in said) == (sign == signal.SIGINT)
+    finished = {path.name: path.stat().st_mtime_ns for path in out.glob("*.json.gz")}
+    assert 2 <= len(finished) < 15
+    again = harness(*arguments, str(out))
+    assert f"reused {len(finished)} of 15 accuracy records" in again.stderr
+    kept = {path.name: path.stat().st_mtime_ns for path in out.glob("*.json.gz")}
+    assert len(kept) == 15
+    assert finished.items() <= kept.items()
+    whole = harness(*arguments, str(tmp_path / "whole"))
+    assert whole.stdout == again.stdout

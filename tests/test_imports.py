@@ -1,0 +1,123 @@
+"""Who may import whom, read from the sources; and proof that the reading finds what is forbidden."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+METHOD_FILES = ["methods/vitcop.py", *(f"baselines/{p.name}" for p in (ROOT / "baselines").glob("[!_]*.py"))]
+
+# what a file may import of the project; a prefix ending in "." allows everything below it
+ALLOWED = {
+    "methods/interface.py": [],
+    "methods/registry.py": ["methods.interface"],
+    "methods/tensors.py": ["methods.interface"],
+    "methods/sequence.py": ["methods.interface", "methods.tensors"],
+    "methods/recording.py": [],
+    "methods/trace.py": ["methods.interface"],
+    "methods/adapters/llava.py": ["methods.interface"],
+    **{file: ["methods.interface", "methods.registry", "methods.tensors"] for file in METHOD_FILES},
+}
+HOOKS = {"register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook"}
+WITHOUT_TORCH = [f"harness/{name}.py" for name in ("record", "stats", "cost", "cells", "tables", "cli")]
+
+
+def sources() -> Iterator[tuple[str, ast.Module]]:
+    for folder in ("methods", "baselines", "harness"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
+
+
+def imports(tree: ast.AST, at_import_time: bool = False) -> set[str]:
+    """Modules that are imported; with `at_import_time` not those inside functions."""
+    found: set[str] = set()
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+        elif at_import_time and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        elif at_import_time and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        else:
+            found |= imports(node, at_import_time)
+    return found
+
+
+def of(package: str, modules: set[str]) -> set[str]:
+    return {m for m in modules if m == package or m.startswith(f"{package}.")}
+
+
+def violations(file: str, tree: ast.Module) -> list[str]:
+    """Everything in one file that the architecture forbids."""
+    modules, found = imports(tree), []
+    own = of("methods", modules) | of("baselines", modules) | of("harness", modules)
+    if file in ALLOWED:
+        found += [f"imports {m}" for m in own if m not in ALLOWED[file]]
+    if file in METHOD_FILES or file in ("methods/interface.py", "methods/tensors.py"):
+        found += [f"imports {m}" for m in of("transformers", modules)]
+    if not file.startswith("harness/"):
+        found += [f"imports {m}" for m in of("harness", modules)]
+    if of("lmms_eval", modules) and not Path(file).name.startswith(("lmms", "accuracy")):
+        found.append("imports lmms_eval")
+    if of("lmms_eval", imports(tree, at_import_time=True)) and file != "harness/lmms_model.py":
+        found.append("imports lmms_eval when it is imported")
+    if file != "methods/runtime.py":
+        names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        found += [f"calls {name}" for name in names & HOOKS]
+    if not file.startswith(("methods/adapters/", "harness/embedded/")):
+        names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        found += [f"knows {n}" for n in names & {"vision_tower", "multi_modal_projector", "language_model"}]
+    return found
+
+
+def test_no_file_imports_what_it_must_not():
+    found = {file: bad for file, tree in sources() if (bad := violations(file, tree))}
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("file", "code"),
+    [
+        ("methods/vitcop.py", "from methods.runtime import attach"),
+        ("baselines/fastv.py", "import transformers"),
+        ("baselines/random.py", "from harness.record import write"),
+        ("methods/tensors.py", "def f():\n    import methods.registry"),
+        ("harness/stats.py", "import lmms_eval"),
+        ("harness/accuracy.py", "from lmms_eval import evaluator"),
+        ("harness/timing.py", "module.register_forward_hook(f)"),
+        ("harness/accuracy.py", "model.model.vision_tower"),
+        ("methods/generation.py", "from harness import errors"),
+    ],
+)
+def test_the_walk_can_fail(file, code):
+    assert violations(file, ast.parse(code))
+
+
+def reached(file: str) -> set[str]:
+    """Modules that importing `file` imports, through the project's own files."""
+    seen: set[str] = set()
+    todo = [file]
+    while todo:
+        path = ROOT / todo.pop()
+        for module in imports(ast.parse(path.read_text()), at_import_time=True) - seen:
+            seen.add(module)
+            own = ROOT / (module.replace(".", "/") + ".py")
+            package = ROOT / module.replace(".", "/") / "__init__.py"
+            todo += [p.relative_to(ROOT).as_posix() for p in (own, package) if p.exists()]
+    return seen
+
+
+@pytest.mark.parametrize("file", WITHOUT_TORCH)
+def test_tables_and_the_command_line_start_without_torch(file):
+    assert not of("torch", reached(file)) | of("transformers", reached(file))
+
+
+def test_the_reach_can_fail():
+    assert of("torch", reached("methods/runtime.py"))
+    assert of("transformers", reached("methods/runtime.py"))
