@@ -71,7 +71,7 @@ class TaskLibrary:
     def _written(self) -> Any:
         """lmms-eval's index of the embedded tasks."""
         path = Path(self._directory.name) / "tasks"
-        benchmark.write(path)
+        benchmark.write(path, self._own)
         return _index(str(path))
 
     @cached_property
