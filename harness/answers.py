@@ -95,10 +95,12 @@ class Answerer:
             raise SampleError(f"{' to '.join(items)}: {type(error).__name__}: {error}") from error
 
     def _answer(self, questions: Sequence[Question], generation: Mapping[str, Any]) -> list[Answer]:
-        prompts, pixels = self._prompts(questions)
-        keys = [key for prompt in prompts for key in prompt.images]
-        images = SharedImages(self.store, keys) if self.store is not None and keys else None
         arguments, until = generate_arguments(generation)
+        # under beam search transformers before 5.18 encodes the images of every beam
+        store = self.store if arguments.get("num_beams", 1) == 1 else None
+        prompts, pixels = self._prompts(questions, store)
+        keys = [key for prompt in prompts for key in prompt.images]
+        images = SharedImages(store, keys) if store is not None and keys else None
         model = self.loaded.model
         inputs = {**self._padded(prompts), **pixels}
         seeds = [sample_seed(q.item, self.seed) for q in questions]
@@ -123,7 +125,9 @@ class Answerer:
     def _tokenizer(self) -> Any:
         return self.loaded.processor.tokenizer
 
-    def _prompts(self, questions: Sequence[Question]) -> tuple[list[Prompt], dict[str, Tensor]]:
+    def _prompts(
+        self, questions: Sequence[Question], store: TowerStore | None
+    ) -> tuple[list[Prompt], dict[str, Tensor]]:
         """Each question's prompt, and the batch's pixel values if it has images."""
         read = {q.item: self._read(q) for q in questions if q.item not in self.prompts}
         self.prompts.update({item: prompt for item, (prompt, _) in read.items()})
@@ -131,7 +135,7 @@ class Answerer:
         keys = [key for prompt in prompts for key in prompt.images]
         if not keys:
             return prompts, {}
-        if self.store is not None and self.store.holds(keys):
+        if store is not None and store.holds(keys):
             return prompts, {"pixel_values": torch.empty(len(keys), 0, device=self._device)}
         pixels = [read[q.item][1] if q.item in read else self._read(q)[1] for q in questions]
         present = torch.cat([p for p in pixels if p is not None])
