@@ -6,7 +6,7 @@ A run is one cell on one task, or the efficiency measurement of all cells.
 from __future__ import annotations
 
 from time import monotonic
-from typing import TextIO
+from typing import Any, TextIO
 
 
 class Progress:
@@ -44,7 +44,10 @@ class Progress:
 
 
 class LiveProgress(Progress):
-    """Adds a line that changes: run, bar over all runs, items, running accuracy, time left."""
+    """Adds a line that changes: run, bar over all runs, items, running accuracy, time left.
+
+    It is drawn by the calls alone: a thread that draws would disturb what is being timed.
+    """
 
     def __init__(self, file: TextIO) -> None:
         from rich.console import Console
@@ -58,14 +61,16 @@ class LiveProgress(Progress):
             TextColumn("{task.fields[state]}", markup=False),
             console=Console(file=file, highlight=False),
             transient=True,
+            auto_refresh=False,
         )
+        self.drawn = 0.0
         self.task = self.bar.add_task("", total=1.0, state="")
         self.bar.start()
 
     def begin(self, name: str, number: int, runs: int) -> None:
         super().begin(name, number, runs)
-        text = f"[{number}/{runs}] {name}"
-        self.bar.update(self.task, description=text, completed=(number - 1) / runs, state="")
+        text, self.drawn = f"[{number}/{runs}] {name}", 0.0
+        self._draw(description=text, completed=(number - 1) / runs, state="")
 
     def advance(self, done: int, total: int, accuracy: float | None = None) -> None:
         whole = (self.number - 1 + done / max(total, 1)) / self.runs
@@ -73,7 +78,14 @@ class LiveProgress(Progress):
         state = [f"{done}/{total}"]
         state += [] if accuracy is None else [f"accuracy {score(accuracy)}"]
         state += [f"{duration(left)} left"] if done else []
-        self.bar.update(self.task, completed=whole, state=" · ".join(state))
+        self._draw(completed=whole, state=" · ".join(state))
+
+    def _draw(self, **fields: Any) -> None:
+        """At most ten times a second."""
+        now = monotonic()
+        self.bar.update(self.task, refresh=now - self.drawn > 0.1, **fields)
+        if now - self.drawn > 0.1:
+            self.drawn = now
 
     def say(self, line: str) -> None:
         self.bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
