@@ -1,4 +1,4 @@
-"""FastV: an image is worth half its tokens after layer 2. https://arxiv.org/abs/2403.06764 (ECCV 2024)
+"""FastV: half the image tokens after layer 2. https://arxiv.org/abs/2403.06764 (ECCV 2024)
 
 The first K layers see everything. The last prompt token's attention in layer K−1, averaged over
 heads, ranks the visual tokens; before layer K only the r best stay, at their own positions.

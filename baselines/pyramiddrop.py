@@ -1,12 +1,12 @@
-"""PyramidDrop: a pyramid of visual tokens over the layers. https://arxiv.org/abs/2410.17247 (CVPR 2025)
+"""PyramidDrop: fewer tokens the deeper. https://arxiv.org/abs/2410.17247 (CVPR 2025)
 
 Before layers 8, 16 and 24 of 32 the last prompt token's attention ranks the visual tokens; a share
 λ of them stays each time, so that N, λN, λ²N and λ³N tokens see a quarter of the layers each. The
 attention is that of the layer about to run: its own norm, q and k on the states that enter it.
 
 Published λ = 0.5 (`schedule="published"`). Its settings for 192, 128 and 64 tokens never were, and
-layers 8/16/24 cannot average below N/4. Ours: λ is solved for the budget; below 15/32·N, where
-λ would be under 0.5, the layers first shrink together, the first cut no earlier than before layer 2.
+layers 8/16/24 cannot average below N/4. Ours: λ is solved for the budget; below 15/32·N, where λ
+would be under 0.5, the layers first shrink together, the first cut no earlier than layer 2.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""SparseVLM: visual token sparsification for VLM inference. https://arxiv.org/abs/2410.04417 (ICML 2025)
+"""SparseVLM: visual token sparsification. https://arxiv.org/abs/2410.04417 (ICML 2025)
 
 Text tokens that the image speaks to (raters) are found once, on the embeddings. After layers 2, 6
 and 15 of 32 the attention that raters give ranks the visual tokens; the best stay, and a third of
@@ -177,7 +177,6 @@ def _stage(
 
 
 def _raters(view: View) -> Selection:
-    assert view.text_after_image is not None
     chosen = raters(view[Read.HIDDEN], view[Read.TEXT_HIDDEN], view.text_after_image)
     return Selection(text={"raters": chosen})
 
@@ -201,10 +200,8 @@ def _rank(view: View, tokens: int) -> Selection:
 
 
 def _rank_plus(view: View, tokens: int) -> Selection:
-    assert view.text_positions is not None and view.visual_positions is not None
-    assert view.inverse_frequencies is not None
     chosen, weights = view.carry["raters"], view[Read.TEXT_ATTENTION]
-    alone = rope_product(view.text_positions, view.visual_positions, view.inverse_frequencies)
+    alone = rope_product(*view.rotary)
     corrected = weights / alone[:, None]
     strength = torch.where(chosen[:, None, :, None], corrected, 0.0).sum((2, 3))
     heads = best_in_order(strength, max(half_up(PLUS_HEADS * weights.shape[1]), 1))

@@ -1,10 +1,10 @@
 """Visual token pruning on stock Hugging Face models.
 
-    from methods import Budget, attach, get_method
+from methods import Budget, attach, get_method
 
-    with attach(model, get_method("vitcop"), Budget(64)) as trace:
-        model.generate(**inputs)
-    trace.prefills[-1].entering  # visual tokens that entered each decoder layer, counted
+with attach(model, get_method("vitcop"), Budget(64)) as trace:
+    model.generate(**inputs)
+trace.prefills[-1].entering  # visual tokens that entered each decoder layer, counted
 """
 
 from typing import TYPE_CHECKING, Any

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from typing import TYPE_CHECKING
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache
 from transformers.masking_utils import create_causal_mask
 
 from methods.interface import (
@@ -16,6 +15,7 @@ from methods.interface import (
     DecoderStage,
     Method,
     NewTokens,
+    Plan,
     Positions,
     PruningError,
     Read,
@@ -41,7 +41,7 @@ class Generation:
     def __init__(self, adapter: LlavaAdapter, clock: Clock, method: Method) -> None:
         self.adapter, self.clock, self.method = adapter, clock, method
         self.prefilling = True
-        self.cache: Cache | None = None
+        self.cache: Any = None
         self.attended: QueriesKeys | None = None
 
     def plan(
@@ -50,7 +50,7 @@ class Generation:
         """Look at the prompt and plan every sample. `kwargs` are the text model's."""
         run = self.run = self._first_run(input_ids, kwargs)
         sizes = [self.adapter.sizes(count) for count in run.counts]
-        plans = {own: self.method.plan(budget, own) for own in dict.fromkeys(sizes)}
+        plans = {own: planned(self.method, budget, own) for own in dict.fromkeys(sizes)}
         # beams and repeated sequences multiply the samples
         seeds = list(range(len(sizes))) if seeds is None else list(seeds)
         if len(sizes) % len(seeds):
@@ -291,6 +291,12 @@ class Generation:
             run = next(run for run in reversed(self.runs) if run.first <= i)
             rows = self.cache.layers[i].keys.shape[-2]
             self.prefill.cached_by_layer.append(rows - (~run.valid).sum(1))
+
+
+@lru_cache(maxsize=256)
+def planned(method: Method, budget: Budget, sizes: Sizes) -> Plan:
+    """The method's plan; solving one takes milliseconds, and every batch asks for the same few."""
+    return method.plan(budget, sizes)
 
 
 def _images_of(sizes: Sequence[Sizes], recorded: int) -> list[list[int]]:

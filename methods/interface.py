@@ -15,10 +15,10 @@ from difflib import get_close_matches
 from enum import StrEnum
 from fractions import Fraction
 from functools import cached_property
+from itertools import pairwise
 from math import floor
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 
@@ -123,19 +123,36 @@ class Read(StrEnum):
 
     Shapes: b samples (tower: images), v visual rows, t text rows, H heads, d head width,
     D hidden width. Text rows are all tokens that are not visual, in order, and after them once
-    more the prompt's last token, whatever it is. In the decoder, keys and attention belong to the layer that has just run.
+    more the prompt's last token, whatever it is. In the decoder, keys and attention belong to
+    the layer that has just run.
     """
 
     HIDDEN = "hidden"  # [b, v, D] hidden states (before layer 0: embeddings)
-    TEXT_HIDDEN = "text_hidden"  # [b, t, D], with `text_after_image` [b, t]
+    TEXT_HIDDEN = "text_hidden"  # [b, t, D], with `View.text_after_image`
     KEYS = "keys"  # [b, H_kv, v, d] after RoPE, float32
     LAST_ATTENTION = "last_attention"  # [b, H, v] float32: the last prompt token's row
     TEXT_ATTENTION = "text_attention"  # [b, H, t, v] float32: rows of all text tokens
     NEXT_LAST_ATTENTION = "next_last_attention"  # [b, H, v]: q and k of the layer about to run
-    ROTARY = "rotary"  # text_positions [b, t], visual_positions [b, v], inverse_frequencies [f]
+    ROTARY = "rotary"  # `View.rotary`
     FEATURES = "features"  # tower: [b, rows, D] of the layer that is used, CLS row first
     TOWER_KEYS = "tower_keys"  # tower: [b, rows, D] output of k_proj, heads side by side
-    CLS_ATTENTION = "cls_attention"  # tower: [b, H, patches] float32: the CLS row's, or its stand-in
+    CLS_ATTENTION = (
+        "cls_attention"  # tower: [b, H, patches] float32: the CLS row's, or its stand-in
+    )
+
+
+@dataclass(frozen=True)
+class TextRows:
+    """The text rows of a view, see `Read`.
+
+    `after_image` bool [b, t]: text after the last visual token; False on padding and on the
+    repeated last token. `positions` [b, t] and `visual_positions` [b, v] are position ids.
+    """
+
+    after_image: Tensor
+    positions: Tensor
+    visual_positions: Tensor
+    inverse_frequencies: Tensor
 
 
 @dataclass(frozen=True)
@@ -144,8 +161,7 @@ class View:
 
     Only what the stage `reads` is filled. `segments` [b, v] int64 tells each visual row's image,
     `seeds` [b] the seed of each sample; `carry` holds what earlier stages left, see `Selection`.
-    Text rows are left-padded to a common t; `text_valid` bool [b, t] is False on padding,
-    `text_after_image` True on text after the last visual token, both False on the repeated last.
+    Text rows are left-padded to a common t.
     """
 
     count: int  # visual rows (tower: patches)
@@ -153,11 +169,23 @@ class View:
     seeds: tuple[int, ...] = ()
     carry: Mapping[str, Tensor] = field(default_factory=dict)
     reads: Mapping[Read, Tensor] = field(default_factory=dict)
-    text_valid: Tensor | None = None
-    text_after_image: Tensor | None = None
-    visual_positions: Tensor | None = None
-    text_positions: Tensor | None = None
-    inverse_frequencies: Tensor | None = None
+    text: TextRows | None = None
+
+    @property
+    def text_after_image(self) -> Tensor:
+        return self._text.after_image
+
+    @property
+    def rotary(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Position ids of text [b, t] and visual rows [b, v], and the inverse frequencies [f]."""
+        text = self._text
+        return text.positions, text.visual_positions, text.inverse_frequencies
+
+    @property
+    def _text(self) -> TextRows:
+        if self.text is None:
+            raise PruningError("a stage has to read text rows or rotary angles to see them")
+        return self.text
 
     def __getitem__(self, read: Read) -> Tensor:
         return self.reads[read]
@@ -289,6 +317,7 @@ class Method:
 
         The sample's own token count is given as the largest where all budgets below it can be met.
         """
+
         def met(tokens: int) -> bool:
             return self.solve(Fraction(tokens), sizes) is not None
 
@@ -331,15 +360,13 @@ def scaled_layers(printed: Iterable[int], layers: int) -> tuple[int, ...]:
     return tuple(scaled)
 
 
-
-
 def split(total: int, weights: list[int]) -> list[int]:
     """`total` in whole parts proportional to `weights`, each within 1 of its share."""
     bounds, before = [0], 0
     for weight in weights:
         before += weight
         bounds.append(half_up(Fraction(total * before, sum(weights))))
-    return [end - start for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [end - start for start, end in pairwise(bounds)]
 
 
 def nearest_count(

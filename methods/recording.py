@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +49,7 @@ Observer = Callable[[QueriesKeys], None]
 @contextmanager
 def observing(observers: Mapping[nn.Module, Observer]) -> Iterator[None]:
     """Call each module's observer with its q and k whenever it attends; nests."""
-    registry = ALL_ATTENTION_FUNCTIONS
+    registry: Any = ALL_ATTENTION_FUNCTIONS
     outer = registry.__dict__.get("get_interface")
     original = registry.get_interface
 
@@ -61,12 +62,12 @@ def observing(observers: Mapping[nn.Module, Observer]) -> Iterator[None]:
             key: Tensor,
             value: Tensor,
             attention_mask: Tensor | None = None,
-            **kwargs: object,
-        ) -> object:
+            **kwargs: Any,
+        ) -> Any:
             observer = observers.get(module)
             if observer is not None:
                 scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
-                observer(QueriesKeys(query, key, float(scaling)))  # type: ignore[arg-type]
+                observer(QueriesKeys(query, key, float(scaling)))
             return kernel(module, query, key, value, attention_mask, **kwargs)
 
         return observed
@@ -74,11 +75,11 @@ def observing(observers: Mapping[nn.Module, Observer]) -> Iterator[None]:
     if not observers:
         yield
         return
-    registry.get_interface = get_interface  # type: ignore[method-assign]
+    registry.get_interface = get_interface
     try:
         yield
     finally:
         if outer is None:
             del registry.get_interface
         else:
-            registry.get_interface = outer  # type: ignore[method-assign]
+            registry.get_interface = outer

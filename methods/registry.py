@@ -59,7 +59,7 @@ def get_method(name: str, **settings: object) -> Method:
 
 
 def _typed(method: str, setting: Field, value: object) -> object:
-    """A value from the command line is text: read it as the type that the field is declared with."""
+    """A value from the command line is text: read it as the field's declared type."""
     if not isinstance(value, str) or "str" in str(setting.type):
         return value
     kinds = str(setting.type)

@@ -161,7 +161,8 @@ class _Runtime:
         def get_image_features(*args: Any, **kwargs: Any) -> Any:
             if images.store.holds(images.keys):
                 self.tower = images.store.recording(images.keys)
-                return BaseModelOutputWithPooling(pooler_output=images.store.projected(images.keys))
+                projected: Any = images.store.projected(images.keys)
+                return BaseModelOutputWithPooling(pooler_output=projected)
             output = original(*args, **kwargs)
             images.put(output.pooler_output, self.tower)
             return output
@@ -185,7 +186,7 @@ class _Runtime:
         self.clock.start(self.phase)
         if prefilling:
             return args, self._enter_prefill(cache, kwargs)
-        self.current = self.generations.get(cache)
+        self.current = self.generations.get(kwargs["past_key_values"])
         if self.current is not None:
             kwargs = self.current.enter_step(kwargs)
         return args, kwargs
@@ -197,9 +198,7 @@ class _Runtime:
             raise PruningError("pruning needs input_ids, to know which tokens are visual")
         self.current = None
         generation = Generation(self.adapter, self.clock, self.method)
-        self.trace.prefills.append(
-            generation.plan(self.budget, self.seeds, self.input_ids, kwargs)
-        )
+        self.trace.prefills.append(generation.plan(self.budget, self.seeds, self.input_ids, kwargs))
         self.current = generation
         # not cleared: without a cache every step is a prefill, and the tower runs only once
         return generation.enter_prefill(self.tower, kwargs)

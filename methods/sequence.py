@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ class Run:
     counts: tuple[int, ...]
     next_position: Tensor = field(init=False)
     rotary: tuple[Tensor, Tensor] | None = None
-    mask: Tensor | None = None
+    mask: Any = None
 
     @property
     def mask_2d(self) -> Tensor | None:
@@ -68,8 +69,8 @@ class Run:
 class Piece:
     """The visual rows that some samples of the batch go on with.
 
-    `rows`: the samples, `at` the same as an index on the device; `slots` int64 [b, out]: place in the old sequence of each row's anchor, in
-    the order in which they shall follow one another; `states` [b, out, D] where they are not the
+    `rows`: the samples, `at` the same as an index on the device; `slots` int64 [b, out]: place in
+    the old sequence of each row's anchor, in the order in which they shall follow one another; `states` [b, out, D] where they are not the
     anchors' own; `positions`: the rule for the samples' position ids.
     """
 
@@ -118,7 +119,7 @@ def splice(run: Run, pieces: Sequence[Piece]) -> Splice:
     lengths = new_lengths(run, pieces)
     cut = torch.zeros(batch, 1, dtype=torch.bool, device=device)
     slots = torch.full(
-        (batch, max(piece.slots.shape[1] for piece in pieces)), -1, dtype=torch.long, device=device
+        (batch, max(new_counts(pieces).values())), -1, dtype=torch.long, device=device
     )
     for piece in pieces:
         cut[piece.at] = True
@@ -162,4 +163,3 @@ def new_positions(run: Run, spliced: Splice, pieces: Sequence[Piece]) -> Tensor:
             entered = (run.valid[at].cumsum(1) - 1).clamp(min=0)
             positions[at] = entered.gather(1, spliced.source[at])
     return positions
-

@@ -75,7 +75,7 @@ class TowerStore:
 
 @dataclass(frozen=True)
 class SharedImages:
-    """The images of the coming prefill by key, in prompt order, and where their outputs are kept."""
+    """The images of the coming prefill by key, in prompt order, and their store."""
 
     store: TowerStore
     keys: Sequence[str]

@@ -1,4 +1,4 @@
-"""Runs one stage for the samples of one group: view, selection, check, piece of the next sequence."""
+"""Runs one stage for the samples of a group: view, selection, check, piece of the next sequence."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from methods.interface import Cut, Plan
 
 @dataclass(frozen=True)
 class StageSelection:
-    """One stage's cut for the samples `rows`; `layer` None and `segment` set in the vision tower."""
+    """One stage's cut for the samples `rows`; in the vision tower `segment` for `layer`."""
 
     stage: str
     layer: int | None
@@ -38,7 +38,7 @@ class Prefill:
 
     @property
     def cached(self) -> Tensor:
-        """int64 [batch, layers]: KV rows after the prefill, padding not counted; 0 without a cache."""
+        """int64 [batch, layers]: KV rows after the prefill without padding; 0 without a cache."""
         if not self.cached_by_layer:
             return torch.zeros_like(self.planned)
         return torch.stack([count.cpu() for count in self.cached_by_layer], 1)

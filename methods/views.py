@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from methods.interface import Plan, Read, Segment, Selection, Sizes, View
+from methods.interface import Plan, Read, Segment, Selection, Sizes, TextRows, View
 from methods.recording import QueriesKeys
 from methods.sequence import Run
 from methods.tensors import first_true, gather_rows, last_true
@@ -120,24 +120,20 @@ def decoder_view(
         shown[Read.KEYS] = gather_rows(keys, slots).transpose(1, 2).float()
     if Read.LAST_ATTENTION in reads:
         last = last_true(run.valid[group.at], 1)
-        shown[Read.LAST_ATTENTION] = _attention(group, run, _present(attended), last, slots)[:, :, 0]
+        shown[Read.LAST_ATTENTION] = _attention(group, run, _present(attended), last, slots)[
+            :, :, 0
+        ]
     if Read.NEXT_LAST_ATTENTION in reads:
         last = last_true(run.valid[group.at], 1)
         shown[Read.NEXT_LAST_ATTENTION] = _attention(group, run, about_to(), last, slots)[:, :, 0]
-    text = _text(group, run, slots, reads, hidden, attended, shown)
-    if Read.ROTARY in reads:
-        positions = run.positions[group.at]
-        text["text_positions"] = positions.gather(1, text.pop("places"))
-        text["visual_positions"] = positions.gather(1, slots)
-        text["inverse_frequencies"] = inverse_frequencies
-    text.pop("places", None)
+    text = _text(group, run, slots, reads, hidden, attended, inverse_frequencies, shown)
     view = View(
         count=count,
         segments=group.segments,
         seeds=group.seeds,
         carry={**group.visual, **group.text},
         reads=shown,
-        **text,
+        text=text,
     )
     return view, slots
 
@@ -149,35 +145,35 @@ def _text(
     reads: Sequence[Read],
     hidden: Tensor,
     attended: QueriesKeys | None,
+    inverse_frequencies: Tensor,
     shown: dict[Read, Tensor],
-) -> dict[str, Tensor]:
-    """Fill what is read of text rows; returns where they are and which of them are text."""
+) -> TextRows | None:
+    """Fill what is read of text rows; None where nothing is."""
     if not {Read.TEXT_HIDDEN, Read.TEXT_ATTENTION, Read.ROTARY} & set(reads):
-        return {}
+        return None
     is_text = (run.valid & ~run.visual)[group.at]
     longest = max(run.lengths[row] - run.counts[row] for row in group.rows)
     text = last_true(is_text, longest)
     places = torch.cat([text, last_true(run.valid[group.at], 1)], 1)
-    repeated = torch.zeros_like(text[:, :1], dtype=torch.bool)
-    text_valid = torch.cat([is_text.gather(1, text), repeated], 1)
     if Read.TEXT_HIDDEN in reads:
         shown[Read.TEXT_HIDDEN] = gather_rows(hidden[group.at], places)
     if Read.TEXT_ATTENTION in reads:
         shown[Read.TEXT_ATTENTION] = _attention(group, run, _present(attended), places, slots)
-    return {
-        "places": places,
-        "text_valid": text_valid,
-        "text_after_image": text_valid & (places > slots.amax(1, keepdim=True)),
-    }
+    after = is_text.gather(1, text) & (text > slots.amax(1, keepdim=True))
+    positions = run.positions[group.at]
+    return TextRows(
+        after_image=torch.cat([after, torch.zeros_like(after[:, :1])], 1),
+        positions=positions.gather(1, places),
+        visual_positions=positions.gather(1, slots),
+        inverse_frequencies=inverse_frequencies,
+    )
 
 
 def _attention(
     group: Group, run: Run, attended: QueriesKeys, rows: Tensor, slots: Tensor
 ) -> Tensor:
     """float32 [b, H, r, v]: causal attention of sequence rows [b, r] to the visual tokens."""
-    own = QueriesKeys(
-        attended.queries[group.at], attended.keys[group.at], attended.scaling
-    )
+    own = QueriesKeys(attended.queries[group.at], attended.keys[group.at], attended.scaling)
     place = torch.arange(run.valid.shape[1], device=rows.device)
     allowed = run.valid[group.at][:, None] & (place <= rows[..., None])
     weights = own.attention(rows, allowed)
@@ -209,4 +205,3 @@ def tower_view(
     patches = recording.features.shape[1] - int(segment.has_cls)
     segments = torch.zeros(images, patches, dtype=torch.long, device=device)
     return View(count=patches, segments=segments, seeds=seeds, reads=shown)
-

@@ -213,11 +213,15 @@ class ViTCoP(Method):
             + (tokens,) * (deep - shallow)
             + (deep_tokens,) * (sizes.layers - deep),
             encoder=tuple(
-                EncoderStage("vision", self.tower_reads, partial(_vision, segment=s, tokens=k, share=centres))
+                EncoderStage(
+                    "vision", self.tower_reads, partial(_vision, segment=s, tokens=k, share=centres)
+                )
                 for s, k in zip(sizes.segments, kept, strict=True)
             ),
             decoder=(
-                DecoderStage("shallow", shallow, (Read.HIDDEN, Read.KEYS), partial(_shallow, tokens=tokens)),
+                DecoderStage(
+                    "shallow", shallow, (Read.HIDDEN, Read.KEYS), partial(_shallow, tokens=tokens)
+                ),
                 DecoderStage("deep", deep, norms, partial(_deep, tokens=deep_tokens), last),
             ),
             new_tokens=NewTokens.ENTERED,

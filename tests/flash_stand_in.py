@@ -26,9 +26,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float | None) -
 
 
 def flash_attn_func(q, k, v, dropout_p=0.0, softmax_scale=None, causal=False):
-    return torch.stack(
-        [attend(*row, causal, softmax_scale) for row in zip(q, k, v, strict=True)]
-    )
+    return torch.stack([attend(*row, causal, softmax_scale) for row in zip(q, k, v, strict=True)])
 
 
 def flash_attn_varlen_func(

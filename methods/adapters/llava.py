@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from methods.interface import ModelShape, PruningError, Segment, Sizes
@@ -18,7 +18,7 @@ _WITHOUT_CLS = ("siglip_vision_model",)
 class LlavaAdapter:
     """Names the parts of a `LlavaForConditionalGeneration`; changes nothing."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: Any) -> None:
         vision, kind = model.config.vision_config, model.config.vision_config.model_type
         if kind not in _WITH_CLS + _WITHOUT_CLS:
             allowed = ", ".join(_WITH_CLS + _WITHOUT_CLS)
@@ -31,24 +31,22 @@ class LlavaAdapter:
         if not isinstance(self.feature_layer, int):
             raise PruningError("a tower whose features come from several layers is not supported")
         self.model = model
-        self.body: nn.Module = model.model
-        self.text_model: nn.Module = model.get_decoder()
+        self.body: Any = model.model
+        self.text_model: Any = model.get_decoder()
         self.text_config = model.config.get_text_config()
-        self.layers: Sequence[nn.Module] = self.text_model.layers[
-            : self.text_config.num_hidden_layers
-        ]
-        self.tower: nn.Module = model.model.vision_tower
-        self.projector: nn.Module = model.model.multi_modal_projector
-        self.head: nn.Module = model.get_output_embeddings()
+        self.layers: Sequence[Any] = self.text_model.layers[: self.text_config.num_hidden_layers]
+        self.tower: Any = model.model.vision_tower
+        self.projector: Any = model.model.multi_modal_projector
+        self.head: Any = model.get_output_embeddings()
         self.side = vision.image_size // vision.patch_size
 
     @property
     def tower_layer(self) -> nn.Module:
-        """The tower layer whose output is used; its keys and attention belong to the same states."""
+        """The tower layer whose output is used, with its keys and attention."""
         layers = getattr(self.tower, "vision_model", self.tower).encoder.layers
         return layers[self.feature_layer if self.feature_layer < 0 else self.feature_layer - 1]
 
-    def attention(self, layer: nn.Module) -> nn.Module:
+    def attention(self, layer: Any) -> nn.Module:
         """The attention module of a tower or decoder layer."""
         return layer.self_attn
 
@@ -57,7 +55,10 @@ class LlavaAdapter:
         return input_ids == self.model.config.image_token_id
 
     def sizes(self, tokens: int) -> Sizes:
-        """Sizes of a sample with this many visual tokens. Raises PruningError for part of an image."""
+        """Sizes of a sample with this many visual tokens, all of whole images.
+
+        Raises PruningError for any other count.
+        """
         segment = Segment(self.side, self.side, has_cls=self.has_cls)
         if tokens % segment.tokens:
             raise PruningError(f"{tokens} image tokens are no whole images of {segment.tokens}")
@@ -75,7 +76,7 @@ class LlavaAdapter:
     def queries_keys(
         self, layer: int, hidden: Tensor, rotary: tuple[Tensor, Tensor]
     ) -> QueriesKeys:
-        """q and k after RoPE that decoder layer `layer` makes of the states [B, L, D] entering it."""
+        """q and k after RoPE that a decoder layer makes of the states [B, L, D] entering it."""
         module = self.layers[layer]
         attention, states = module.self_attn, module.input_layernorm(hidden)
         shape = (*states.shape[:-1], -1, attention.head_dim)
@@ -107,4 +108,3 @@ class LlavaAdapter:
             projector_inner=text.hidden_size,
             image_tokens=self.side**2,
         )
-

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods import Budget, InfeasibleBudgetError, PruningError, get_method
+from methods import Budget, InfeasibleBudgetError, PruningError, get_method, methods
 from methods.interface import Segment, Sizes, half_up, scaled_layers
 
 GRIDS = {144: (12, 12), 256: (16, 16), 576: (24, 24), 729: (27, 27), 2880: (48, 60)}
@@ -19,19 +19,22 @@ def sizes_of(layers, tokens, images=1):
     return Sizes(layers, (Segment(*GRIDS[tokens]),) * images)
 
 
-@pytest.mark.parametrize("name", ["vitcop", "fastv", "random", "uniform"])
-@settings(max_examples=100, deadline=None)
+CUTTING = [(name, {}) for name in sorted(methods()) if name != "unpruned"]
+
+
+@pytest.mark.parametrize(("name", "variant"), [*CUTTING, ("sparsevlm", {"variant": "plus"})])
+@settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from([8, 12, 24, 28, 32, 40, 80]),
     st.sampled_from(sorted(GRIDS)),
     st.integers(1, 2880),
     st.integers(1, 3),
 )
-def test_counts_are_within_one_of_the_request(name, layers, tokens, budget, images):
+def test_counts_are_within_one_of_the_request(name, variant, layers, tokens, budget, images):
     sizes = sizes_of(layers, tokens, images)
     budget = budget % sizes.tokens + 1
     try:
-        plan = get_method(name).plan(Budget(budget), sizes)
+        plan = get_method(name, **variant).plan(Budget(budget), sizes)
     except InfeasibleBudgetError:
         return
     assert len(plan.entering) == layers
@@ -40,7 +43,15 @@ def test_counts_are_within_one_of_the_request(name, layers, tokens, budget, imag
 
 
 @pytest.mark.parametrize(
-    ("name", "low", "high"), [("fastv", 37, 576), ("random", 1, 576), ("uniform", 1, 576)]
+    ("name", "low", "high"),
+    [
+        ("fastv", 37, 576),
+        ("random", 1, 576),
+        ("uniform", 1, 576),
+        ("visionzip", 2, 576),
+        ("pyramiddrop", 37, 576),
+        ("sparsevlm", 57, 576),
+    ],
 )
 def test_the_feasible_range_of_llava(name, low, high):
     assert get_method(name).feasible(LLAVA) == (low, high)
@@ -49,7 +60,7 @@ def test_the_feasible_range_of_llava(name, low, high):
 def test_vitcop_cannot_keep_more_than_three_quarters():
     low, high = get_method("vitcop").feasible(LLAVA)
     assert high == 432
-    assert low is not None and low < 16
+    assert low == 8
     with pytest.raises(InfeasibleBudgetError, match=f"ViTCoP cannot meet 500 .* {low} to 432"):
         get_method("vitcop").plan(Budget(500), LLAVA)
 
@@ -70,8 +81,42 @@ def test_fastv_meets_the_published_settings(budget, tokens):
     assert plan.entering == (576,) * 2 + (tokens,) * 30
 
 
+@pytest.mark.parametrize(
+    ("variant", "budget", "entering", "leaving"),
+    [
+        ("v1.5", 192, 206.5, 192.0),
+        ("v1.5", 128, 145.40625, 128.6),
+        ("v1.5", 64, 82.25, 64.8),
+    ],
+)
+def test_sparsevlms_lists_count_what_leaves_a_layer(variant, budget, entering, leaving):
+    plan = get_method("sparsevlm", schedule="published", variant=variant).plan(
+        Budget(budget), LLAVA
+    )
+    assert float(plan.mean_entering) == entering
+    left = (*plan.entering[1:], plan.entering[-1])
+    assert sum(left) / 32 == pytest.approx(leaving, abs=0.05)
+
+
+@pytest.mark.parametrize(("budget", "split"), [(192, (162, 30)), (128, (108, 20)), (64, (54, 10))])
+def test_visionzip_meets_the_published_splits(budget, split):
+    plan = get_method("visionzip").plan(Budget(budget), LLAVA)
+    assert (plan.parameters["dominant"], plan.parameters["contextual"]) == (
+        (split[0],),
+        (split[1],),
+    )
+
+
+def test_pyramiddrop_as_published():
+    plan = get_method("pyramiddrop", schedule="published").plan(Budget(192), LLAVA)
+    assert plan.entering == (576,) * 8 + (288,) * 8 + (144,) * 8 + (72,) * 8
+    plan = get_method("pyramiddrop").plan(Budget(270), LLAVA)
+    assert plan.parameters["layers"] == (8, 16, 24)
+    assert plan.parameters["ratio"] == pytest.approx(0.5, abs=0.002)
+
+
 def test_a_sample_with_fewer_tokens_than_the_budget_stays_whole():
-    for name in ("vitcop", "fastv", "random", "uniform", "unpruned"):
+    for name in methods():
         plan = get_method(name).plan(Budget(600), LLAVA)
         assert plan.entering == (576,) * 32
         assert not plan.encoder + plan.decoder

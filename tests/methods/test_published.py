@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from methods import Budget, attach, get_method
+from methods import Budget, attach, get_method, methods
 
 
 def generate(model, published, method, budget):
@@ -60,7 +60,36 @@ def test_vitcop(tiny_llava, published, budget):
     assert_same_output(published, run, tokens, logits)
 
 
-@pytest.mark.parametrize("name", ["vitcop", "fastv", "random", "uniform"])
+@pytest.mark.parametrize("budget", [192, 64])
+def test_visionzip(tiny_llava, published, budget):
+    tokens, logits, prefill = generate(tiny_llava, published, get_method("visionzip"), budget)
+    dominant = published[f"visionzip-{budget}/dominant"]
+    np.testing.assert_array_equal(anchors(prefill)["zip"][: len(dominant)], dominant)
+    assert_same_output(published, f"visionzip-{budget}", tokens, logits)
+
+
+@pytest.mark.parametrize("budget", [192, 64])
+def test_sparsevlm(tiny_llava, published, budget):
+    method, run = get_method("sparsevlm", schedule="published"), f"sparsevlm-{budget}"
+    tokens, logits, prefill = generate(tiny_llava, published, method, budget)
+    for layer in (2, 6, 15):
+        kept = published[f"{run}/kept{layer}"]
+        np.testing.assert_array_equal(anchors(prefill)[f"after{layer}"][: len(kept)], kept)
+    left = published[f"{run}/visual_per_layer_after"]
+    assert prefill.entering[0, 1:].tolist() == left.tolist()[:31]
+    assert_same_output(published, run, tokens, logits)
+
+
+def test_pyramiddrop(tiny_llava, published):
+    method = get_method("pyramiddrop", schedule="published")
+    tokens, logits, prefill = generate(tiny_llava, published, method, 270)
+    for stage, layer in (("drop1", 8), ("drop2", 16), ("drop3", 24)):
+        kept = published[f"pyramiddrop-default/kept{layer}"]
+        np.testing.assert_array_equal(anchors(prefill)[stage], kept)
+    assert_same_output(published, "pyramiddrop-default", tokens, logits)
+
+
+@pytest.mark.parametrize("name", sorted(set(methods()) - {"unpruned"}))
 @pytest.mark.parametrize("budget", [192, 128, 64])
 def test_counted_tokens_are_within_one_of_the_request(tiny_llava, published, name, budget):
     ids = torch.from_numpy(published["input_ids"]).long()
