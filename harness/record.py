@@ -53,8 +53,8 @@ def write(directory: Path, record: Mapping[str, Any]) -> Path:
 
     Equal records give equal bytes. Creates the directory. Raises OSError, leaving no partial file.
     """
-    outline, details = _parted(record)
-    head, tail = _json(outline)[:-1], f',"details":{_json(details)}}}'
+    light, details = _parted(record)
+    head, tail = _json(light)[:-1], f',"details":{_json(details)}}}'
     path = directory / file_name(record)
     members = [gzip.compress(text.encode(), mtime=0) for text in (head, tail)]
     write_atomically(path, b"".join(members))
@@ -153,6 +153,11 @@ def checked(content: object) -> Record:
     if missing or not isinstance(content["identity"], dict):
         raise UnreadableRecordError(f"it lacks {', '.join(missing) or 'an identity'}")
     return content
+
+
+def outline(record: Mapping[str, Any]) -> Record:
+    """The record as `read_outline` would give it."""
+    return _parted(record)[0]
 
 
 def read_all(directories: Iterable[Path], warn: Callable[[str], None]) -> Iterator[Record]:

@@ -62,17 +62,17 @@ class Work:
     ) -> list[Record]:
         """One record a cell and task, in order. Raises BadInput when one cannot be written."""
         versions = {task: runner.task_version(task) for task in tasks}
+        tasks_of = [{"task": t, "task_version": v, "limit": limit} for t, v in versions.items()]
         wanted = [
-            (cell, {**cell.identity(), "task": task, "task_version": version, "limit": limit})
+            (cell, {**cell.identity(), **task, **self.identity})
             for cell in self.cells
-            for task, version in versions.items()
+            for task in tasks_of
         ]
-        full = [(cell, {**identity, **self.identity}) for cell, identity in wanted]
-        found = [self.store.find(identity) for _, identity in full]
+        found = [self.store.find(identity) for _, identity in wanted]
         if reused := sum(known is not None for known in found):
             where = self.store.directory
             self.progress.say(f"reused {reused} of {len(found)} accuracy records from {where}")
-        pairs = list(zip(full, found, strict=True))
+        pairs = list(zip(wanted, found, strict=True))
         runs = sum(known is None and cell not in self.infeasible for (cell, _), known in pairs)
         numbers = count(1)
         return [

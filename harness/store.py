@@ -30,11 +30,11 @@ class Store:
         return known if known is not None and known["identity"] == identity else None
 
     def keep(self, record: Record) -> Record:
-        """Write it now. Raises BadInput when the disk or the permissions do not allow it."""
+        """Write it now; its outline. Raises BadInput when disk or permissions do not allow it."""
         with self._writing():
             records.write(self.directory, record)
         self.written += 1
-        return record
+        return records.outline(record)
 
     def keep_text(self, name: str, text: str) -> None:
         """Put a file beside the records. Raises BadInput as `keep` does."""

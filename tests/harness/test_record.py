@@ -22,6 +22,7 @@ def test_a_record_reads_back_whole_and_its_outline_without_details(tmp_path):
     path = records.write(tmp_path, record)
     assert records.read(path) == record
     outline = records.read_outline(path)
+    assert outline == records.outline(record)
     assert outline["samples"][0] == {
         key: value
         for key, value in record["samples"][0].items()
