@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers.masking_utils import create_causal_mask
 
+from methods.attention import QueriesKeys
 from methods.interface import (
     Budget,
     DecoderStage,
@@ -21,7 +22,6 @@ from methods.interface import (
     Read,
     Sizes,
 )
-from methods.recording import QueriesKeys
 from methods.sequence import Piece, Run, new_counts, new_lengths, new_positions, splice
 from methods.stages import run_decoder_stage, run_encoder_stages
 from methods.tensors import gather_rows

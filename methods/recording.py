@@ -9,39 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-
-@dataclass(frozen=True)
-class QueriesKeys:
-    """q [b, H, L, d] and k [b, H_kv, L, d] after RoPE, as the kernel got them."""
-
-    queries: Tensor
-    keys: Tensor
-    scaling: float
-
-    def to(self, device: torch.device) -> QueriesKeys:
-        return QueriesKeys(self.queries.to(device), self.keys.to(device), self.scaling)
-
-    def attention(self, rows: Tensor, allowed: Tensor | None) -> Tensor:
-        """Softmax weights of query rows: float32 [b, H, r, L].
-
-        `rows` int64 [b, r]; `allowed` bool [b, r, L], None where every row sees every key.
-        """
-        heads, d = self.queries.shape[1], self.queries.shape[3]
-        index = rows[:, None, :, None].expand(-1, heads, -1, d)
-        q = self.queries.gather(2, index).float()
-        k = self.keys.float().repeat_interleave(heads // self.keys.shape[1], 1)
-        scores = q @ k.transpose(-1, -2) * self.scaling
-        if allowed is not None:
-            scores = scores.masked_fill(~allowed[:, None], torch.finfo(scores.dtype).min)
-        return scores.softmax(-1)
-
+from methods.attention import QueriesKeys
 
 Observer = Callable[[QueriesKeys], None]
 

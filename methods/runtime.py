@@ -21,9 +21,10 @@ from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from methods.adapters import adapter_for
+from methods.attention import QueriesKeys
 from methods.generation import Generation
 from methods.interface import Budget, Method, PruningError
-from methods.recording import Observer, QueriesKeys, observing
+from methods.recording import Observer, observing
 from methods.sharing import SharedImages
 from methods.trace import Trace
 from methods.views import TowerRecording

@@ -70,8 +70,9 @@ class Piece:
     """The visual rows that some samples of the batch go on with.
 
     `rows`: the samples, `at` the same as an index on the device; `slots` int64 [b, out]: place in
-    the old sequence of each row's anchor, in the order in which they shall follow one another; `states` [b, out, D] where they are not the
-    anchors' own; `positions`: the rule for the samples' position ids.
+    the old sequence of each row's anchor, in the order in which they shall follow one another;
+    `states` [b, out, D] where they are not the anchors' own; `positions`: the rule for the
+    samples' position ids.
     """
 
     rows: tuple[int, ...]

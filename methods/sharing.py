@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from methods.recording import QueriesKeys
+from methods.attention import QueriesKeys
 from methods.views import TowerRecording
 
 

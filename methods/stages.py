@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from methods.attention import QueriesKeys
 from methods.interface import (
     Cut,
     DecoderStage,
@@ -17,7 +18,6 @@ from methods.interface import (
     Selection,
     View,
 )
-from methods.recording import QueriesKeys
 from methods.sequence import Piece, Run
 from methods.tensors import apply_cut, first_true, gather_rows
 from methods.trace import StageSelection

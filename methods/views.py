@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from methods.attention import QueriesKeys
 from methods.interface import Plan, Read, Segment, Selection, Sizes, TextRows, View
-from methods.recording import QueriesKeys
 from methods.sequence import Run
 from methods.tensors import first_true, gather_rows, last_true
 

@@ -22,8 +22,10 @@ def prompts() -> Prompts:
 
 
 @pytest.fixture(scope="session")
-def model() -> LlavaForConditionalGeneration:
-    return small_llava()
+def model(prompts: Prompts) -> LlavaForConditionalGeneration:
+    model = small_llava()
+    model(**prompts.batch(0))  # transformers installs hooks of its own in the first forward
+    return model
 
 
 @pytest.fixture(scope="session")

@@ -20,9 +20,10 @@ ALLOWED = {
     "methods/registry.py": ["methods.interface"],
     "methods/tensors.py": ["methods.interface"],
     "methods/sequence.py": ["methods.interface", "methods.tensors"],
-    "methods/recording.py": [],
+    "methods/attention.py": [],
+    "methods/recording.py": ["methods.attention"],
     "methods/trace.py": ["methods.interface"],
-    "methods/adapters/llava.py": ["methods.interface"],
+    "methods/adapters/llava.py": ["methods.attention", "methods.interface"],
     **{file: ["methods.interface", "methods.registry", "methods.tensors"] for file in METHOD_FILES},
 }
 HOOKS = {"register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook"}

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
+from methods.attention import QueriesKeys
 from methods.interface import ModelShape, PruningError, Segment, Sizes
-from methods.recording import QueriesKeys
 
 _WITH_CLS = ("clip_vision_model",)
 _WITHOUT_CLS = ("siglip_vision_model",)
