@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING
 
 from methods.adapters.llava import LlavaAdapter
 from methods.interface import PruningError, nearest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _ADAPTERS: dict[str, type[LlavaAdapter]] = {"LlavaForConditionalGeneration": LlavaAdapter}
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from methods.attention import QueriesKeys
 from methods.interface import ModelShape, PruningError, Segment, Sizes
@@ -77,6 +76,9 @@ class LlavaAdapter:
         self, layer: int, hidden: Tensor, rotary: tuple[Tensor, Tensor]
     ) -> QueriesKeys:
         """q and k after RoPE that a decoder layer makes of the states [B, L, D] entering it."""
+        # here, so that naming the supported models does not take transformers' seconds
+        from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
         module = self.layers[layer]
         attention, states = module.self_attn, module.input_layernorm(hidden)
         shape = (*states.shape[:-1], -1, attention.head_dim)
