@@ -5,7 +5,9 @@ Knows methods by name only; the torch side is imported by `MethodSpec.build`.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BadInput
@@ -21,16 +23,23 @@ CONTROLS = ("uniform", "random")
 class MethodSpec:
     """A method's name and the settings given for it, as text: `sparsevlm:variant=plus`.
 
-    `settings` are sorted by name, so that equal specifications are equal values.
+    `settings` are sorted by name, so that equal specifications are equal values. `file` is the
+    user's own file that the class `name` is taken from; None for a registered method.
     """
 
     name: str
     settings: tuple[tuple[str, str], ...] = ()
+    file: Path | None = None
 
     @classmethod
     def parse(cls, text: str) -> MethodSpec:
-        """Reads `name` or `name:key=value:key=value`. Raises BadInput."""
+        """Reads `NAME` or `FILE.py:CLASS`, then `:key=value` any number of times. Raises BadInput."""
         name, *pairs = (part.strip() for part in text.split(":"))
+        file = None
+        if name.endswith(".py"):
+            if not pairs or "=" in pairs[0]:
+                raise BadInput(f"a method of your own is FILE.py:CLASS, not {text!r}")
+            file, name = Path(name), pairs.pop(0)
         if not name:
             raise BadInput(f"a method is NAME or NAME:SETTING=VALUE, not {text!r}")
         settings: dict[str, str] = {}
@@ -41,7 +50,7 @@ class MethodSpec:
             if key in settings:
                 raise BadInput(f"{name} is given {key} twice in {text!r}")
             settings[key] = value
-        return cls(name, tuple(sorted(settings.items())))
+        return cls(name, tuple(sorted(settings.items())), file)
 
     @property
     def text(self) -> str:
@@ -49,9 +58,17 @@ class MethodSpec:
 
     def build(self) -> Method:
         """The method itself. Raises methods.PruningError for an unknown name or setting."""
-        from methods.registry import get_method
+        from methods.registry import get_method, load_method
 
+        if self.file is not None:
+            return load_method(self.file, self.name, **dict(self.settings))
         return get_method(self.name, **dict(self.settings))
+
+    def file_identity(self) -> dict[str, str]:
+        """Digest of the user's own file, if the method is from one."""
+        if self.file is None:
+            return {}
+        return {"method_file": hashlib.sha256(self.file.read_bytes()).hexdigest()}
 
     def described(self) -> dict[str, str]:
         """How tables call the method, and where it was published."""
@@ -87,6 +104,7 @@ class Cell:
             "settings": {k: _json(v) for k, v in asdict(self.method.build()).items()},
             "budget": self.budget,
             "seed": self.seed,
+            **self.method.file_identity(),
         }
 
     @classmethod

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 
 from methods.interface import Method, PruningError, nearest
 
@@ -50,12 +55,57 @@ def get_method(name: str, **settings: object) -> Method:
     known = methods()
     if name not in known:
         raise PruningError(f"unknown method {name!r}{nearest(name, known)}")
-    allowed = {f.name: f for f in fields(known[name])}
+    return _with_settings(name, known[name], settings)
+
+
+def load_method(file: Path, name: str, **settings: object) -> Method:
+    """The method class `name` of a Python file of the user's own, with these settings.
+
+    Raises PruningError for a file that is not there or does not import, a class that is not there
+    or no method, and as `get_method` does.
+    """
+    module = _module_of(file)
+    classes = {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, Method)
+        and value.__module__ == module.__name__
+    }
+    if name not in classes:
+        hint = nearest(name, classes) if classes else "; it has no subclass of methods.Method"
+        raise PruningError(f"{file} has no method {name!r}{hint}")
+    if not hasattr(classes[name], "label"):
+        classes[name].label = name
+    return _with_settings(name, classes[name], settings)
+
+
+def _module_of(file: Path) -> ModuleType:
+    """The file as a module, imported once for its contents."""
+    if not file.is_file():
+        raise PruningError(f"there is no file {file}")
+    name = f"user_method_{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise PruningError(f"{file} is no Python file")
+    module = sys.modules[name] = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's code raises is the user's to mend
+        del sys.modules[name]
+        raise PruningError(f"{file} does not import: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _with_settings(name: str, method: type[Method], settings: Mapping[str, object]) -> Method:
+    allowed = {f.name: f for f in fields(method)}
     for setting in settings:
         if setting not in allowed:
             hint = nearest(setting, allowed) if allowed else "; it has no settings"
             raise PruningError(f"{name} has no setting {setting!r}{hint}")
-    return known[name](**{k: _typed(name, allowed[k], v) for k, v in settings.items()})
+    return method(**{k: _typed(name, allowed[k], v) for k, v in settings.items()})
 
 
 def _typed(method: str, setting: Field, value: object) -> object:

@@ -1,0 +1,51 @@
+"""The page that says how to add a method is run as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from methods import Budget, PruningError, attach
+from methods.registry import load_method
+
+PAGE = Path(__file__).parent.parent / "CONTRIBUTING.md"
+
+
+@pytest.fixture
+def example(tmp_path):
+    """The page's example, in a file of its own outside the repository."""
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    file = tmp_path / "my_method.py"
+    file.write_text(code)
+    return file
+
+
+def test_the_example_method_keeps_the_longest_embeddings(example, model, prompts):
+    method = load_method(example, "NormPrune")
+    with attach(model, method, Budget(20)) as trace, torch.no_grad():
+        model(**prompts.batch(0, 3))
+    prefill = trace.prefills[-1]
+    assert prefill.entering.tolist() == [[20] * 8, [0] * 8]
+    features = model.get_image_features(prompts.pixels[0]).pooler_output[0]
+    longest = features.norm(dim=-1).topk(20).indices.sort().values
+    assert prefill.selections[0].cut.anchors[0].tolist() == longest.tolist()
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "sentence"),
+    [
+        ("x = 1", "NormPrune", "has no method 'NormPrune'; it has no subclass"),
+        ("import nothing_here", "A", "does not import: ModuleNotFoundError"),
+        (None, "A", "there is no file"),
+        ("example", "NormPrun", "has no method 'NormPrun'; did you mean 'NormPrune'"),
+    ],
+)
+def test_a_file_that_holds_no_such_method_is_refused(example, tmp_path, content, name, sentence):
+    file = tmp_path / "other.py"
+    if content is not None:
+        file.write_text(example.read_text() if content == "example" else content)
+    with pytest.raises(PruningError, match=sentence):
+        load_method(file, name)
