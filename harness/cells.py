@@ -33,7 +33,7 @@ class MethodSpec:
 
     @classmethod
     def parse(cls, text: str) -> MethodSpec:
-        """Reads `NAME` or `FILE.py:CLASS`, then `:key=value` any number of times. Raises BadInput."""
+        """Reads `NAME` or `FILE.py:CLASS`, each with any `:key=value`. Raises BadInput."""
         name, *pairs = (part.strip() for part in text.split(":"))
         file = None
         if name.endswith(".py"):

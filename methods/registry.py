@@ -23,6 +23,7 @@ _SHIPPED = (
     "baselines.pyramiddrop",
     "baselines.random",
     "baselines.uniform",
+    "baselines.pooling",
 )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from baselines.pooling import blocks_of
 from methods import Budget, InfeasibleBudgetError, PruningError, get_method, methods
 from methods.interface import Segment, Sizes, half_up, scaled_layers
 
@@ -113,6 +115,20 @@ def test_pyramiddrop_as_published():
     plan = get_method("pyramiddrop").plan(Budget(270), LLAVA)
     assert plan.parameters["layers"] == (8, 16, 24)
     assert plan.parameters["ratio"] == pytest.approx(0.5, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("budget", "blocks"), [(192, (12, 16)), (128, (8, 16)), (64, (8, 8)), (37, (6, 6))]
+)
+def test_pooling_takes_the_most_square_blocks(budget, blocks):
+    plan = get_method("pooling").plan(Budget(budget), LLAVA)
+    assert plan.parameters["blocks"] == (blocks,)
+
+
+def test_pooling_averages_blocks_as_even_as_can_be():
+    block, first = blocks_of(4, 6, (2, 4), torch.device("cpu"))
+    assert block.reshape(4, 6).tolist() == [[0, 1, 1, 2, 3, 3]] * 2 + [[4, 5, 5, 6, 7, 7]] * 2
+    assert first.tolist() == [0, 1, 3, 4, 12, 13, 15, 16]
 
 
 def test_a_sample_with_fewer_tokens_than_the_budget_stays_whole():
