@@ -1,0 +1,67 @@
+"""The parts of the README that are made from records and the registry.
+
+`python tests/readme_blocks.py` writes them anew; a test says when that is due.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from harness.listing import methods_table
+from harness.record import read_all
+from harness.render import markdown
+from harness.tables import tables
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+
+
+def _tables(directory: str) -> str:
+    records = read_all([ROOT / directory], warn=print)
+    return "\n".join(markdown(table) for table in tables(records))
+
+
+def _methods() -> str:
+    return markdown(methods_table())
+
+
+def _embedded() -> str:
+    return (ROOT / "harness/embedded/checkpoint/README.md").read_text().partition("\n\n")[2]
+
+
+def _sharing() -> str:
+    measured = json.loads((ROOT / "results/sharing.json").read_text())
+    seconds = {name: sum(times.values()) for name, times in measured["seconds"].items()}
+    one = measured["seconds"]["apart"]["unpruned"]
+    return (
+        f"{len(measured['seconds']['shared'])} cells of {measured['questions']} questions took "
+        f"{seconds['shared']:.0f} s sharing the tower's outputs and {seconds['apart']:.0f} s each by "
+        f"itself; {seconds['shared'] / one:.1f} times the unpruned cell alone "
+        f"(`python tests/benchmarks/sharing.py`, {measured['cpu']}, commit "
+        f"{measured['commit'][:10]})."
+    )
+
+
+BLOCKS = {
+    "sharing": _sharing,
+    "first": lambda: _tables("results/first"),
+    "full": lambda: _tables("results/full"),
+    "methods": _methods,
+    "embedded": _embedded,
+}
+
+
+def filled(text: str) -> str:
+    """The README with every block as it has to be."""
+    for name, content in BLOCKS.items():
+        pattern = rf"(<!-- begin: {name} -->\n).*?(<!-- end: {name} -->)"
+        block = content().strip() + "\n"
+        text, times = re.subn(pattern, lambda m, b=block: m[1] + b + m[2], text, flags=re.DOTALL)
+        assert times == 1, name
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(filled(README.read_text()))
