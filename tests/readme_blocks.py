@@ -37,8 +37,8 @@ def _sharing() -> str:
     one = measured["seconds"]["apart"]["unpruned"]
     return (
         f"{len(measured['seconds']['shared'])} cells of {measured['questions']} questions took "
-        f"{seconds['shared']:.0f} s sharing the tower's outputs and {seconds['apart']:.0f} s each by "
-        f"itself; {seconds['shared'] / one:.1f} times the unpruned cell alone "
+        f"{seconds['shared']:.0f} s sharing the tower's outputs, {seconds['apart']:.0f} s each by "
+        f"itself: {seconds['shared'] / one:.1f} times the unpruned cell alone "
         f"(`python tests/benchmarks/sharing.py`, {measured['cpu']}, commit "
         f"{measured['commit'][:10]})."
     )
