@@ -61,6 +61,11 @@ class Generation:
         self.stages: dict[int, list[tuple[Group, DecoderStage]]] = {}
         for group in self.groups:
             for stage in group.plan.decoder:
+                if not 0 <= stage.layer < len(self.adapter.layers):
+                    raise PruningError(
+                        f"{self.method.name}, stage {stage.name}: "
+                        f"the model has no layer {stage.layer}"
+                    )
                 self.stages.setdefault(stage.layer, []).append((group, stage))
         self.prompt_end = torch.where(run.valid, run.positions, -1).amax(1) + 1
         self.own_positions = any(g.plan.new_tokens is NewTokens.CACHE for g in self.groups)

@@ -124,6 +124,8 @@ def _check(where: str, cut: Cut, batch: int, rows: int, reads: Sequence[Read]) -
     if anchors.device.type == "cpu":  # elsewhere a look at the values would wait for the device
         if anchors.min() < 0 or anchors.max() >= rows:
             raise PruningError(f"{where}: an index lies outside 0 to {rows - 1}")
+        if groups is not None and (groups.min() < -1 or groups.max() >= anchors.shape[1]):
+            raise PruningError(f"{where}: a group lies outside -1 to {anchors.shape[1] - 1}")
         ordered = anchors.sort(1).values
         if groups is None and (ordered[:, 1:] == ordered[:, :-1]).any():
             raise PruningError(f"{where}: a row is kept twice")

@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration
 
-from harness.embedded import batches, checkpoints, train
+from harness.embedded import architecture, batches, checkpoints, objectives, train
 from harness.embedded.batches import Recipe
-from harness.embedded.questions import END, LISTING, TASKS, word_ids
+from harness.embedded.questions import BEGIN, END, IMAGE, LISTING, TASKS, USER, word_ids
 from harness.embedded.train import Phase
 
 CPU = torch.device("cpu")
 PHASES = (
     Phase("tower", 3, Recipe(2, 8, 0, 3, 0), 0, 1e-3, 0.1, 1.0, warm=1),
-    Phase("answers", 4, Recipe(2, 8, 1, 3, 4), 8, 1e-3, 0.1, 0.125, warm=1),
+    Phase("answers", 4, Recipe(2, 8, 1, 3, 4), 8, 1e-3, 0.1, 0.125, warm=1, parts=2),
 )
 
 
@@ -68,6 +68,37 @@ def test_targets_are_the_answers_and_the_listing_comes_last() -> None:
         words = word_ids(LISTING)
         at = listed.min() - len(words)
         assert ids[at : at + len(words)].tolist() == words
+
+
+def test_every_turn_is_learnt_as_it_is_asked_alone() -> None:
+    """The logits of many turns on one image are those of the stock model for each turn's prompt."""
+    model = architecture.build_tiny()
+    batch = batches.training_batch((1, 4), Recipe(2, 24, 3, 8, 4))
+    seen: list[torch.Tensor] = []
+    hook = model.lm_head.register_forward_hook(lambda *call: seen.append(call[2]))
+    with torch.no_grad():
+        model.set_attn_implementation({"vision_config": "sdpa", "text_config": objectives.TURNS})
+        objectives.answer_outcome(model, batch, CPU)
+        hook.remove()
+        model.set_attn_implementation("sdpa")
+        expected = [
+            logits
+            for image in range(2)
+            for turn in range(batch.turns[image].max() + 1)
+            for logits in _alone(model, batch, image, turn)
+        ]
+    torch.testing.assert_close(seen[0], torch.stack(expected), atol=1e-3, rtol=0)
+
+
+def _alone(
+    model: LlavaForConditionalGeneration, batch: batches.Batch, image: int, turn: int
+) -> torch.Tensor:
+    """Logits at the scored places of one turn, by the model's own forward."""
+    own = batch.turns[image] == turn
+    ids = torch.tensor([[BEGIN, USER] + [IMAGE] * 576 + batch.ids[image][own].tolist()])
+    pixels = objectives.pixel_values(batch, CPU)[image : image + 1]
+    logits = model(input_ids=ids, pixel_values=pixels).logits[0, 578:]
+    return logits[torch.from_numpy(batch.targets[image][own] >= 0)]
 
 
 def test_a_few_steps_reduce_the_loss_of_tower_and_answers() -> None:

@@ -1,0 +1,95 @@
+"""Methods that are wrong on purpose: each is caught, with its name, stage and layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from methods import Budget, Cut, DecoderStage, Method, Plan, PruningError, Read, Selection, attach
+
+BUDGET = Budget(8)
+
+
+@dataclass(frozen=True)
+class Planted(Method):
+    """Promises 8 tokens from layer 2 on; its stage does what it is given to do."""
+
+    select: Callable
+    reads: tuple[Read, ...] = ()
+    name = label = "planted"
+
+    def solve(self, budget, sizes):
+        entering = (sizes.tokens,) * 2 + (8,) * (sizes.layers - 2)
+        return Plan(entering, decoder=(DecoderStage("cut", 2, self.reads, self.select),))
+
+
+def keeping(*rows):
+    return lambda view: Selection(Cut(torch.tensor([rows] * len(view.segments))))
+
+
+def prefill_of(model, prompts, method):
+    with attach(model, method, BUDGET) as trace, torch.no_grad():
+        model(**prompts.batch(0, 1))
+    return trace.prefills[-1]
+
+
+def test_the_plan_kept_passes(model, prompts):
+    prefill = prefill_of(model, prompts, Planted(keeping(*range(8))))
+    assert torch.equal(prefill.entering, prefill.planned)
+
+
+@pytest.mark.parametrize(
+    "select",
+    [keeping(*range(9)), keeping(*range(7)), lambda view: Selection()],
+    ids=["one too many", "one too few", "never applied"],
+)
+def test_a_broken_promise_is_counted(model, prompts, select):
+    prefill = prefill_of(model, prompts, Planted(select))
+    assert not torch.equal(prefill.entering, prefill.planned)
+    assert torch.equal(prefill.cached, prefill.entering + prefill.text[:, None])
+
+
+@pytest.mark.parametrize(
+    ("select", "sentence"),
+    [
+        (keeping(0, 1, 1), "a row is kept twice"),
+        (keeping(0, 64), "an index lies outside 0 to 63"),
+        (keeping(-1, 3), "an index lies outside 0 to 63"),
+        (lambda view: Selection(Cut(torch.arange(8))), r"anchors are int64 \[2, rows kept\]"),
+        (lambda view: Selection(Cut(torch.zeros(2, 8))), "anchors are int64"),
+        (lambda view: Selection(Cut(torch.zeros(2, 0).long())), "1 to 64 rows can be kept, not 0"),
+        (
+            lambda view: Selection(Cut(torch.zeros(2, 1).long(), torch.zeros(2, 64).long())),
+            "groups are int64",
+        ),
+        (
+            lambda view: Selection(
+                Cut(*(torch.zeros(2, n).long() for n in (1, 64)), torch.zeros(2, 1).bool())
+            ),
+            "a stage that merges rows has to read them",
+        ),
+    ],
+)
+def test_a_cut_of_nothing_that_is_there_is_refused(model, prompts, select, sentence):
+    with pytest.raises(PruningError, match=f"planted, stage cut before layer 2: {sentence}"):
+        prefill_of(model, prompts, Planted(select))
+
+
+def test_what_a_stage_did_not_ask_for_it_does_not_see(model, prompts):
+    with pytest.raises(KeyError):
+        prefill_of(model, prompts, Planted(lambda view: Selection(Cut(view[Read.KEYS]))))
+    with pytest.raises(PruningError, match="has to read text rows"):
+        prefill_of(model, prompts, Planted(lambda view: Selection(Cut(view.text_after_image))))
+
+
+def test_a_layer_that_the_model_does_not_have_is_refused(model, prompts):
+    class Late(Planted):
+        def solve(self, budget, sizes):
+            plan = super().solve(budget, sizes)
+            return Plan(plan.entering, decoder=(DecoderStage("late", 99, (), self.select),))
+
+    with pytest.raises(PruningError, match="planted, stage late: the model has no layer 99"):
+        prefill_of(model, prompts, Late(keeping(0)))
