@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from harness.cells import CONTROLS, UNPRUNED, Cell, MethodSpec, unpruned
@@ -138,8 +138,13 @@ def check_output(directory: Path) -> None:
     existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise BadInput(f"--output {directory} is no directory: {existing} is a file")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise BadInput(f"--output {directory} cannot be written: no permission in {existing}")
+    try:
+        # has no name where the system can do that, and is gone at once elsewhere
+        with TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise BadInput(f"--output {directory} cannot be written: {reason} in {existing}") from error
 
 
 def cells_of(request: Request) -> tuple[Cell, ...]:

@@ -157,8 +157,11 @@ def test_an_output_that_is_a_file_or_below_one_is_refused(refused, tmp_path):
 
 
 def test_an_output_without_permission_is_refused(refused, tmp_path, monkeypatch):
-    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
-    assert "cannot be written: no permission in" in refused()
+    def denied(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("harness.request.TemporaryFile", denied)  # root may write anywhere
+    assert "cannot be written: Permission denied in" in refused()
 
 
 def test_an_unknown_task_is_refused_with_the_nearest(refused):

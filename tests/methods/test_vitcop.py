@@ -45,7 +45,8 @@ def groups_by_loops(norms, labels, tokens):
     n = len(norms)
     names = sorted(set(labels))
     members = {c: [i for i in range(n) if labels[i] == c] for c in names}
-    order = sorted(names, key=lambda c: sum(norms[i] for i in members[c]))
+    sums = {c: sum(norms[i] for i in members[c]) for c in names}
+    order = sorted(names, key=lambda c: (sums[c], c))
     if len(names) > tokens:
         rest = sorted(i for c in order[tokens - 1 :] for i in members[c])
         return [(members[c], True) for c in order[: tokens - 1]] + [(rest, True)]
@@ -58,7 +59,7 @@ def groups_by_loops(norms, labels, tokens):
         for c in names
     }
     missing = wanted - sum(quota.values())
-    for c in order if missing > 0 else reversed(order):
+    for c in order if missing > 0 else sorted(names, key=lambda c: (-sums[c], c)):
         if missing > 0 and quota[c] < len(members[c]) - 1:
             quota[c], missing = quota[c] + 1, missing - 1
         if missing < 0 and quota[c] > 0:
