@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
 from harness.embedded import questions, scenes
-from harness.embedded.questions import ASSISTANT, END, LISTING, PAD, TASKS, USER, Question
+from harness.embedded.questions import ASSISTANT, END, LISTING, PAD, TASKS, Question
 
 TRAINING_KEY, VALIDATION_KEY, BENCHMARK_KEY = 1, 2, 3
 """First words of the seeds of three streams of images that never meet."""
@@ -33,7 +33,6 @@ class Recipe:
     fewest: int
     most: int
     turns: int
-    with_listing: bool = True
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,11 @@ class Batch:
 
     pixels uint8 [B, side, side, 3]; labels int8 [B, grid * grid, 4] (see scenes.Scene);
     corners int64 [B, 2], each window's first patch (row, column) of the whole image; presence
-    float32 [B, 40], whether each (shape, colour) pair and each digit occurs; ids int64 [B, L], the
-    text after the image tokens, padded on the right; targets int64 [B, L], the token that follows
-    each, IGNORED but for answers; tasks int8 [B, L], the task of each answer word, LISTED in a
-    listing, -1 elsewhere.
+    float32 [B, 40], whether each (shape, colour) pair and each digit occurs. The rest is int64
+    [B, L]: ids, all turns after the image tokens, padded on the right; targets, the token that
+    follows each, IGNORED but for answers; tasks, the task of each answer word, LISTED in a listing,
+    -1 elsewhere; turns, the number of each token's turn, -1 for padding; places, where in its turn
+    it stands.
     """
 
     pixels: np.ndarray
@@ -55,6 +55,13 @@ class Batch:
     ids: np.ndarray
     targets: np.ndarray
     tasks: np.ndarray
+    turns: np.ndarray
+    places: np.ndarray
+
+    def split(self, parts: int) -> list[Batch]:
+        """The images in `parts` batches of as many each, but for a rest of one."""
+        halves = [np.array_split(getattr(self, part.name), parts) for part in fields(self)]
+        return [Batch(*arrays) for arrays in zip(*halves, strict=True)]
 
 
 def training_batch(key: tuple[int, ...], recipe: Recipe) -> Batch:
@@ -67,7 +74,7 @@ def training_batch(key: tuple[int, ...], recipe: Recipe) -> Batch:
         drawn.append(scene)
         corners.append((row, column))
         asked = questions.sample(random, scene.objects, recipe.turns, (row, column))
-        turns.append(_conversation(asked, scene, recipe.with_listing))
+        turns.append(_turns(asked, scene, True))
     return _collate(drawn, corners, turns)
 
 
@@ -86,7 +93,7 @@ def validation_batches(each: int, size: int) -> Iterator[Batch]:
                 items.append((scene, questions.pick(random, asked)))
         for start in range(0, each, size):
             part = items[start : start + size]
-            turns = [_conversation([question], scene, False) for scene, question in part]
+            turns = [_turns([question], scene, False) for scene, question in part]
             yield _collate([scene for scene, _ in part], [(0, 0)] * len(part), turns)
 
 
@@ -102,30 +109,41 @@ def stream(key: tuple[int, ...], first: int, last: int, recipe: Recipe) -> Itera
                 yield waiting.popleft().get()
 
 
-def _conversation(
-    asked: list[Question], scene: scenes.Scene, with_listing: bool
-) -> tuple[list[int], list[int], list[int]]:
-    """Token ids, targets and tasks of one image's turns; the listing comes last, lest it tells."""
-    turns = [(q.text, q.answer, TASKS.index(q.task)) for q in asked]
-    if with_listing:
-        turns.append((LISTING, questions.listing(scene.objects), LISTED))
-    ids: list[int] = []
-    targets: list[int] = []
-    tasks: list[int] = []
-    for text, answer, task in turns:
-        prompt = [USER, *questions.word_ids(text), ASSISTANT]
+@dataclass
+class _Text:
+    """The turns of one image, token by token; the fields are rows of those of Batch."""
+
+    ids: list[int] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
+    tasks: list[int] = field(default_factory=list)
+    turns: list[int] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+
+    def add(self, text: str, answer: str, task: int) -> None:
+        """One more turn. The "USER:" of all of them stands once, before the image."""
+        prompt = [*questions.word_ids(text), ASSISTANT]
         reply = questions.word_ids(answer)
-        ids += [*prompt, *reply, END]
-        targets += [IGNORED] * (len(prompt) - 1) + [*reply, END, IGNORED]
-        tasks += [-1] * (len(prompt) - 1) + [task] * len(reply) + [-1, -1]
-    # the first "USER:" comes before the image and is not part of the text after it
-    return ids[1:], targets[1:], tasks[1:]
+        length = len(prompt) + len(reply) + 1
+        self.turns += [max(self.turns, default=-1) + 1] * length
+        self.places += range(length)
+        self.ids += [*prompt, *reply, END]
+        self.targets += [IGNORED] * (len(prompt) - 1) + [*reply, END, IGNORED]
+        self.tasks += [-1] * (len(prompt) - 1) + [task] * len(reply) + [-1, -1]
+
+
+def _turns(asked: list[Question], scene: scenes.Scene, with_listing: bool) -> _Text:
+    text = _Text()
+    for question in asked:
+        text.add(question.text, question.answer, TASKS.index(question.task))
+    if with_listing:
+        text.add(LISTING, questions.listing(scene.objects), LISTED)
+    return text
 
 
 def _collate(
     drawn: list[scenes.Scene],
     corners: list[tuple[int, int]],
-    turns: list[tuple[list[int], list[int], list[int]]],
+    texts: list[_Text],
 ) -> Batch:
     presence = np.zeros((len(drawn), 40), np.float32)
     for row, scene in zip(presence, drawn, strict=True):
@@ -133,19 +151,16 @@ def _collate(
             row[item.shape * len(scenes.COLOURS) + item.colour] = 1
             if item.digit is not None:
                 row[30 + item.digit] = 1
-    pick: list[Callable] = [lambda t: t[0], lambda t: t[1], lambda t: t[2]]
-    ids, targets, tasks = (
-        _padded([part(t) for t in turns], fill)
-        for part, fill in zip(pick, (PAD, IGNORED, -1), strict=True)
-    )
     return Batch(
         pixels=np.stack([scene.pixels for scene in drawn]),
         labels=np.stack([scene.labels for scene in drawn]),
         corners=np.array(corners, np.int64),
         presence=presence,
-        ids=ids,
-        targets=targets,
-        tasks=tasks.astype(np.int8),
+        ids=_padded([text.ids for text in texts], PAD),
+        targets=_padded([text.targets for text in texts], IGNORED),
+        tasks=_padded([text.tasks for text in texts], -1),
+        turns=_padded([text.turns for text in texts], -1),
+        places=_padded([text.places for text in texts], 0),
     )
 
 

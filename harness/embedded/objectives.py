@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import LlavaForConditionalGeneration
+from transformers import AttentionInterface, LlavaForConditionalGeneration
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from harness.embedded.batches import IGNORED, LISTED, Batch
-from harness.embedded.questions import BEGIN, TASKS, USER
+from harness.embedded.questions import BEGIN, CELLS, TASKS, USER, WORDS
 from harness.embedded.scenes import COLOURS, GRID, PATCH, SHAPES
 
+TURNS = "embedded_turns"
+"""The name of `turns_attention` among the attention implementations of transformers."""
 BACKGROUND_WEIGHT = 0.15
 """Most patches show background; weighted down they do not drown the objects."""
 DIGIT_WEIGHT = 2.0
+NAMING_SCALE = 16.0
 CENTRE_WEIGHT = 8.0
 """A centre is one patch among many."""
 
@@ -28,6 +33,15 @@ class Outcome:
 
     loss: torch.Tensor
     right: dict[str, float]
+
+
+def mean_outcome(outcomes: Sequence[Outcome]) -> Outcome:
+    """Loss and accuracies of several parts; a part without a task does not count for it."""
+    right = {}
+    for name in dict.fromkeys(name for outcome in outcomes for name in outcome.right):
+        shares = [v for o in outcomes if not math.isnan(v := o.right.get(name, math.nan))]
+        right[name] = sum(shares) / len(shares) if shares else math.nan
+    return Outcome(torch.stack([outcome.loss for outcome in outcomes]).mean(), right)
 
 
 class TowerHeads(nn.Module):
@@ -124,20 +138,29 @@ def answer_outcome(
     device: torch.device,
     *,
     frozen_tower: bool = False,
-    without_image: bool = False,
 ) -> Outcome:
-    """Next-token loss on the answers, in the order of LLaVA's prompt: <s> USER: image text."""
+    """Next-token loss on the answers, in the order of LLaVA's prompt: <s> USER: image text.
+
+    Every turn sees the image and itself and stands right after the image: many questions share the
+    work of one image, and each is learnt exactly as it will be asked, alone.
+    """
     with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen_tower):
         features = tower_features(tower_of(model), batch, device)[:, 1:]
     visual = model.model.multi_modal_projector(features)
+    naming = naming_loss(visual, model.lm_head.weight, batch, device)
     decoder, ids = model.model.language_model, torch.from_numpy(batch.ids).to(device)
     start = torch.tensor([[BEGIN, USER]], device=device).expand(len(ids), -1)
     text = decoder.embed_tokens(ids)
-    parts = [decoder.embed_tokens(start), visual.to(text.dtype), text]
-    if without_image:
-        del parts[1]
-    sequence = torch.cat(parts, 1)
-    out = decoder(inputs_embeds=sequence, use_cache=False).last_hidden_state[:, -ids.shape[1] :]
+    sequence = torch.cat([decoder.embed_tokens(start), visual.to(text.dtype), text], 1)
+    shared = sequence.shape[1] - ids.shape[1]
+    places = torch.from_numpy(batch.places).to(device) + shared
+    before = torch.arange(shared, device=device).expand(len(ids), -1)
+    out = decoder(
+        inputs_embeds=sequence,
+        position_ids=torch.cat([before, places], 1),
+        attention_mask=_turns_mask(torch.from_numpy(batch.turns).to(device), shared),
+        use_cache=False,
+    ).last_hidden_state[:, shared:]
     targets = torch.from_numpy(batch.targets).to(device)
     scored = targets != IGNORED
     logits, truth = model.lm_head(out[scored]).float(), targets[scored]
@@ -145,7 +168,75 @@ def answer_outcome(
     hit = logits.argmax(-1) == truth
     names = {**dict(enumerate(TASKS)), LISTED: "listing"}
     right = {n: _share(hit, tasks == i) for i, n in names.items() if bool((tasks == i).any())}
-    return Outcome(functional.cross_entropy(logits, truth), right)
+    return Outcome(functional.cross_entropy(logits, truth) + naming, right)
+
+
+def _turns_mask(turns: torch.Tensor, shared: int) -> torch.Tensor:
+    """bool [B, 1, L, shared + L]: a token sees what is shared and its own turn so far."""
+    same = (turns[:, :, None] == turns[:, None, :]).tril()
+    return torch.cat([same.new_ones(*turns.shape, shared), same], 2)[:, None]
+
+
+def turns_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor,
+    scaling: float,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention [B, heads, shared + L, width] under a mask of `_turns_mask`.
+
+    What is shared is causal, which needs no mask and half the work.
+    """
+    attend, shared = functional.scaled_dot_product_attention, key.shape[2] - attention_mask.shape[2]
+    first, last = query[:, :, :shared], query[:, :, shared:]
+    start = attend(first, key[:, :, :shared], value[:, :, :shared], is_causal=True, scale=scaling)
+    rest = attend(last, key, value, attn_mask=attention_mask, scale=scaling)
+    return torch.cat([start, rest], 2).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(TURNS, turns_attention)
+
+
+def naming_loss(
+    visual: torch.Tensor, words: torch.Tensor, batch: Batch, device: torch.device
+) -> torch.Tensor:
+    """Makes projected patches [B, P, width] name what they show in the decoder's own words.
+
+    A patch of a red circle comes near the embeddings [vocabulary, width] of "red", "circle", its
+    digit and its ninth of the image, and an object's centre near "object". So the words of a
+    question match what they are about from the start, without which decoders stay for long at
+    guessing among what the image shows. Only directions count: would lengths, patches grew so long
+    that no layer could add much to them.
+    """
+    direction = functional.normalize(visual.float(), dim=-1) * NAMING_SCALE
+    words = functional.normalize(words.float(), dim=-1)
+    labels = torch.from_numpy(batch.labels).to(device).long()
+    corners, grid = torch.from_numpy(batch.corners).to(device), batch.pixels.shape[1] // PATCH
+    line = torch.arange(grid, device=device)
+    rows, columns = ((corners[:, i, None] + line) * len(CELLS) // GRID for i in (0, 1))
+    cells = (rows[:, :, None] * len(CELLS) + columns[:, None, :]).flatten(1) + 1
+    cells = torch.where(labels[..., 0] > 0, cells, 0)
+    named = (
+        (SHAPES, labels[..., 0]),
+        (COLOURS, labels[..., 1]),
+        ([str(digit) for digit in range(10)], labels[..., 2]),
+        ([cell for row in CELLS for cell in row], cells),
+    )
+    losses = []
+    for names, truth in named:
+        chosen = words[[WORDS.index(name) for name in names]]
+        shown = truth > 0
+        logits = direction[shown] @ chosen.T
+        # a sum over a count that may be 0: a batch without digits has no digits to name
+        total = functional.cross_entropy(logits, truth[shown] - 1, reduction="sum")
+        losses.append(total / shown.sum().clamp(min=1))
+    centre, truth = direction @ words[WORDS.index("object")], labels[..., 3].float()
+    scale = torch.tensor(CENTRE_WEIGHT, device=device)
+    losses.append(functional.binary_cross_entropy_with_logits(centre, truth, pos_weight=scale))
+    return torch.stack(losses).mean()
 
 
 def _share(hit: torch.Tensor, among: torch.Tensor | None = None) -> float:

@@ -16,6 +16,7 @@ CELLS = (
     ("bottom-left", "bottom", "bottom-right"),
 )
 MOST_COUNTED = 4
+EVENED = ("existence", "count")
 LISTING = "list all"
 """The training turn whose answer names every object; it is never asked in the benchmark."""
 PLURALS = tuple(f"{shape}es" if shape.endswith("s") else f"{shape}s" for shape in SHAPES)
@@ -61,11 +62,18 @@ def sample(
     number: int,
     corner: tuple[int, int] = (0, 0),
 ) -> list[Question]:
-    """Up to `number` different questions: a task by chance, then an answer, then a question."""
+    """Up to `number` different questions: a task by chance, then an answer, then a question.
+
+    Existence and count end when all that is left has one answer. Else most of what small scenes
+    are asked is answered by "no" and "0", and a model is content with saying so.
+    """
     left = {task: possible(task, objects, corner) for task in TASKS}
     chosen: list[Question] = []
-    while len(chosen) < number and any(left.values()):
-        tasks = [task for task in TASKS if left[task]]
+    while len(chosen) < number:
+        answers = {task: {q.answer for q in left[task]} for task in TASKS}
+        tasks = [task for task in TASKS if len(answers[task]) > (task in EVENED)]
+        if not tasks:
+            break
         task = tasks[random.randint(len(tasks))]
         question = pick(random, left[task])
         left[task].remove(question)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from harness.embedded.batches import Batch
-from harness.embedded.objectives import Outcome
+from harness.embedded.objectives import Outcome, mean_outcome
 
 
 class Log:
@@ -33,15 +33,12 @@ class Log:
 
     def add(self, phase: str, step: int, outcome: Outcome) -> None:
         """Writes the mean of the last steps' loss and accuracies every few steps."""
-        self._waiting.append(Outcome(outcome.loss.detach(), outcome.right))
+        self._waiting.append(outcome)
         if step % self._every:
             return
-        loss = sum(float(o.loss) for o in self._waiting) / len(self._waiting)
-        right = {}
-        for name in dict.fromkeys(n for o in self._waiting for n in o.right):
-            shares = [v for o in self._waiting if not math.isnan(v := o.right.get(name, math.nan))]
-            right[name] = round(sum(shares) / max(1, len(shares)), 3)
-        self.write("train", phase=phase, step=step, loss=round(loss, 4), right=right)
+        mean = mean_outcome(self._waiting)
+        right = {n: round(v, 3) for n, v in mean.right.items() if not math.isnan(v)}
+        self.write("train", phase=phase, step=step, loss=round(mean.loss.item(), 4), right=right)
         self._waiting.clear()
 
     def track(self, name: str, stream: Iterator[Batch], first: int, last: int) -> Iterator[Batch]:

@@ -78,7 +78,7 @@ def test_a_sample_repeats_nothing_and_knows_every_word() -> None:
     for seed in range(60):
         scene = scenes.draw(np.random.RandomState(seed), scenes.GRID, 3, 8)
         sample = questions.sample(random, scene.objects, 14)
-        assert len(sample) == len(set(sample)) == 14
+        assert 8 <= len(sample) == len(set(sample)) <= 14
         tasks.update(q.task for q in sample)
         for q in sample:
             assert set(f"{q.text} {q.answer}".split()) <= set(WORDS)

@@ -77,7 +77,7 @@ def test_every_turn_is_learnt_as_it_is_asked_alone() -> None:
     seen: list[torch.Tensor] = []
     hook = model.lm_head.register_forward_hook(lambda *call: seen.append(call[2]))
     with torch.no_grad():
-        model.set_attn_implementation({"vision_config": "sdpa", "text_config": objectives.TURNS})
+        train.choose_attention(model, 24)
         objectives.answer_outcome(model, batch, CPU)
         hook.remove()
         model.set_attn_implementation("sdpa")
@@ -106,6 +106,7 @@ def test_a_few_steps_reduce_the_loss_of_tower_and_answers() -> None:
     for phase in PHASES:
         batch = batches.training_batch((1, 0), phase.recipe)
         losses = []
+        train.choose_attention(trainee.model, phase.recipe.grid)
         with train.depth(trainee.model, phase.layers or 32):
             optimiser = train.optimiser_of(trainee, phase)
             for _ in range(8):
