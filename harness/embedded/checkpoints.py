@@ -11,12 +11,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
-from transformers import LlavaForConditionalGeneration
+from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
 from harness.embedded.architecture import save
+from harness.embedded.questions import WORDS
 
 STATE_FILE, EXPORT_DIRECTORY = "state.safetensors", "export"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+NEW_WORD_SPREAD = 0.3
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,28 @@ def load_values(directory: Path, modules: nn.Module) -> None:
     with safe_open(directory / STATE_FILE, "pt") as file, torch.no_grad():
         for name, parameter in modules.named_parameters():
             parameter.copy_(file.get_tensor(f"value/{name}"))
+
+
+def load_saved(directory: Path, model: LlavaForConditionalGeneration) -> None:
+    """Sets the parameters of `model` to those of a saved one, its words matched by name.
+
+    A word that the saved model does not have begins near the mean of those that it has.
+    """
+    saved = LlavaForConditionalGeneration.from_pretrained(directory, dtype=torch.float32)
+    known = AutoTokenizer.from_pretrained(directory).get_vocab()
+    values = saved.state_dict()
+    embedding = values["model.language_model.embed_tokens.weight"]
+    random = torch.Generator().manual_seed(0)
+    words = embedding.mean(0) + NEW_WORD_SPREAD * embedding.std() * torch.randn(
+        len(WORDS), embedding.shape[1], generator=random
+    )
+    for i, word in enumerate(WORDS):
+        if word in known:
+            words[i] = embedding[known[word]]
+    for name, value in values.items():
+        if value.shape == embedding.shape:
+            values[name] = words
+    model.load_state_dict(values)
 
 
 def load_moments(directory: Path, modules: nn.Module, optimiser: torch.optim.Optimizer) -> None:

@@ -138,6 +138,7 @@ def answer_outcome(
     device: torch.device,
     *,
     frozen_tower: bool = False,
+    naming: bool = False,
 ) -> Outcome:
     """Next-token loss on the answers, in the order of LLaVA's prompt: <s> USER: image text.
 
@@ -147,7 +148,6 @@ def answer_outcome(
     with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen_tower):
         features = tower_features(tower_of(model), batch, device)[:, 1:]
     visual = model.model.multi_modal_projector(features)
-    naming = naming_loss(visual, model.lm_head.weight, batch, device)
     decoder, ids = model.model.language_model, torch.from_numpy(batch.ids).to(device)
     start = torch.tensor([[BEGIN, USER]], device=device).expand(len(ids), -1)
     text = decoder.embed_tokens(ids)
@@ -168,7 +168,10 @@ def answer_outcome(
     hit = logits.argmax(-1) == truth
     names = {**dict(enumerate(TASKS)), LISTED: "listing"}
     right = {n: _share(hit, tasks == i) for i, n in names.items() if bool((tasks == i).any())}
-    return Outcome(functional.cross_entropy(logits, truth) + naming, right)
+    loss = functional.cross_entropy(logits, truth)
+    if naming:
+        loss = loss + naming_loss(visual, model.lm_head.weight, batch, device)
+    return Outcome(loss, right)
 
 
 def _turns_mask(turns: torch.Tensor, shared: int) -> torch.Tensor:

@@ -57,13 +57,14 @@ def test_no_image_is_a_training_or_validation_image() -> None:
     assert len(held_out) == len(benchmark.image_ids())
     keys = {batches.TRAINING_KEY, batches.VALIDATION_KEY, batches.BENCHMARK_KEY}
     assert len(keys) == 3
-    whole = [n for n, phase in enumerate(train.FULL) if phase.recipe.grid == scenes.GRID]
-    assert whole
-    for number in whole:
-        for step in range(3):
-            key = (batches.TRAINING_KEY, train.SEED, number, step)
-            batch = batches.training_batch(key, train.FULL[number].recipe)
-            assert held_out.isdisjoint(image.tobytes() for image in batch.pixels)
+    for seed, phases in ((0, train.FULL), (train.SHIPPED_SEED, train.CONTINUED)):
+        whole = [n for n, phase in enumerate(phases) if phase.recipe.grid == scenes.GRID]
+        assert whole
+        for number in whole:
+            for step in range(3):
+                key = (batches.TRAINING_KEY, seed, number, step)
+                batch = batches.training_batch(key, phases[number].recipe)
+                assert held_out.isdisjoint(image.tobytes() for image in batch.pixels)
     for batch in batches.validation_batches(4, 4):
         assert held_out.isdisjoint(image.tobytes() for image in batch.pixels)
 
