@@ -14,7 +14,6 @@ from functools import partial
 from typing import ClassVar
 
 from methods.interface import (
-    SCHEDULES,
     Cut,
     DecoderStage,
     Method,
@@ -23,10 +22,8 @@ from methods.interface import (
     Selection,
     Sizes,
     View,
-    half_up,
-    layers_of,
-    one_of,
 )
+from methods.planning import SCHEDULES, half_up, layers_of, one_of
 from methods.registry import register
 from methods.tensors import best_in_order
 

@@ -26,9 +26,8 @@ from methods.interface import (
     Selection,
     Sizes,
     View,
-    half_up,
-    split,
 )
+from methods.planning import half_up, split
 from methods.registry import register
 
 

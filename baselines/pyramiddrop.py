@@ -17,7 +17,6 @@ from functools import partial
 from typing import ClassVar
 
 from methods.interface import (
-    SCHEDULES,
     Cut,
     DecoderStage,
     Method,
@@ -28,11 +27,8 @@ from methods.interface import (
     Selection,
     Sizes,
     View,
-    half_up,
-    layers_of,
-    nearest_count,
-    one_of,
 )
+from methods.planning import SCHEDULES, half_up, layers_of, nearest_count, one_of
 from methods.registry import register
 from methods.tensors import best_in_order
 

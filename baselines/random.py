@@ -13,7 +13,16 @@ from typing import ClassVar
 
 import torch
 
-from methods.interface import Cut, DecoderStage, Method, Plan, Selection, Sizes, View, half_up
+from methods.interface import (
+    Cut,
+    DecoderStage,
+    Method,
+    Plan,
+    Selection,
+    Sizes,
+    View,
+)
+from methods.planning import half_up
 from methods.registry import register
 
 

@@ -26,7 +26,6 @@ import torch
 from torch import Tensor
 
 from methods.interface import (
-    SCHEDULES,
     Cut,
     DecoderStage,
     Method,
@@ -38,11 +37,8 @@ from methods.interface import (
     Selection,
     Sizes,
     View,
-    half_up,
-    layers_of,
-    nearest_count,
-    one_of,
 )
+from methods.planning import SCHEDULES, half_up, layers_of, nearest_count, one_of
 from methods.registry import register
 from methods.tensors import best_in_order, first_smallest, gather_rows
 

@@ -31,9 +31,8 @@ from methods.interface import (
     Selection,
     Sizes,
     View,
-    half_up,
-    split,
 )
+from methods.planning import half_up, split
 from methods.registry import register
 from methods.tensors import best_in_order, first_true, gather_rows
 

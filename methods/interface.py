@@ -8,6 +8,7 @@ so counts are plain integers and no selection has to wait for the device.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,8 +16,6 @@ from difflib import get_close_matches
 from enum import StrEnum
 from fractions import Fraction
 from functools import cached_property
-from itertools import pairwise
-from math import floor
 from typing import ClassVar
 
 from torch import Tensor
@@ -36,6 +35,13 @@ class InfeasibleBudgetError(PruningError):
         self.low, self.high = low, high
         allowed = "no budget is feasible" if low is None else f"feasible is {low} to {high}"
         super().__init__(f"{method} cannot meet {requested:g} visual tokens a layer: {allowed}")
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str:
+    """The end of a sentence that refuses `word`: the nearest match and all that is allowed."""
+    names = sorted(allowed)
+    close = get_close_matches(word, names, n=1)
+    return f"{f'; did you mean {close[0]!r}?' if close else ';'} allowed: {', '.join(names)}"
 
 
 @dataclass(frozen=True)
@@ -280,7 +286,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(ABC):
     """Base of all methods; fields of a subclass are its settings.
 
     A subclass gives `label` (the paper's spelling), `venue`, `link`, `cuts` (where it cuts, in
@@ -294,9 +300,9 @@ class Method:
     cuts: ClassVar[str] = ""
     tower_reads: ClassVar[tuple[Read, ...]] = ()
 
+    @abstractmethod
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
         """The plan nearest to `budget` < sizes.tokens, or None where the budget is infeasible."""
-        raise NotImplementedError
 
     def plan(self, budget: Budget, sizes: Sizes) -> Plan:
         """The plan for one sample; one with no more visual tokens than the budget stays whole.
@@ -328,71 +334,3 @@ class Method:
         low = bisect_left(range(inside), True, lo=1, key=met)
         high = bisect_left(range(last + 1), True, lo=inside, key=lambda b: not met(b)) - 1
         return low, high + (high == last)
-
-
-SCHEDULES = ("matched", "published")
-
-
-def nearest(word: str, allowed: Iterable[str]) -> str:
-    """The end of a sentence that refuses `word`: the nearest match and all that is allowed."""
-    names = sorted(allowed)
-    close = get_close_matches(word, names, n=1)
-    return f"{f'; did you mean {close[0]!r}?' if close else ';'} allowed: {', '.join(names)}"
-
-
-def one_of(method: str, setting: str, value: object, allowed: tuple[str, ...]) -> None:
-    """Raises PruningError unless `value` is among `allowed`."""
-    if value not in allowed:
-        hint = nearest(str(value), allowed)
-        raise PruningError(f"{method}: unknown {setting} {value!r}{hint}")
-
-
-def half_up(value: Fraction) -> int:
-    """To the nearest integer, halves up."""
-    return floor(value + Fraction(1, 2))
-
-
-def scaled_layers(printed: Iterable[int], layers: int) -> tuple[int, ...]:
-    """Layer indices of a 32-layer paper at another depth: floor(k·L/32), ≥ 1, strictly rising."""
-    scaled: list[int] = []
-    for layer in printed:
-        scaled.append(max(layer * layers // 32, 1, scaled[-1] + 1 if scaled else 1))
-    return tuple(scaled)
-
-
-def split(total: int, weights: list[int]) -> list[int]:
-    """`total` in whole parts proportional to `weights`, each within 1 of its share."""
-    bounds, before = [0], 0
-    for weight in weights:
-        before += weight
-        bounds.append(half_up(Fraction(total * before, sum(weights))))
-    return [end - start for start, end in pairwise(bounds)]
-
-
-def nearest_count(
-    count: Callable[[Fraction], int], wanted: Fraction, low: Fraction, high: Fraction
-) -> Fraction:
-    """The factor in low … high whose `count`, rising with it in steps, is nearest to `wanted`."""
-    for _ in range(40):
-        middle = ((low + high) / 2).limit_denominator(2**40)
-        low, high = (middle, high) if count(middle) < wanted else (low, middle)
-    return min((high, low), key=lambda factor: abs(count(factor) - wanted))
-
-
-def layers_of(
-    method: str,
-    schedule: str,
-    printed: tuple[int, ...],
-    explicit: tuple[int | None, ...],
-    layers: int,
-) -> tuple[int, ...]:
-    """Layers that a method cuts before: as printed for 32 layers, scaled, or set explicitly.
-
-    Raises PruningError where they do not rise strictly within 1 … layers − 1.
-    """
-    default = printed if schedule == "published" else scaled_layers(printed, layers)
-    chosen = tuple(d if e is None else e for d, e in zip(default, explicit, strict=True))
-    if list(chosen) != sorted(set(chosen)) or chosen[0] < 1 or chosen[-1] >= layers:
-        named = ", ".join(map(str, chosen))
-        raise PruningError(f"{method}: layers {named} do not rise within 1 to {layers - 1}")
-    return chosen

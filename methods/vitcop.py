@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 
 from methods.interface import (
-    SCHEDULES,
     Cut,
     DecoderStage,
     EncoderStage,
@@ -38,10 +37,8 @@ from methods.interface import (
     Selection,
     Sizes,
     View,
-    half_up,
-    layers_of,
-    one_of,
 )
+from methods.planning import SCHEDULES, half_up, layers_of, one_of
 from methods.registry import register
 from methods.tensors import best_in_order, dense_labels, first_smallest, first_true, gather_rows
 

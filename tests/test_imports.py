@@ -17,6 +17,7 @@ METHOD_FILES = [
 # what a file may import of the project; a prefix ending in "." allows everything below it
 ALLOWED = {
     "methods/interface.py": [],
+    "methods/planning.py": ["methods.interface"],
     "methods/registry.py": ["methods.interface"],
     "methods/tensors.py": ["methods.interface"],
     "methods/sequence.py": ["methods.interface", "methods.tensors"],
@@ -24,7 +25,10 @@ ALLOWED = {
     "methods/recording.py": ["methods.attention"],
     "methods/trace.py": ["methods.interface"],
     "methods/adapters/llava.py": ["methods.attention", "methods.interface"],
-    **{file: ["methods.interface", "methods.registry", "methods.tensors"] for file in METHOD_FILES},
+    **{
+        file: ["methods.interface", "methods.planning", "methods.registry", "methods.tensors"]
+        for file in METHOD_FILES
+    },
 }
 HOOKS = {"register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook"}
 WITHOUT_TORCH = [

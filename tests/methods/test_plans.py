@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from baselines.pooling import blocks_of
 from methods import Budget, InfeasibleBudgetError, PruningError, get_method, methods
-from methods.interface import Segment, Sizes, half_up, scaled_layers
+from methods.interface import Segment, Sizes
+from methods.planning import half_up, scaled_layers
 
 GRIDS = {144: (12, 12), 256: (16, 16), 576: (24, 24), 729: (27, 27), 2880: (48, 60)}
 LLAVA = Sizes(32, (Segment(24, 24),))

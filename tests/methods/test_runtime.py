@@ -125,7 +125,7 @@ def test_a_cut_that_keeps_all_rows_changes_nothing(model, prompts):
     class KeepAll(Method):
         label = name = "keep-all"
 
-        def plan(self, budget, sizes):
+        def solve(self, budget, sizes):
             def select(view):
                 return Selection(Cut(torch.arange(view.count).expand(len(view.segments), -1)))
 

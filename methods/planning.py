@@ -1,0 +1,70 @@
+"""Integer arithmetic that the methods' solvers share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from itertools import pairwise
+from math import floor
+
+from methods.interface import PruningError, nearest
+
+SCHEDULES = ("matched", "published")
+
+
+def one_of(method: str, setting: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Raises PruningError unless `value` is among `allowed`."""
+    if value not in allowed:
+        hint = nearest(str(value), allowed)
+        raise PruningError(f"{method}: unknown {setting} {value!r}{hint}")
+
+
+def half_up(value: Fraction) -> int:
+    """To the nearest integer, halves up."""
+    return floor(value + Fraction(1, 2))
+
+
+def scaled_layers(printed: Iterable[int], layers: int) -> tuple[int, ...]:
+    """Layer indices of a 32-layer paper at another depth: floor(k·L/32), ≥ 1, strictly rising."""
+    scaled: list[int] = []
+    for layer in printed:
+        scaled.append(max(layer * layers // 32, 1, scaled[-1] + 1 if scaled else 1))
+    return tuple(scaled)
+
+
+def split(total: int, weights: list[int]) -> list[int]:
+    """`total` in whole parts proportional to `weights`, each within 1 of its share."""
+    bounds, before = [0], 0
+    for weight in weights:
+        before += weight
+        bounds.append(half_up(Fraction(total * before, sum(weights))))
+    return [end - start for start, end in pairwise(bounds)]
+
+
+def nearest_count(
+    count: Callable[[Fraction], int], wanted: Fraction, low: Fraction, high: Fraction
+) -> Fraction:
+    """The factor in low … high whose `count`, rising with it in steps, is nearest to `wanted`."""
+    for _ in range(40):
+        middle = ((low + high) / 2).limit_denominator(2**40)
+        low, high = (middle, high) if count(middle) < wanted else (low, middle)
+    return min((high, low), key=lambda factor: abs(count(factor) - wanted))
+
+
+def layers_of(
+    method: str,
+    schedule: str,
+    printed: tuple[int, ...],
+    explicit: tuple[int | None, ...],
+    layers: int,
+) -> tuple[int, ...]:
+    """Layers that a method cuts before: as printed for 32 layers, scaled, or set explicitly.
+
+    Raises PruningError where they do not rise strictly within 1 … layers − 1.
+    """
+    default = printed if schedule == "published" else scaled_layers(printed, layers)
+    chosen = tuple(d if e is None else e for d, e in zip(default, explicit, strict=True))
+    if list(chosen) != sorted(set(chosen)) or chosen[0] < 1 or chosen[-1] >= layers:
+        named = ", ".join(map(str, chosen))
+        raise PruningError(f"{method}: layers {named} do not rise within 1 to {layers - 1}")
+    return chosen
