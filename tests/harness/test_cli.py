@@ -322,7 +322,10 @@ def test_an_interrupted_comparison_loses_and_repeats_nothing(tmp_path, sign, sta
         *("--budgets", "64", "--tasks", "embedded_count,embedded_digits,embedded_position"),
         *("--limit", "6", "--no-efficiency", "--output"),
     ]
-    script = [sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())"]
+    # a test run in the background of a shell is born deaf to SIGINT, and so would its children be
+    hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    start = "import sys; from harness.cli import main; sys.exit(main())"
+    script = [sys.executable, "-c", f"{hear}; {start}"]
     process = subprocess.Popen(
         [*script, *arguments, str(out)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
