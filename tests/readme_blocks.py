@@ -47,7 +47,7 @@ def _sharing() -> str:
 BLOCKS = {
     "sharing": _sharing,
     "first": lambda: _tables("results/first"),
-    "full": lambda: _tables("results/full"),
+    "benchmark": lambda: _tables("results/benchmark"),
     "methods": _methods,
     "embedded": _embedded,
 }
