@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
+from inspect import isabstract
 from pathlib import Path
 from types import ModuleType
 
@@ -101,6 +102,8 @@ def _module_of(file: Path) -> ModuleType:
 
 
 def _with_settings(name: str, method: type[Method], settings: Mapping[str, object]) -> Method:
+    if isabstract(method):
+        raise PruningError(f"{name} has no method solve(budget, sizes)")
     allowed = {f.name: f for f in fields(method)}
     for setting in settings:
         if setting not in allowed:

@@ -38,6 +38,7 @@ def test_the_example_method_keeps_the_longest_embeddings(example, model, prompts
     ("content", "name", "sentence"),
     [
         ("x = 1", "NormPrune", "has no method 'NormPrune'; it has no subclass"),
+        ("from methods import Method\nclass A(Method):\n    ...", "A", "A has no method solve"),
         ("import nothing_here", "A", "does not import: ModuleNotFoundError"),
         (None, "A", "there is no file"),
         ("example", "NormPrun", "has no method 'NormPrun'; did you mean 'NormPrune'"),
