@@ -42,10 +42,11 @@ def register(name: str) -> Callable[[type[Method]], type[Method]]:
 
 
 def methods() -> dict[str, type[Method]]:
-    """All registered methods by name, in the order of the tables."""
+    """All registered methods by name: those shipped in the order above, whoever imported them."""
     for module in _SHIPPED:
         import_module(module)
-    return dict(_METHODS)
+    shipped = [module.rpartition(".")[2] for module in _SHIPPED]
+    return {name: _METHODS[name] for name in dict.fromkeys([*shipped, *_METHODS])}
 
 
 def get_method(name: str, **settings: object) -> Method:

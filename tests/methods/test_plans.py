@@ -188,6 +188,10 @@ def test_unknown_names_and_settings_are_refused_with_the_nearest(name, settings,
         get_method(name, **settings)
 
 
+def test_the_order_of_methods_does_not_depend_on_who_imported_them_first():
+    assert list(methods())[:3] == ["unpruned", "vitcop", "fastv"]
+
+
 def test_settings_are_read_from_text():
     assert get_method("fastv", layer="3").layer == 3
     assert get_method("vitcop", original_positions="true", vision_ratio="0.5").vision_ratio == 0.5
