@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from methods import Budget, PruningError, attach
+from methods import Budget, PruningError, attach, registry
 from methods.registry import load_method
 
 PAGE = Path(__file__).parent.parent / "CONTRIBUTING.md"
 
 
 @pytest.fixture
-def example(tmp_path):
+def example(tmp_path, monkeypatch):
     """The page's example, in a file of its own outside the repository."""
+    # what it registers is gone again after the test
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     file = tmp_path / "my_method.py"
     file.write_text(code)
