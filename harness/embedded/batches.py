@@ -26,13 +26,19 @@ AHEAD = 4
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one batch holds: images of grid x grid patches, objects and questions in each."""
+    """What one batch holds: images of grid x grid patches, objects and questions in each.
+
+    One of `shown`, drawn for each batch, is how many patches of an image reach the decoder: those
+    of objects and background drawn by chance. Most of a scene is background, so this trains
+    faster, and a decoder does not learn to count in shares of the whole. Without `shown` all do.
+    """
 
     images: int
     grid: int
     fewest: int
     most: int
     turns: int
+    shown: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,17 +47,18 @@ class Batch:
 
     pixels uint8 [B, side, side, 3]; labels int8 [B, grid * grid, 4] (see scenes.Scene);
     corners int64 [B, 2], each window's first patch (row, column) of the whole image; presence
-    float32 [B, 40], whether each (shape, colour) pair and each digit occurs. The rest is int64
-    [B, L]: ids, all turns after the image tokens, padded on the right; targets, the token that
-    follows each, IGNORED but for answers; tasks, the task of each answer word, LISTED in a listing,
-    -1 elsewhere; turns, the number of each token's turn, -1 for padding; places, where in its turn
-    it stands.
+    float32 [B, 40], whether each (shape, colour) pair and each digit occurs; shown int64 [B, V],
+    the patches that reach the decoder, in order. The rest is int64 [B, L]: ids, all turns after
+    the image tokens, padded on the right; targets, the token that follows each, IGNORED but for
+    answers; tasks, the task of each answer word, LISTED in a listing, -1 elsewhere; turns, the
+    number of each token's turn, -1 for padding; places, where in its turn it stands.
     """
 
     pixels: np.ndarray
     labels: np.ndarray
     corners: np.ndarray
     presence: np.ndarray
+    shown: np.ndarray
     ids: np.ndarray
     targets: np.ndarray
     tasks: np.ndarray
@@ -75,7 +82,16 @@ def training_batch(key: tuple[int, ...], recipe: Recipe) -> Batch:
         corners.append((row, column))
         asked = questions.sample(random, scene.objects, recipe.turns, (row, column))
         turns.append(_turns(asked, scene, True))
-    return _collate(drawn, corners, turns)
+    choices = recipe.shown or (recipe.grid**2,)
+    number = choices[random.randint(len(choices))]
+    shown = np.stack([_shown(random, scene.labels, number) for scene in drawn])
+    return _collate(drawn, corners, turns, shown)
+
+
+def _shown(random: np.random.RandomState, labels: np.ndarray, number: int) -> np.ndarray:
+    """int64 [number], the patches to show in order; those of objects come before any background."""
+    empty = labels[:, 0] == 0
+    return np.sort(np.argsort(empty + random.random_sample(len(labels)))[:number])
 
 
 def validation_batches(each: int, size: int) -> Iterator[Batch]:
@@ -94,7 +110,8 @@ def validation_batches(each: int, size: int) -> Iterator[Batch]:
         for start in range(0, each, size):
             part = items[start : start + size]
             turns = [_turns([question], scene, False) for scene, question in part]
-            yield _collate([scene for scene, _ in part], [(0, 0)] * len(part), turns)
+            everything = np.tile(np.arange(scenes.GRID**2), (len(part), 1))
+            yield _collate([scene for scene, _ in part], [(0, 0)] * len(part), turns, everything)
 
 
 def stream(key: tuple[int, ...], first: int, last: int, recipe: Recipe) -> Iterator[Batch]:
@@ -144,6 +161,7 @@ def _collate(
     drawn: list[scenes.Scene],
     corners: list[tuple[int, int]],
     texts: list[_Text],
+    shown: np.ndarray,
 ) -> Batch:
     presence = np.zeros((len(drawn), 40), np.float32)
     for row, scene in zip(presence, drawn, strict=True):
@@ -156,6 +174,7 @@ def _collate(
         labels=np.stack([scene.labels for scene in drawn]),
         corners=np.array(corners, np.int64),
         presence=presence,
+        shown=shown,
         ids=_padded([text.ids for text in texts], PAD),
         targets=_padded([text.targets for text in texts], IGNORED),
         tasks=_padded([text.tasks for text in texts], -1),

@@ -22,9 +22,13 @@ TURNS = "embedded_turns"
 BACKGROUND_WEIGHT = 0.15
 """Most patches show background; weighted down they do not drown the objects."""
 DIGIT_WEIGHT = 2.0
+NAMED = ("shape", "colour", "digit", "place", "centre")
+"""What `naming_loss` can make patches name."""
 NAMING_SCALE = 16.0
 CENTRE_WEIGHT = 8.0
 """A centre is one patch among many."""
+LISTING_WEIGHT, END_WEIGHT = 0.5, 0.1
+"""Beside the one word of an answer a listing has many words, and the end of a turn is no secret."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ def answer_outcome(
     device: torch.device,
     *,
     frozen_tower: bool = False,
-    naming: bool = False,
+    naming: Sequence[str] = (),
 ) -> Outcome:
     """Next-token loss on the answers, in the order of LLaVA's prompt: <s> USER: image text.
 
@@ -148,16 +152,18 @@ def answer_outcome(
     with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen_tower):
         features = tower_features(tower_of(model), batch, device)[:, 1:]
     visual = model.model.multi_modal_projector(features)
+    shown = torch.from_numpy(batch.shown).to(device)
+    seen = visual.take_along_dim(shown[..., None], 1)
     decoder, ids = model.model.language_model, torch.from_numpy(batch.ids).to(device)
     start = torch.tensor([[BEGIN, USER]], device=device).expand(len(ids), -1)
     text = decoder.embed_tokens(ids)
-    sequence = torch.cat([decoder.embed_tokens(start), visual.to(text.dtype), text], 1)
+    sequence = torch.cat([decoder.embed_tokens(start), seen.to(text.dtype), text], 1)
     shared = sequence.shape[1] - ids.shape[1]
-    places = torch.from_numpy(batch.places).to(device) + shared
-    before = torch.arange(shared, device=device).expand(len(ids), -1)
+    places = torch.from_numpy(batch.places).to(device) + start.shape[1] + visual.shape[1]
+    before = torch.arange(start.shape[1], device=device).expand(len(ids), -1)
     out = decoder(
         inputs_embeds=sequence,
-        position_ids=torch.cat([before, places], 1),
+        position_ids=torch.cat([before, start.shape[1] + shown, places], 1),
         attention_mask=_turns_mask(torch.from_numpy(batch.turns).to(device), shared),
         use_cache=False,
     ).last_hidden_state[:, shared:]
@@ -168,9 +174,12 @@ def answer_outcome(
     hit = logits.argmax(-1) == truth
     names = {**dict(enumerate(TASKS)), LISTED: "listing"}
     right = {n: _share(hit, tasks == i) for i, n in names.items() if bool((tasks == i).any())}
-    loss = functional.cross_entropy(logits, truth)
+    weight = torch.ones_like(tasks, dtype=torch.float32)
+    weight[tasks == LISTED], weight[tasks < 0] = LISTING_WEIGHT, END_WEIGHT
+    each = functional.cross_entropy(logits, truth, reduction="none")
+    loss = (each * weight).sum() / weight.sum()
     if naming:
-        loss = loss + naming_loss(visual, model.lm_head.weight, batch, device)
+        loss = loss + naming_loss(visual, model.lm_head.weight, batch, device, naming)
     return Outcome(loss, right)
 
 
@@ -204,15 +213,19 @@ AttentionInterface.register(TURNS, turns_attention)
 
 
 def naming_loss(
-    visual: torch.Tensor, words: torch.Tensor, batch: Batch, device: torch.device
+    visual: torch.Tensor,
+    words: torch.Tensor,
+    batch: Batch,
+    device: torch.device,
+    named: Sequence[str] = NAMED,
 ) -> torch.Tensor:
     """Makes projected patches [B, P, width] name what they show in the decoder's own words.
 
     A patch of a red circle comes near the embeddings [vocabulary, width] of "red", "circle", its
-    digit and its ninth of the image, and an object's centre near "object". So the words of a
-    question match what they are about from the start, without which decoders stay for long at
-    guessing among what the image shows. Only directions count: would lengths, patches grew so long
-    that no layer could add much to them.
+    digit and its ninth of the image (`place`), and an object's centre near "object", each where
+    `named` has it. So the words of a question match what they are about from the start, without
+    which decoders stay for long at guessing among what the image shows. Only directions count:
+    would lengths, patches grew so long that no layer could add much to them.
     """
     direction = functional.normalize(visual.float(), dim=-1) * NAMING_SCALE
     words = functional.normalize(words.float(), dim=-1)
@@ -222,23 +235,26 @@ def naming_loss(
     rows, columns = ((corners[:, i, None] + line) * len(CELLS) // GRID for i in (0, 1))
     cells = (rows[:, :, None] * len(CELLS) + columns[:, None, :]).flatten(1) + 1
     cells = torch.where(labels[..., 0] > 0, cells, 0)
-    named = (
-        (SHAPES, labels[..., 0]),
-        (COLOURS, labels[..., 1]),
-        ([str(digit) for digit in range(10)], labels[..., 2]),
-        ([cell for row in CELLS for cell in row], cells),
-    )
+    chosen = {
+        "shape": (SHAPES, labels[..., 0]),
+        "colour": (COLOURS, labels[..., 1]),
+        "digit": ([str(digit) for digit in range(10)], labels[..., 2]),
+        "place": ([cell for row in CELLS for cell in row], cells),
+    }
     losses = []
-    for names, truth in named:
-        chosen = words[[WORDS.index(name) for name in names]]
-        shown = truth > 0
-        logits = direction[shown] @ chosen.T
+    for name, (names, truth) in chosen.items():
+        if name not in named:
+            continue
+        among = words[[WORDS.index(word) for word in names]]
+        there = truth > 0
+        logits = direction[there] @ among.T
         # a sum over a count that may be 0: a batch without digits has no digits to name
-        total = functional.cross_entropy(logits, truth[shown] - 1, reduction="sum")
-        losses.append(total / shown.sum().clamp(min=1))
-    centre, truth = direction @ words[WORDS.index("object")], labels[..., 3].float()
-    scale = torch.tensor(CENTRE_WEIGHT, device=device)
-    losses.append(functional.binary_cross_entropy_with_logits(centre, truth, pos_weight=scale))
+        total = functional.cross_entropy(logits, truth[there] - 1, reduction="sum")
+        losses.append(total / there.sum().clamp(min=1))
+    if "centre" in named:
+        centre, truth = direction @ words[WORDS.index("object")], labels[..., 3].float()
+        scale = torch.tensor(CENTRE_WEIGHT, device=device)
+        losses.append(functional.binary_cross_entropy_with_logits(centre, truth, pos_weight=scale))
     return torch.stack(losses).mean()
 
 

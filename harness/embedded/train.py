@@ -25,6 +25,7 @@ from harness.embedded.architecture import DECODER_LAYERS, SHIPPED, build
 from harness.embedded.batches import Batch, Recipe
 from harness.embedded.checkpoints import Place
 from harness.embedded.objectives import (
+    NAMED,
     TURNS,
     Outcome,
     TowerHeads,
@@ -47,7 +48,7 @@ class Phase:
     is in use. The rate falls from `rate` to `last` * rate along a cosine of `curve` steps, by
     default the phase's; the tower's share of it is `tower_rate`, 0 freezes it. `check` steps lie
     between two held-out evaluations. A step's gradient is the mean of `parts` parts'. `naming`
-    makes patches name what they show, which starts a decoder that has learnt nothing yet.
+    is what patches are made to name, which starts a decoder that has learnt nothing yet.
     """
 
     name: str
@@ -61,14 +62,14 @@ class Phase:
     check: int = 10_000
     curve: int = 0
     parts: int = 1
-    naming: bool = False
+    naming: tuple[str, ...] = ()
 
 
 FULL = (
     Phase("tower", 2200, Recipe(48, 8, 0, 3, 0), 0, 1.5e-3, 0.02, 1.0, warm=60, curve=4000),
     Phase("tower-settles", 300, Recipe(48, 8, 0, 3, 0), 0, 0.7e-3, 0.05, 1.0, warm=1),
-    Phase("answers-8", 2400, Recipe(40, 8, 1, 3, 12), 8, 1.5e-3, 0.6, 0.0, naming=True),
-    Phase("answers-12", 800, Recipe(24, 12, 2, 4, 14), 16, 1.0e-3, 0.6, 0.125, naming=True),
+    Phase("answers-8", 2400, Recipe(40, 8, 1, 3, 12), 8, 1.5e-3, 0.6, 0.0, naming=NAMED),
+    Phase("answers-12", 800, Recipe(24, 12, 2, 4, 14), 16, 1.0e-3, 0.6, 0.125, naming=NAMED),
     Phase("whole-16", 400, Recipe(12, 24, 3, 8, 14), 16, 8e-4, 0.4, 0.125),
     Phase("whole-32", 400, Recipe(10, 24, 3, 8, 14), 32, 5e-4, 0.02, 0.125, check=100),
 )
@@ -76,17 +77,19 @@ FULL = (
 
 Only the phases of the tower and parts of answers-8 have been run so far.
 """
+PARTS = (128, 192, 288, 576)
 CONTINUED = (
-    Phase("tower", 300, Recipe(48, 8, 0, 3, 0), 0, 1.0e-3, 0.05, 0.6, warm=40, parts=2),
-    Phase("tower-more", 500, Recipe(48, 8, 0, 3, 0), 0, 1.0e-3, 0.03, 0.8, warm=20, parts=2),
-    Phase("window-32", 130, Recipe(24, 12, 2, 4, 14), 32, 8e-4, 0.5, 0.125, warm=20, parts=2),
-    Phase("whole-32", 155, Recipe(8, 24, 3, 8, 16), 32, 6e-4, 0.02, 0.125, 10, 80, parts=2),
+    Phase(
+        *("part-32", 750, Recipe(12, 24, 3, 8, 14, PARTS), 32, 7e-4, 0.5, 0.125),
+        **{"warm": 20, "check": 150, "parts": 2, "naming": ("place",)},
+    ),
+    Phase("whole-32", 450, Recipe(8, 24, 3, 8, 14), 32, 4e-4, 0.02, 0.125, 10, 150, parts=2),
 )
 """From a model that answers already, `--init`; the shipped weights are from this."""
 SHIPPED_SEED = 7
 REDUCED = (
     Phase("tower", 300, Recipe(48, 8, 0, 3, 0), 0, 1.5e-3, 0.1, 1.0, 60),
-    Phase("answers-8", 200, Recipe(40, 8, 1, 3, 12), 8, 1.5e-3, 0.1, 0.0, naming=True),
+    Phase("answers-8", 200, Recipe(40, 8, 1, 3, 12), 8, 1.5e-3, 0.1, 0.0, naming=NAMED),
 )
 
 
