@@ -26,6 +26,7 @@ class Row:
 
     label: str
     budget: int | None
+    matched: bool = False  # the budget is one of FLOPs
     note: str = ""
     failed: bool = False
     complete: bool = False  # every task of the table, for every seed
@@ -40,10 +41,10 @@ def rows_of(records: Sequence[Record]) -> list[Row]:
     """Unpruned first, then budgets from large to small; by label, controls last."""
     tasks = {record["identity"]["task"] for record in records}
     scales = {task: _scale(r for r in records if r["identity"]["task"] == task) for task in tasks}
-    groups: dict[tuple[str, int | None], list[Record]] = {}
+    groups: dict[tuple[str, int | None, int | None], list[Record]] = {}
     for record in records:
         cell = Cell.parse(record["cell"])
-        groups.setdefault((cell.method.text, cell.budget), []).append(record)
+        groups.setdefault((cell.method.text, cell.budget, cell.matched), []).append(record)
     ordered = sorted(groups.values(), key=lambda group: Cell.parse(group[0]["cell"]).order)
     return [_row(group, len(tasks), scales) for group in ordered]
 
@@ -57,15 +58,15 @@ def _row(records: Sequence[Record], tasks: int, scales: Mapping[str, float]) -> 
     cell = Cell.parse(records[0]["cell"])
     seeds = sorted({record["identity"]["seed"] for record in records})
     label = _label(records[0], cell, len(seeds))
+    head = (label, cell.budget, cell.matched is not None)
     if broken := next(filter(None, map(_broken, records)), None):
-        return Row(label, cell.budget, f"FAILED: {broken}", failed=True)
+        return Row(*head, f"FAILED: {broken}", failed=True)
     if any(record["status"] == "infeasible" for record in records):
-        return Row(label, cell.budget, numbers.infeasible(records[0].get("feasible")))
+        return Row(*head, numbers.infeasible(records[0].get("feasible")))
     held = [record for record in records if record["status"] == "ok"]
     by_seed = [_outcomes([r for r in held if r["identity"]["seed"] == s], scales) for s in seeds]
     return Row(
-        label,
-        cell.budget,
+        *head,
         _note(records, tasks * len(seeds)),
         any(record["status"] == "failed" for record in records),
         len(held) == tasks * len(seeds),
@@ -88,7 +89,8 @@ def _broken(record: Record) -> str | None:
     cut = {sample["ledger"] for sample in record["samples"] if sample.get("selections", True)}
     whole = set(range(len(ledger))) - cut
     published = identity["settings"].get("schedule") == "published"
-    return broken_promise(ledger, identity["budget"], published, whole)
+    wanted = identity.get("matched", identity["budget"])
+    return broken_promise(ledger, wanted, published, whole)
 
 
 def _label(record: Record, cell: Cell, seeds: int) -> str:

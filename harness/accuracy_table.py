@@ -15,8 +15,8 @@ HOW_TO_READ = (
     "Tokens: visual tokens that entered a decoder layer, counted; mean over layers and questions. "
     "Mean: of the tasks, in brackets its 95 % interval over images; ± is the standard deviation "
     "over seeds. Difference: to unpruned on the same questions; n.s., not significant: p ≥ 0.05 "
-    "in a sign-flip test over images, for each row by itself. FLOPs: decoder layers and one row "
-    "of the head, from the counted tokens."
+    "in a sign-flip test over images, for each row by itself. FLOPs: decoder layers, selections "
+    "and one row of the head, from the counted tokens."
 )
 
 
@@ -55,7 +55,7 @@ def _cells(
     means = task_means(row.outcomes)
     return (
         (row.label,),
-        ("" if row.budget is None else str(row.budget),),
+        (numbers.budget(row.budget, row.matched),),
         (numbers.number(row.tokens),),
         *((numbers.number(means.get(task, nan)),) for task in tasks),
         _mean(row),

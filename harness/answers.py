@@ -20,6 +20,7 @@ from harness.generation import cut_at, generate_arguments
 from harness.models import LoadedModel
 from harness.selections import selections_of
 from methods import Budget, Method, PruningError, attach
+from methods.adapters import adapter_for
 from methods.sharing import SharedImages, TowerStore
 from methods.trace import Prefill
 
@@ -174,7 +175,7 @@ class Answerer:
         copies = len(prefill.plans) // len(prompts)  # beam search runs each sample several times
         rows = range(0, len(prefill.plans), copies)
         top = first[::copies].float().log_softmax(-1).topk(min(MOST_LIKELY, first.shape[-1]))
-        ledgers = ledgers_of(prefill)
+        ledgers = ledgers_of(prefill, adapter_for(self.loaded.model).shape())
         image_token = self.loaded.model.config.image_token_id
         visual = [int((p.input_ids == image_token).sum()) for p in prompts for _ in range(copies)]
         selections = selections_of(prefill, visual, self.loaded.model)

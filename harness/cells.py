@@ -78,17 +78,28 @@ class MethodSpec:
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of work: `budget` in visual tokens a layer; None leaves the model unpruned."""
+    """One row of work: `budget` in visual tokens a layer; None leaves the model unpruned.
+
+    `matched`: the tokens at which the method costs the FLOPs of `budget` tokens in every layer,
+    where that is what was asked for (`--match flops`).
+    """
 
     method: MethodSpec
     budget: int | None
     seed: int = 0
+    matched: int | None = None
+
+    @property
+    def tokens(self) -> int | None:
+        """What the method is solved for."""
+        return self.budget if self.matched is None else self.matched
 
     @property
     def text(self) -> str:
-        """`fastv@64`, `random@64#3`, `unpruned`; seed 0 is not written."""
+        """`fastv@64`, `random@64#3`, `fastv@64=61`, `unpruned`; seed 0 is not written."""
         budget = "" if self.budget is None else f"@{self.budget}"
-        return self.method.text + budget + (f"#{self.seed}" if self.seed else "")
+        matched = "" if self.matched is None else f"={self.matched}"
+        return self.method.text + budget + matched + (f"#{self.seed}" if self.seed else "")
 
     @property
     def order(self) -> tuple[bool, int, int, str]:
@@ -103,6 +114,7 @@ class Cell:
             "method": self.method.name,
             "settings": {k: _json(v) for k, v in asdict(self.method.build()).items()},
             "budget": self.budget,
+            **({} if self.matched is None else {"matched": self.matched}),
             "seed": self.seed,
             **self.method.file_identity(),
         }
@@ -111,10 +123,14 @@ class Cell:
     def parse(cls, text: str) -> Cell:
         """Inverse of `text`. Raises BadInput."""
         rest, _, seed = text.partition("#")
-        method, _, budget = rest.partition("@")
+        method, _, amount = rest.partition("@")
+        budget, _, matched = amount.partition("=")
         try:
             return cls(
-                MethodSpec.parse(method), int(budget) if budget else None, int(seed) if seed else 0
+                MethodSpec.parse(method),
+                int(budget) if budget else None,
+                int(seed) if seed else 0,
+                int(matched) if matched else None,
             )
         except ValueError:
             raise BadInput(f"a cell is METHOD@BUDGET#SEED, not {text!r}") from None

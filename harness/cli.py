@@ -53,6 +53,13 @@ def compare(
     budgets: Annotated[
         str, typer.Option(help="Visual tokens a layer, each from 1 to the image's tokens.")
     ] = "192,128,64",
+    match: Annotated[
+        str,
+        typer.Option(
+            help="What a budget fixes: `tokens` a layer, or `flops`, the prefill FLOPs (selection "
+            "counted) of so many tokens in every layer."
+        ),
+    ] = "tokens",
     model: Annotated[
         str, typer.Option(help="`embedded`, `tiny`, or the directory of a checkpoint.")
     ] = "embedded",
@@ -112,6 +119,7 @@ def compare(
             read_request(
                 methods=methods,
                 budgets=budgets,
+                match=match,
                 model=model,
                 tasks=tasks,
                 limit=limit,

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from harness.cells import Cell
 from harness.progress import progress_on
 from harness.provenance import code_digest, provenance, versions
 from harness.record import Record
 from harness.render import Table, comma_separated, markdown, show
-from harness.request import Request, cells_of, infeasible_cells
+from harness.request import (
+    TOKENS,
+    Feasible,
+    Request,
+    cells_of,
+    check_budgets,
+    check_some_meet,
+    infeasible_cells,
+)
 from harness.runs import AccuracyRunner, Measure, Work
 from harness.store import Store
 from harness.tables import tables
@@ -32,7 +41,6 @@ class Tools:
 def compare(request: Request) -> int:
     """Exit status: 0, 1 if a cell failed, 130 after Ctrl-C. Raises BadInput and PruningError."""
     from harness.models import check_model, load_model
-    from methods.adapters import adapter_for
 
     check_model(request.model, request.device, request.dtype, request.attention)
     if request.accuracy:
@@ -40,12 +48,11 @@ def compare(request: Request) -> int:
 
         check_tasks(request.tasks)
     loaded = load_model(request.model, request.device, request.dtype, request.attention)
-    adapter = adapter_for(loaded.model)
-    infeasible = infeasible_cells(request, adapter.sizes(adapter.shape().image_tokens))
+    cells, infeasible = _cells(request, loaded)
     store = Store(request.output, warn, request.fresh)
     progress = progress_on(sys.stderr)
     work = Work(
-        cells_of(request),
+        cells,
         infeasible,
         _identity(loaded, request.batch_size),
         provenance(loaded.device),
@@ -56,6 +63,25 @@ def compare(request: Request) -> int:
         return perform(request, work, _tools(request, loaded))
     finally:
         progress.stop()
+
+
+def _cells(request: Request, loaded: Any) -> tuple[Sequence[Cell], Mapping[Cell, Feasible]]:
+    """All cells of the request, and those that cannot be, with the budgets that can."""
+    from methods.adapters import adapter_for
+
+    adapter = adapter_for(loaded.model)
+    shape = adapter.shape()
+    sizes = adapter.sizes(shape.image_tokens)
+    if request.match == TOKENS:
+        return cells_of(request), infeasible_cells(request, sizes)
+    from harness.budgets import matched_cells
+    from harness.workload import Workload
+
+    check_budgets(request, sizes)
+    text = Workload.of(loaded, 1, 1, request.seed).text_tokens
+    cells, infeasible = matched_cells(cells_of(request), sizes, shape, text)
+    check_some_meet(request, infeasible)
+    return cells, infeasible
 
 
 def perform(request: Request, work: Work, tools: Tools) -> int:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from harness.selection_cost import selection_flops
+from methods.interface import ModelShape
 from methods.trace import Prefill
 
 
-def ledgers_of(prefill: Prefill) -> list[dict[str, Any]]:
-    """Of each sample: visual tokens that entered each layer, KV rows, planned tokens; its text."""
+def ledgers_of(prefill: Prefill, shape: ModelShape) -> list[dict[str, Any]]:
+    """Of each sample: visual tokens that entered each layer, KV rows, planned tokens; its text;
+    FLOPs of its selections.
+    """
     columns = zip(
         prefill.entering.tolist(),
         prefill.cached.tolist(),
@@ -17,7 +21,10 @@ def ledgers_of(prefill: Prefill) -> list[dict[str, Any]]:
         prefill.text.tolist(),
         strict=True,
     )
-    return [{"entering": e, "cached": c, "planned": p, "text": t} for e, c, p, t in columns]
+    rows = [{"entering": e, "cached": c, "planned": p, "text": t} for e, c, p, t in columns]
+    for row, plan, sizes in zip(rows, prefill.plans, prefill.sizes, strict=True):
+        row["selection_flops"] = selection_flops(plan, sizes, shape, row["text"])
+    return rows
 
 
 def distinct(ledgers: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[int]]:

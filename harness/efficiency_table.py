@@ -27,8 +27,8 @@ FAILED = "FAILED"
 HOW_TO_READ = (
     "Tokens: visual tokens that entered a decoder layer, counted. Times: median (quartiles) over "
     "the rounds; ×: ratio to unpruned in the same round, median with its 95 % interval in "
-    "brackets. Prefill includes the selection. FLOPs: the prefill of one sample, decoder layers "
-    "and one row of the head, computed from the counted tokens. {peak} KV cache: of the batch, "
+    "brackets. Prefill includes the selection. FLOPs: the prefill of one sample, decoder layers, "
+    "selections and one row of the head, computed from the counted tokens. {peak} KV cache: of the batch, "
     "after the prefill."
 )
 PEAKS = {
@@ -70,7 +70,7 @@ class _Run:
     def row(self, cell: Measured, note: str) -> tuple[Parts, ...]:
         spec = Cell.parse(cell["cell"]).method
         label = " ".join([cell["method"]["label"], *(f"{k}={v}" for k, v in spec.settings)])
-        budget = "" if cell["budget"] is None else str(cell["budget"])
+        budget = numbers.budget(cell["budget"], cell.get("matched") is not None)
         head: tuple[Parts, ...] = ((label,), (budget,))
         numbers_of = ((),) * (len(PHASES) + 4) if note else self._numbers(cell)
         return (*head, *numbers_of, (note,))
@@ -154,7 +154,7 @@ def _note(cell: Measured, upper: Measured | None) -> str:
     published = ("schedule", "published") in Cell.parse(cell["cell"]).method.settings
     total = upper["ledger"][0]["entering"][0] if upper and upper["ledger"] else None
     whole = {i for i, row in enumerate(cell["ledger"]) if set(row["entering"]) == {total}}
-    broken = broken_promise(cell["ledger"], cell["budget"], published, whole)
+    broken = broken_promise(cell["ledger"], Cell.parse(cell["cell"]).tokens, published, whole)
     return f"{FAILED}: {broken}" if broken else ""
 
 

@@ -1,8 +1,9 @@
 """What a record's ledger says: whether the promise was kept, and what the counted tokens cost.
 
-A ledger row is `{"entering": [..], "cached": [..], "planned": [..], "text": n, "samples": n}`:
-visual tokens that entered each layer, KV rows after the prefill, what the plan promised, text
-tokens, and how many samples were alike.
+A ledger row is `{"entering": [..], "cached": [..], "planned": [..], "text": n,
+"selection_flops": n, "samples": n}`: visual tokens that entered each layer, KV rows after the
+prefill, what the plan promised, text tokens, FLOPs of the selections (0 where a record has none),
+and how many samples were alike.
 """
 
 from __future__ import annotations
@@ -62,9 +63,12 @@ def mean_entering(ledger: Sequence[Row]) -> float:
 
 
 def mean_prefill_flops(ledger: Sequence[Row], shape: cost.Shape) -> float:
-    """FLOPs of the decoder's prefill, averaged over samples."""
+    """FLOPs of the decoder's prefill with all selections, averaged over samples."""
     return _over_samples(
-        ledger, lambda row: cost.prefill_flops(shape, row["entering"], row["text"])
+        ledger,
+        lambda row: (
+            cost.prefill_flops(shape, row["entering"], row["text"]) + row.get("selection_flops", 0)
+        ),
     )
 
 

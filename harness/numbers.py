@@ -56,6 +56,11 @@ def sentence(text: object, longest: int = 300) -> str:
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
+def budget(tokens: int | None, flops: bool) -> str:
+    """`192`, or `192 in FLOPs` where the cell costs what so many tokens in every layer cost."""
+    return "" if tokens is None else f"{tokens}{' in FLOPs' if flops else ''}"
+
+
 def infeasible(feasible: Sequence[int | None] | None) -> str:
     """`infeasible (37–576)`: the whole budgets that the method can meet."""
     if not feasible or feasible[0] is None:

@@ -9,13 +9,15 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from harness.cells import CONTROLS, UNPRUNED, Cell, MethodSpec, unpruned
-from harness.errors import BadInput
+from harness.errors import BadInput, unknown
 
 if TYPE_CHECKING:
     from methods.interface import Sizes
 
 ALL = "all"
 EMBEDDED = "embedded"
+TOKENS, FLOPS = "tokens", "flops"
+MATCHES = (TOKENS, FLOPS)
 CONTROL_SEEDS = 5
 """`--controls` runs `random` with this many seeds."""
 
@@ -42,6 +44,7 @@ class Request:
     seed: int
     output: Path
     fresh: bool
+    match: str = TOKENS
 
 
 def read_request(
@@ -55,9 +58,12 @@ def read_request(
     accuracy: bool,
     efficiency: bool,
     output: Path,
+    match: str = TOKENS,
     **others: Any,
 ) -> Request:
     """The command line's options, each checked by itself. Raises BadInput and PruningError."""
+    if match not in MATCHES:
+        raise unknown("--match", match, MATCHES)
     if not (accuracy or efficiency):
         raise BadInput("--no-accuracy with --no-efficiency leaves nothing to do; give one of them")
     _check_positive(limit=limit, batch_size=batch_size, repeats=repeats)
@@ -72,6 +78,7 @@ def read_request(
         accuracy=accuracy,
         efficiency=efficiency,
         output=output,
+        match=match,
         **others,
     )
 
@@ -166,24 +173,34 @@ def _at(request: Request, budget: int) -> Iterable[Cell]:
 def infeasible_cells(request: Request, sizes: Sizes) -> Mapping[Cell, Feasible]:
     """Cells whose method cannot meet the budget, with the whole budgets that it can.
 
-    Raises BadInput for a budget above the image's tokens, or that no requested method can meet.
+    Raises BadInput as `check_budgets` and `check_some_meet` do.
     """
+    check_budgets(request, sizes)
+    found = {}
+    for cell in cells_of(request):
+        feasible = _feasible_instead(cell, sizes)
+        if feasible is not None:
+            found[cell] = feasible
+    check_some_meet(request, found)
+    return found
+
+
+def check_budgets(request: Request, sizes: Sizes) -> None:
+    """Raises BadInput for a budget above the image's tokens."""
     above = [budget for budget in request.budgets if budget > sizes.tokens]
     if above:
         raise BadInput(
             f"budget {above[0]} is above the image's {sizes.tokens} visual tokens; "
             f"allowed: 1 to {sizes.tokens}"
         )
-    found = {}
-    for cell in cells_of(request):
-        feasible = _feasible_instead(cell, sizes)
-        if feasible is not None:
-            found[cell] = feasible
+
+
+def check_some_meet(request: Request, infeasible: Mapping[Cell, Feasible]) -> None:
+    """Raises BadInput for a budget that no requested method can meet."""
     for budget in request.budgets:
         asked = [Cell(spec, budget, request.seed) for spec in request.methods]
-        if asked and all(cell in found for cell in asked):
-            raise BadInput(_no_method_meets(budget, {c.method: found[c] for c in asked}))
-    return found
+        if asked and all(cell in infeasible for cell in asked):
+            raise BadInput(_no_method_meets(budget, {c.method: infeasible[c] for c in asked}))
 
 
 def _feasible_instead(cell: Cell, sizes: Sizes) -> Feasible | None:

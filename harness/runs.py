@@ -165,7 +165,12 @@ class Work:
 
 def _row(cell: Cell) -> dict[str, Any]:
     """The outline of an efficiency record's cell."""
-    return {"cell": cell.text, "method": cell.method.described(), "budget": cell.budget}
+    return {
+        "cell": cell.text,
+        "method": cell.method.described(),
+        "budget": cell.budget,
+        "matched": cell.matched,
+    }
 
 
 def _reason(error: Exception) -> str:

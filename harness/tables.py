@@ -14,7 +14,10 @@ from harness.efficiency_table import efficiency_table
 from harness.record import Record, identity_hash
 from harness.render import Table
 
-_OF_A_CELL = {"method", "method_file", "settings", "budget", "seed", "task", "task_version"}
+_OF_A_CELL = {
+    *("method", "method_file", "settings", "budget", "matched", "seed"),
+    *("task", "task_version"),
+}
 
 
 def tables(records: Iterable[Record]) -> list[Table]:

@@ -107,7 +107,8 @@ class _Run:
         method, budget = self._method, budget_of(self.cell)
         kept, prefill = cache_bytes(self.workload, method, budget)
         peak, kind = peak_bytes(self._generate, self.workload.loaded.model.device)
-        ledger, _ = distinct(ledgers_of(prefill))
+        shape = adapter_for(self.workload.loaded.model).shape()
+        ledger, _ = distinct(ledgers_of(prefill, shape))
         self.measured = {
             "parameters": dict(prefill.plans[0].parameters),
             "ledger": ledger,
@@ -120,7 +121,6 @@ class _Run:
     def record(self) -> dict[str, Any]:
         return {
             "cell": self.cell.text,
-            "budget": self.cell.budget,
             "status": self.status,
             "reason": self.reason,
             "raw_seconds": _columns(self.rounds),

@@ -13,6 +13,7 @@ from torch import Tensor
 from harness.embedded import scenes
 from harness.models import LoadedModel
 from methods import Budget, Method, attach
+from methods.adapters import adapter_for
 from methods.runtime import Clock
 
 QUESTION = "how many red objects ?"
@@ -42,6 +43,12 @@ class Workload:
         inputs = {name: tensor.to(model.device) for name, tensor in encoded.items()}
         inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
         return cls(loaded, inputs, new_tokens, seed)
+
+    @property
+    def text_tokens(self) -> int:
+        """Tokens of a prompt that are not visual."""
+        visual = adapter_for(self.loaded.model).visual(self.inputs["input_ids"])
+        return int((~visual[0]).sum())
 
     def generate(self, new_tokens: int | None = None) -> Any:
         """Greedy, exactly `new_tokens` (by default the workload's), whatever the model answers."""

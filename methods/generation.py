@@ -71,6 +71,7 @@ class Generation:
         self.own_positions = any(g.plan.new_tokens is NewTokens.CACHE for g in self.groups)
         self.prefill = Prefill(
             plans=tuple(plans[own] for own in sizes),
+            sizes=tuple(sizes),
             text_counts=tuple(n - v for n, v in zip(run.lengths, run.counts, strict=True)),
         )
         return self.prefill

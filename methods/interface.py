@@ -105,6 +105,7 @@ class ModelShape:
     vocabulary: int
     tower_layers: int  # that really run
     tower_width: int
+    tower_heads: int
     tower_intermediate: int
     tower_rows: int  # per image
     patch_values: int  # channels · patch height · patch width
@@ -267,7 +268,7 @@ class DecoderStage:
     positions: Positions = Positions.ORIGINAL
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """A method's promise for one sample: visual tokens entering each decoder layer, and the stages.
 

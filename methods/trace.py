@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from methods.interface import Cut, Plan
+from methods.interface import Cut, Plan, Sizes
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Prefill:
     """One prefill. Counts stay on their device until they are read."""
 
     plans: tuple[Plan, ...]
+    sizes: tuple[Sizes, ...]
     text_counts: tuple[int, ...]
     selections: list[StageSelection] = field(default_factory=list)
     visual_by_layer: list[Tensor] = field(default_factory=list, repr=False)

@@ -104,6 +104,7 @@ class LlavaAdapter:
             vocabulary=text.vocab_size,
             tower_layers=vision.num_hidden_layers,
             tower_width=vision.hidden_size,
+            tower_heads=vision.num_attention_heads,
             tower_intermediate=vision.intermediate_size,
             tower_rows=self.side**2 + self.has_cls,
             patch_values=vision.num_channels * vision.patch_size**2,

@@ -1,0 +1,144 @@
+"""FLOPs of a plan's selections, counted by running its stages on tensors without data.
+
+The stages run on torch's meta device: shapes are computed, values are not. That a stage runs there
+at all shows that it never reads a value back to the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from math import prod
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness import cost
+from methods.interface import (
+    DecoderStage,
+    EncoderStage,
+    ModelShape,
+    Plan,
+    Read,
+    Selection,
+    Sizes,
+    TextRows,
+    View,
+)
+from methods.tensors import apply_cut
+from methods.views import Group, group_samples
+
+META = torch.device("meta")
+
+
+@lru_cache(maxsize=1024)
+def selection_flops(plan: Plan, sizes: Sizes, shape: ModelShape, text: int) -> int:
+    """FLOPs of all stages of a plan for one sample with `text` text tokens.
+
+    2 per multiply-add of matrix products, 3 per dimension of a distance. Attention that a stage
+    reads is counted too, and the projector for rows that a cut in the tower has merged.
+    """
+    if not plan.encoder + plan.decoder:
+        return 0
+    (group,) = group_samples([sizes], {sizes: plan}, [0], META)
+    with FlopCounterMode(display=False, custom_mapping=_DISTANCES) as counter:
+        reads = sum(
+            [
+                _run_encoder(group, plan.encoder, shape),
+                *(_run_decoder(group, stage, shape, text) for stage in plan.decoder),
+            ]
+        )
+    return counter.get_total_flops() + reads
+
+
+def _distance_flops(first: Sequence[int], second: Sequence[int], *_: object, **__: object) -> int:
+    return 3 * prod(first) * second[-2]
+
+
+_DISTANCES = {
+    torch.ops.aten._cdist_forward: _distance_flops,
+    torch.ops.aten.cdist: _distance_flops,
+}
+
+
+def _run_encoder(group: Group, stages: Sequence[EncoderStage], shape: ModelShape) -> int:
+    """Run the tower's stages, one an image; FLOPs of what they read and of projecting again."""
+    if not stages:
+        return 0
+    total, carries, counts = 0, [], []
+    for stage, segment in zip(stages, group.sizes.segments, strict=True):
+        rows, width = shape.tower_rows, shape.tower_width
+        heads = shape.tower_heads
+        shown = {
+            Read.FEATURES: _empty(1, rows, width),
+            Read.TOWER_KEYS: _empty(1, rows, width),
+            Read.CLS_ATTENTION: _empty(1, heads, segment.tokens),
+        }
+        if Read.CLS_ATTENTION in stage.reads:
+            # without a CLS row the mean over all rows stands in for it
+            total += 2 * rows * width * (1 if segment.has_cls else rows)
+        view = View(
+            count=segment.tokens,
+            segments=_empty(1, segment.tokens, dtype=torch.long),
+            seeds=group.seeds,
+            reads={read: shown[read] for read in stage.reads},
+        )
+        selection = stage.select(view)
+        if selection.cut is not None and selection.cut.groups is not None:
+            merged = apply_cut(view[Read.FEATURES], selection.cut)
+            total += cost.projector_flops(vars(shape), merged.shape[1])
+        counts.append(segment.tokens if selection.cut is None else selection.cut.anchors.shape[1])
+        carries.append(selection.visual)
+    group.enter(counts, {n: torch.cat([carry[n] for carry in carries], 1) for n in carries[0]})
+    return total
+
+
+def _run_decoder(group: Group, stage: DecoderStage, shape: ModelShape, text: int) -> int:
+    """Run a stage and follow its cut; FLOPs of what it reads."""
+    view = _decoder_view(group, stage, shape, text)
+    selection: Selection = stage.select(view)
+    if selection.cut is not None and selection.cut.groups is not None:
+        apply_cut(view[Read.HIDDEN], selection.cut)
+    group.follow(selection)
+    queries = shape.attention_heads * shape.head_dim
+    length = view.count + text
+    total = 0
+    if Read.TEXT_ATTENTION in stage.reads:
+        total += 2 * (text + 1) * length * queries
+    if Read.LAST_ATTENTION in stage.reads:
+        total += 2 * length * queries
+    if Read.NEXT_LAST_ATTENTION in stage.reads:
+        keys = shape.key_value_heads * shape.head_dim
+        total += 2 * length * (queries + shape.hidden_size * (queries + keys))
+    return total
+
+
+def _decoder_view(group: Group, stage: DecoderStage, shape: ModelShape, text: int) -> View:
+    count, heads = group.segments.shape[1], shape.attention_heads
+    shown = {
+        Read.HIDDEN: _empty(1, count, shape.hidden_size),
+        Read.TEXT_HIDDEN: _empty(1, text + 1, shape.hidden_size),
+        Read.KEYS: _empty(1, shape.key_value_heads, count, shape.head_dim),
+        Read.LAST_ATTENTION: _empty(1, heads, count),
+        Read.NEXT_LAST_ATTENTION: _empty(1, heads, count),
+        Read.TEXT_ATTENTION: _empty(1, heads, text + 1, count),
+    }
+    rows = TextRows(
+        after_image=_empty(1, text + 1, dtype=torch.bool),
+        positions=_empty(1, text + 1, dtype=torch.long),
+        visual_positions=_empty(1, count, dtype=torch.long),
+        inverse_frequencies=_empty(shape.head_dim // 2),
+    )
+    return View(
+        count=count,
+        segments=group.segments,
+        seeds=group.seeds,
+        carry={**group.visual, **group.text},
+        reads={read: shown[read] for read in stage.reads if read in shown},
+        text=rows,
+    )
+
+
+def _empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device=META)
