@@ -28,8 +28,8 @@ HOW_TO_READ = (
     "Tokens: visual tokens that entered a decoder layer, counted. Times: median (quartiles) over "
     "the rounds; ×: ratio to unpruned in the same round, median with its 95 % interval in "
     "brackets. Prefill includes the selection. FLOPs: the prefill of one sample, decoder layers, "
-    "selections and one row of the head, computed from the counted tokens. {peak} KV cache: of the batch, "
-    "after the prefill."
+    "selections and one row of the head, computed from the counted tokens. {peak} KV cache: of "
+    "the batch, after the prefill."
 )
 PEAKS = {
     "device": "Peak: bytes that torch held on the device, weights included.",

@@ -1,14 +1,29 @@
-"""Methods that are wrong on purpose: each is caught, with its name, stage and layer."""
+"""Methods and runtimes that are wrong on purpose: each is caught, most by name, stage and layer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import contract
 import pytest
 import torch
 
-from methods import Budget, Cut, DecoderStage, Method, Plan, PruningError, Read, Selection, attach
+from methods import (
+    Budget,
+    Cut,
+    DecoderStage,
+    Method,
+    Plan,
+    PruningError,
+    Selection,
+    attach,
+    get_method,
+    views,
+)
+from methods.attention import QueriesKeys
+from methods.interface import Read
+from methods.tensors import best_in_order
 
 BUDGET = Budget(8)
 
@@ -50,6 +65,71 @@ def test_a_broken_promise_is_counted(model, prompts, select):
     prefill = prefill_of(model, prompts, Planted(select))
     assert not torch.equal(prefill.entering, prefill.planned)
     assert torch.equal(prefill.cached, prefill.entering + prefill.text[:, None])
+
+
+def best(view):
+    """What a sound method selects, to be spoilt by one thing at a time."""
+    scores = view[Read.LAST_ATTENTION].mean(1)
+    return Selection(Cut(best_in_order(scores, 8)))
+
+
+@pytest.mark.parametrize("check", contract.CHECKS, ids=lambda check: check.__name__)
+def test_the_sound_method_passes(model, prompts, check):
+    check(Planted(best, (Read.LAST_ATTENTION,)), model, prompts)
+
+
+@pytest.mark.parametrize(
+    ("select", "check"),
+    [
+        (keeping(*range(9)), contract.counts_are_the_plans),
+        (lambda view: Selection(), contract.counts_are_the_plans),
+        (lambda view: Selection(), contract.long_texts_are_no_surprise),
+    ],
+    ids=["keeps one too many", "never applied", "never applied to a long text"],
+)
+def test_the_contract_counts(model, prompts, select, check):
+    with pytest.raises(AssertionError):
+        check(Planted(select), model, prompts)
+
+
+def test_the_contract_finds_a_hook_that_is_left(model, prompts):
+    handles = []
+
+    def leaking(view):
+        handles.append(model.lm_head.register_forward_hook(lambda *_: None))
+        return keeping(*range(8))(view)
+
+    with pytest.raises(AssertionError):
+        contract.nothing_is_left_in_the_model(Planted(leaking), model, prompts)
+    for handle in handles:
+        handle.remove()
+
+
+def test_the_contract_finds_a_state_that_is_carried_over(model, prompts):
+    calls = []
+
+    def wandering(view):
+        calls.append(view)
+        return keeping(*(row + len(calls) % 3 for row in range(8)))(view)
+
+    with pytest.raises(AssertionError):
+        contract.the_same_again(Planted(wandering), model, prompts)
+
+
+def test_the_contract_finds_keys_of_future_and_padding_tokens(model, prompts, monkeypatch):
+    """Attention over all of the padded sequence instead of what each row may see."""
+    masked = QueriesKeys.attention
+    monkeypatch.setattr(QueriesKeys, "attention", lambda own, rows, _: masked(own, rows, None))
+    with pytest.raises(AssertionError):
+        contract.a_batch_gives_what_singles_give(get_method("sparsevlm"), model, prompts)
+
+
+def test_the_contract_finds_a_padding_token_that_is_kept(model, prompts, monkeypatch):
+    """The places of visual rows are off: rows before the image are kept, and padding."""
+    found = views.first_true
+    monkeypatch.setattr(views, "first_true", lambda flags, n: (found(flags, n) - 20).clamp(min=0))
+    with pytest.raises((AssertionError, RuntimeError, PruningError)):
+        contract.a_batch_gives_what_singles_give(Planted(keeping(*range(8))), model, prompts)
 
 
 @pytest.mark.parametrize(
