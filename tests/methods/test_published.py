@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+
 import numpy as np
 import pytest
 import torch
 
 from methods import Budget, attach, get_method, methods
+from methods.interface import Read
+from methods.tensors import apply_cut
 
 
 def generate(model, published, method, budget):
@@ -99,3 +103,66 @@ def test_counted_tokens_are_within_one_of_the_request(tiny_llava, published, nam
     assert torch.equal(prefill.entering, prefill.planned)
     assert abs(prefill.entering.float().mean() - budget) <= 1
     assert torch.equal(prefill.cached, prefill.entering + prefill.text[:, None])
+
+
+def recorded(method, seen):
+    """The method with stages that leave what they saw and selected in `seen`, by name."""
+
+    class Recorded(type(method)):
+        def solve(self, budget, sizes):
+            plan = super().solve(budget, sizes)
+            return replace(
+                plan,
+                encoder=tuple(map(listening, plan.encoder)),
+                decoder=tuple(map(listening, plan.decoder)),
+            )
+
+    def listening(stage):
+        def select(view):
+            seen[stage.name] = view, stage.select(view)
+            return seen[stage.name][1]
+
+        return replace(stage, select=select)
+
+    return Recorded(**asdict(method))
+
+
+def close(found, expected):
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("budget", [192, 64])
+def test_what_sparsevlm_finds_on_the_way(tiny_llava, published, budget):
+    seen, run = {}, f"sparsevlm-{budget}"
+    method = recorded(get_method("sparsevlm", schedule="published"), seen)
+    generate(tiny_llava, published, method, budget)
+    view, selection = seen["raters"]
+    chosen = selection.text["raters"][0][view.text_after_image[0]]
+    np.testing.assert_array_equal(chosen.nonzero()[:, 0].numpy(), published[f"{run}/raters"])
+    for layer in (2, 6, 15):
+        view, selection = seen[f"after{layer}"]
+        recycled = apply_cut(view[Read.HIDDEN], selection.cut)[0]
+        recycled = recycled[len(published[f"{run}/kept{layer}"]) :]
+        close(recycled, published[f"{run}/merged{layer}"])
+
+
+@pytest.mark.parametrize("budget", [192, 64])
+def test_what_visionzip_hands_to_the_projector(tiny_llava, published, budget):
+    seen = {}
+    generate(tiny_llava, published, recorded(get_method("visionzip"), seen), budget)
+    view, selection = seen["zip"]
+    features = apply_cut(view[Read.FEATURES], selection.cut)[0]
+    close(features, published[f"visionzip-{budget}/features"].reshape(features.shape))
+
+
+@pytest.mark.parametrize("budget", [192, 64])
+def test_what_vitcop_clusters_and_merges(tiny_llava, published, budget):
+    seen, run = {}, f"vitcop-{budget}"
+    _, _, prefill = generate(tiny_llava, published, recorded(get_method("vitcop"), seen), budget)
+    labels = seen["vision"][1].visual["labels"][0].tolist()
+    pairs = set(zip(labels, published[f"{run}/labels"].tolist(), strict=True))
+    assert len(pairs) == len(set(labels)) == len({theirs for _, theirs in pairs})
+    assert list(prefill.plans[0].parameters["tokens"][1:]) == published[f"{run}/R"].tolist()
+    view, selection = seen["shallow"]
+    merged = apply_cut(view[Read.HIDDEN], selection.cut)[0]
+    close(merged, published[f"{run}/stage2_hidden"].reshape(merged.shape))
