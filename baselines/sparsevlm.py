@@ -40,7 +40,7 @@ from methods.interface import (
 )
 from methods.planning import SCHEDULES, half_up, layers_of, nearest_count, one_of
 from methods.registry import register
-from methods.tensors import best_in_order, first_smallest, gather_rows
+from methods.tensors import best_in_order, distances, first_smallest, gather_rows
 
 LAYERS = (2, 6, 15)
 PUBLISHED = {
@@ -74,8 +74,7 @@ def cluster_dpc_knn(rows: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
     """Density-peak clustering of [b, n, D]: centres int64 [b, clusters] by rank, labels [b, n]."""
     n = rows.shape[1]
     index = torch.arange(n, device=rows.device)
-    plain = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
-    distance = plain / rows.shape[2] ** 0.5
+    distance = distances(rows) / rows.shape[2] ** 0.5
     nearest = distance.sort(-1).values[..., :clusters]
     density = torch.exp(-(nearest**2).mean(-1))
     earlier = index < index[:, None]

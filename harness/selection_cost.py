@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from math import prod
 
 import torch
 from torch import Tensor
@@ -36,13 +35,13 @@ META = torch.device("meta")
 def selection_flops(plan: Plan, sizes: Sizes, shape: ModelShape, text: int) -> int:
     """FLOPs of all stages of a plan for one sample with `text` text tokens.
 
-    2 per multiply-add of matrix products, 3 per dimension of a distance. Attention that a stage
-    reads is counted too, and the projector for rows that a cut in the tower has merged.
+    2 per multiply-add of matrix products. Attention that a stage reads is counted too, and the
+    projector for rows that a cut in the tower has merged.
     """
     if not plan.encoder + plan.decoder:
         return 0
     (group,) = group_samples([sizes], {sizes: plan}, [0], META)
-    with FlopCounterMode(display=False, custom_mapping=_DISTANCES) as counter:
+    with FlopCounterMode(display=False) as counter:
         reads = sum(
             [
                 _run_encoder(group, plan.encoder, shape),
@@ -50,16 +49,6 @@ def selection_flops(plan: Plan, sizes: Sizes, shape: ModelShape, text: int) -> i
             ]
         )
     return counter.get_total_flops() + reads
-
-
-def _distance_flops(first: Sequence[int], second: Sequence[int], *_: object, **__: object) -> int:
-    return 3 * prod(first) * second[-2]
-
-
-_DISTANCES = {
-    torch.ops.aten._cdist_forward: _distance_flops,
-    torch.ops.aten.cdist: _distance_flops,
-}
 
 
 def _run_encoder(group: Group, stages: Sequence[EncoderStage], shape: ModelShape) -> int:
@@ -110,7 +99,8 @@ def _run_decoder(group: Group, stage: DecoderStage, shape: ModelShape, text: int
         total += 2 * length * queries
     if Read.NEXT_LAST_ATTENTION in stage.reads:
         keys = shape.key_value_heads * shape.head_dim
-        total += 2 * length * (queries + shape.hidden_size * (queries + keys))
+        total += 2 * length * (queries + shape.hidden_size * keys)
+        total += 2 * shape.hidden_size * queries
     return total
 
 

@@ -24,7 +24,7 @@ from methods.interface import (
 )
 from methods.sequence import Piece, Run, new_counts, new_lengths, new_positions, splice
 from methods.stages import run_decoder_stage, run_encoder_stages
-from methods.tensors import gather_rows
+from methods.tensors import gather_rows, last_true
 from methods.trace import Prefill
 from methods.views import Group, TowerRecording, group_samples
 
@@ -226,9 +226,9 @@ class Generation:
         return hidden
 
     def _about_to(self, layer: int, hidden: Tensor) -> QueriesKeys:
-        """q and k of the layer about to run."""
+        """Of the layer about to run: q of each prompt's last token, and k of all."""
         rotary = self.run.rotary or self.adapter.rotary(hidden, self.run.positions)
-        return self.adapter.queries_keys(layer, hidden, rotary)
+        return self.adapter.queries_keys(layer, hidden, rotary, last_true(self.run.valid, 1))
 
     def _go_on(self, layer: int, hidden: Tensor, pieces: Sequence[Piece]) -> Tensor:
         """Make the sequence after a cut the current one; returns its states."""

@@ -35,6 +35,19 @@ def first_smallest(values: Tensor) -> Tensor:
     return torch.where(values == smallest, index, values.shape[-1]).amin(-1)
 
 
+def distances(rows: Tensor) -> Tensor:
+    """Euclidean distances between the rows [b, n, D]: float32 [b, n, n], 0 between equal ones.
+
+    From a Gram matrix in float64: in float32 near neighbours would lose their digits, and a
+    difference for every pair takes many times as long. What is below its rounding counts as equal.
+    """
+    wide = rows.double()
+    squares = wide.square().sum(-1)
+    both = squares[:, :, None] + squares[:, None]
+    apart = both - 2 * wide @ wide.transpose(1, 2)
+    return torch.where(apart > 1e-12 * both, apart, 0.0).sqrt().float()
+
+
 def gather_rows(table: Tensor, index: Tensor) -> Tensor:
     """Rows `index` [b, k] of `table` [b, n, ...] along dimension 1: [b, k, ...]."""
     wide = index.reshape(*index.shape, *(1,) * (table.dim() - 2))

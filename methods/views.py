@@ -108,7 +108,8 @@ def decoder_view(
 ) -> tuple[View, Tensor]:
     """The view of a decoder stage, and the places int64 [b, v] of its rows in the sequence.
 
-    `attended`: of the layer that has just run; `about_to` computes that of the next one.
+    `attended`: of the layer that has just run; `about_to` computes that of the next one, with the
+    query of the last token only.
     """
     count = run.counts[group.rows[0]]
     slots = first_true(run.visual[group.at], count)
@@ -120,12 +121,12 @@ def decoder_view(
         shown[Read.KEYS] = gather_rows(keys, slots).transpose(1, 2).float()
     if Read.LAST_ATTENTION in reads:
         last = last_true(run.valid[group.at], 1)
-        shown[Read.LAST_ATTENTION] = _attention(group, run, _present(attended), last, slots)[
-            :, :, 0
-        ]
+        weights = _attention(group, run, _present(attended), last, last, slots)
+        shown[Read.LAST_ATTENTION] = weights[:, :, 0]
     if Read.NEXT_LAST_ATTENTION in reads:
         last = last_true(run.valid[group.at], 1)
-        shown[Read.NEXT_LAST_ATTENTION] = _attention(group, run, about_to(), last, slots)[:, :, 0]
+        weights = _attention(group, run, about_to(), torch.zeros_like(last), last, slots)
+        shown[Read.NEXT_LAST_ATTENTION] = weights[:, :, 0]
     text = _text(group, run, slots, reads, hidden, attended, inverse_frequencies, shown)
     view = View(
         count=count,
@@ -158,7 +159,8 @@ def _text(
     if Read.TEXT_HIDDEN in reads:
         shown[Read.TEXT_HIDDEN] = gather_rows(hidden[group.at], places)
     if Read.TEXT_ATTENTION in reads:
-        shown[Read.TEXT_ATTENTION] = _attention(group, run, _present(attended), places, slots)
+        weights = _attention(group, run, _present(attended), places, places, slots)
+        shown[Read.TEXT_ATTENTION] = weights
     after = is_text.gather(1, text) & (text > slots.amax(1, keepdim=True))
     positions = run.positions[group.at]
     return TextRows(
@@ -170,13 +172,16 @@ def _text(
 
 
 def _attention(
-    group: Group, run: Run, attended: QueriesKeys, rows: Tensor, slots: Tensor
+    group: Group, run: Run, attended: QueriesKeys, queries: Tensor, rows: Tensor, slots: Tensor
 ) -> Tensor:
-    """float32 [b, H, r, v]: causal attention of sequence rows [b, r] to the visual tokens."""
+    """float32 [b, H, r, v]: causal attention of sequence rows [b, r] to the visual tokens.
+
+    `queries` [b, r]: where the rows' queries stand among those of `attended`.
+    """
     own = QueriesKeys(attended.queries[group.at], attended.keys[group.at], attended.scaling)
     place = torch.arange(run.valid.shape[1], device=rows.device)
     allowed = run.valid[group.at][:, None] & (place <= rows[..., None])
-    weights = own.attention(rows, allowed)
+    weights = own.attention(queries, allowed)
     index = slots[:, None, None].expand(-1, weights.shape[1], weights.shape[2], -1)
     return weights.gather(3, index)
 

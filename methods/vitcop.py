@@ -40,7 +40,14 @@ from methods.interface import (
 )
 from methods.planning import SCHEDULES, half_up, layers_of, one_of
 from methods.registry import register
-from methods.tensors import best_in_order, dense_labels, first_smallest, first_true, gather_rows
+from methods.tensors import (
+    best_in_order,
+    dense_labels,
+    distances,
+    first_smallest,
+    first_true,
+    gather_rows,
+)
 
 KERNEL_WIDTH = 8.0
 REACH = 0.6
@@ -56,7 +63,8 @@ def cluster(keys: Tensor, positions: Tensor, share: float) -> Tensor:
     """
     n = keys.shape[1]
     index = torch.arange(n, device=keys.device)
-    distance = _distances(keys.float())
+    # 0 on the diagonal, as in the published code
+    distance = (distances(keys) ** 2 + 1e-8).sqrt().masked_fill(index[:, None] == index, 0.0)
     density = torch.exp(-((distance / KERNEL_WIDTH) ** 2)).sum(-1)
     near = (positions.float()[..., :, None, :] - positions.float()[..., None, :, :]).norm(dim=-1)
     denser = (density[:, None, :] >= density[:, :, None]) & (near <= REACH)
@@ -73,14 +81,6 @@ def cluster(keys: Tensor, positions: Tensor, share: float) -> Tensor:
     for _ in range(ceil(log2(max(n, 2)))):
         ancestor = ancestor.gather(1, ancestor)
     return label.gather(1, ancestor)
-
-
-def _distances(rows: Tensor) -> Tensor:
-    """√(Σ(x_i − x_j)² + 1e-8), 0 on the diagonal: [b, n, n]."""
-    # differences, not a Gram matrix: near neighbours would lose their digits
-    plain = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
-    safe = (plain**2 + 1e-8).sqrt()
-    return safe - torch.diag_embed(safe.diagonal(dim1=-2, dim2=-1))
 
 
 def coprune(hidden: Tensor, norms: Tensor, labels: Tensor, tokens: int) -> Cut:

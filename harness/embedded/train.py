@@ -80,10 +80,13 @@ Only the phases of the tower and parts of answers-8 have been run so far.
 PARTS = (128, 192, 288, 576)
 CONTINUED = (
     Phase(
-        *("part-32", 750, Recipe(12, 24, 3, 8, 14, PARTS), 32, 7e-4, 0.5, 0.125),
-        **{"warm": 20, "check": 150, "parts": 2, "naming": ("place",)},
+        *("part-32", 400, Recipe(12, 24, 3, 8, 14, PARTS), 32, 7e-4, 0.5, 0.125),
+        **{"warm": 20, "check": 150, "curve": 750, "parts": 2, "naming": ("place",)},
     ),
-    Phase("whole-32", 450, Recipe(8, 24, 3, 8, 14), 32, 4e-4, 0.02, 0.125, 10, 150, parts=2),
+    Phase(
+        *("whole-32", 420, Recipe(8, 24, 3, 8, 14), 32, 5e-4, 0.02, 0.125),
+        **{"warm": 10, "check": 140, "parts": 2, "naming": ("place",)},
+    ),
 )
 """From a model that answers already, `--init`; the shipped weights are from this."""
 SHIPPED_SEED = 7

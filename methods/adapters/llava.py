@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from methods.attention import QueriesKeys
 from methods.interface import ModelShape, PruningError, Segment, Sizes
+from methods.tensors import gather_rows
 
 _WITH_CLS = ("clip_vision_model",)
 _WITHOUT_CLS = ("siglip_vision_model",)
@@ -73,18 +74,26 @@ class LlavaAdapter:
         return self.text_model.rotary_emb.inv_freq
 
     def queries_keys(
-        self, layer: int, hidden: Tensor, rotary: tuple[Tensor, Tensor]
+        self, layer: int, hidden: Tensor, rotary: tuple[Tensor, Tensor], rows: Tensor
     ) -> QueriesKeys:
-        """q and k after RoPE that a decoder layer makes of the states [B, L, D] entering it."""
+        """What a decoder layer makes of the states [B, L, D] entering it, after RoPE: q of `rows`
+        int64 [B, r] and k of all.
+        """
         # here, so that naming the supported models does not take transformers' seconds
         from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
         module = self.layers[layer]
         attention, states = module.self_attn, module.input_layernorm(hidden)
-        shape = (*states.shape[:-1], -1, attention.head_dim)
-        q = attention.q_proj(states).view(shape).transpose(1, 2)
-        k = attention.k_proj(states).view(shape).transpose(1, 2)
-        q, k = apply_rotary_pos_emb(q, k, *rotary)
+        q, k = (
+            projected.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+            for projected in (
+                attention.q_proj(gather_rows(states, rows)),
+                attention.k_proj(states),
+            )
+        )
+        own = tuple(gather_rows(part.expand(len(rows), -1, -1), rows) for part in rotary)
+        q, _ = apply_rotary_pos_emb(q, q, *own)
+        _, k = apply_rotary_pos_emb(k, k, *rotary)
         return QueriesKeys(q, k, attention.scaling)
 
     def project(self, features: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ def test_visionzip_compares_and_projects_again():
 def test_vitcop_compares_kept_patches_with_each_other():
     plan = get_method("vitcop").plan(Budget(192), LLAVA)
     kept, tokens, _ = plan.parameters["tokens"]
-    distances = 3 * kept**2 * (1024 + 2)
+    distances = 2 * kept**2 * 1024
     sums = 2 * kept * kept
     merging = 2 * tokens * kept * 4096
     found = selection_flops(plan, LLAVA, SEVEN_B, TEXT)

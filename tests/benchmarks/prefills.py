@@ -1,0 +1,199 @@
+"""The pruning side of a prefill at the size of LLaVA-1.5-7B: everything but the model's own layers.
+
+What runs is the runtime's own code: views, selections, cuts, masks and angles, between layers that
+hand their states on as they are. States, keys and queries are random, the projector is real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import (
+    LlamaDecoderLayer,
+    LlamaRotaryEmbedding,
+)
+
+from methods import Budget, Method, stages
+from methods.adapters.llava import LlavaAdapter
+from methods.attention import QueriesKeys
+from methods.generation import Generation
+from methods.interface import ModelShape, Segment, Sizes
+from methods.views import TowerRecording
+
+SHAPE = ModelShape(
+    layers=32,
+    hidden_size=4096,
+    intermediate_size=11008,
+    attention_heads=32,
+    key_value_heads=32,
+    head_dim=128,
+    vocabulary=32064,
+    tower_layers=23,
+    tower_width=1024,
+    tower_heads=16,
+    tower_intermediate=4096,
+    tower_rows=577,
+    patch_values=588,
+    projector_inner=4096,
+    image_tokens=576,
+)
+SIZES = Sizes(SHAPE.layers, (Segment(24, 24),))
+TEXT = 40
+IMAGE = 1
+
+
+class SilentClock:
+    def start(self, phase: str) -> None: ...
+
+    def stop(self, phase: str) -> None: ...
+
+
+class Layers:
+    """Stands for the model that `Generation` adapts to."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.text_config = LlamaConfig(
+            hidden_size=SHAPE.hidden_size,
+            intermediate_size=SHAPE.intermediate_size,
+            num_hidden_layers=SHAPE.layers,
+            num_attention_heads=SHAPE.attention_heads,
+            attn_implementation="sdpa",
+        )
+        self.angles = LlamaRotaryEmbedding(self.text_config).to(device)
+        self.inverse_frequencies = self.angles.inv_freq
+        self.project = nn.Sequential(
+            nn.Linear(SHAPE.tower_width, SHAPE.hidden_size),
+            nn.GELU(),
+            nn.Linear(SHAPE.hidden_size, SHAPE.hidden_size),
+        ).to(device, dtype)
+        self.layer = LlamaDecoderLayer(self.text_config, 0).to(device, dtype)
+        self.layers = [self.layer] * SHAPE.layers
+
+    def sizes(self, tokens: int) -> Sizes:
+        return SIZES
+
+    def visual(self, input_ids: Tensor) -> Tensor:
+        return input_ids == IMAGE
+
+    def rotary(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        return self.angles(hidden, position_ids=positions)
+
+    queries_keys = LlavaAdapter.queries_keys
+
+
+@dataclass
+class PrunedPrefill:
+    """One method at a budget on a batch of prompts with one image each."""
+
+    layers: Layers
+    method: Method
+    budget: int
+    hidden: Tensor
+    ids: Tensor
+    attended: QueriesKeys
+    tower: TowerRecording
+
+    @classmethod
+    def of(cls, layers: Layers, method: Method, budget: int, batch: int) -> PrunedPrefill:
+        weight = layers.project[0].weight
+        random = torch.Generator(weight.device).manual_seed(0)
+
+        def draw(*shape: int) -> Tensor:
+            return torch.randn(
+                shape, generator=random, device=weight.device, dtype=torch.float32
+            ).to(weight.dtype)
+
+        length = SHAPE.image_tokens + TEXT
+        ids = torch.full((batch, length), 5, device=weight.device)
+        ids[:, 4 : 4 + SHAPE.image_tokens] = IMAGE
+        heads = (batch, SHAPE.attention_heads, length, SHAPE.head_dim)
+        of_tower = (batch, SHAPE.tower_heads, SHAPE.tower_rows, 64)
+        return cls(
+            layers,
+            method,
+            budget,
+            draw(batch, length, SHAPE.hidden_size),
+            ids,
+            QueriesKeys(draw(*heads), draw(*heads), SHAPE.head_dim**-0.5),
+            TowerRecording(
+                draw(batch, SHAPE.tower_rows, SHAPE.tower_width),
+                QueriesKeys(draw(*of_tower)[:, :, :1], draw(*of_tower), 64**-0.5),
+            ),
+        )
+
+    @torch.no_grad()
+    def run(self) -> Generation:
+        """All that pruning adds to a prefill."""
+        generation = Generation(self.layers, SilentClock(), self.method)  # type: ignore[arg-type]
+        start = {"inputs_embeds": self.hidden}
+        generation.plan(Budget(self.budget), None, self.ids, start)
+        kwargs = generation.enter_prefill(self.tower, start)
+        hidden, positions = kwargs["inputs_embeds"], generation.run.positions
+        angles = {"position_embeddings": self.layers.rotary(hidden, positions)}
+        for layer in range(SHAPE.layers):
+            changed = generation.before_layer(layer, (hidden,), angles)
+            hidden = hidden if changed is None else changed[0][0]
+            if generation.is_read(layer):
+                generation.attended = self._attended(hidden.shape[1])
+        return generation
+
+    def _attended(self, length: int) -> QueriesKeys:
+        q, k = (part[:, :, :length] for part in (self.attended.queries, self.attended.keys))
+        return QueriesKeys(q, k, self.attended.scaling)
+
+    @torch.no_grad()
+    def run_layer(self) -> Tensor:
+        """One decoder layer on the unpruned sequence."""
+        positions = torch.arange(self.hidden.shape[1], device=self.hidden.device)[None]
+        angles = self.layers.rotary(self.hidden, positions)
+        out = self.layers.layer(self.hidden, position_embeddings=angles)
+        return out[0] if isinstance(out, tuple) else out
+
+
+@contextmanager
+def host_reads() -> Iterator[list[str]]:
+    """The operations that read a tensor's values on the host, as they happen.
+
+    On a GPU each of them would wait for the device. Checks of a cut's values are left out: the
+    runtime makes them on a CPU only.
+    """
+    found: list[str] = []
+    listed = torch.Tensor.tolist
+
+    def tolist(tensor: Tensor) -> Any:
+        found.append("tolist")
+        return listed(tensor)
+
+    with (
+        patch.object(torch.Tensor, "tolist", tolist),
+        patch.object(stages, "_check", lambda *_: None),
+        _Reads(found),
+    ):
+        yield found
+
+
+class _Reads(TorchDispatchMode):
+    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal")
+
+    def __init__(self, found: list[str]) -> None:
+        super().__init__()
+        self.found = found
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict | None = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        masked = name in ("index", "index_put", "index_put_") and any(
+            isinstance(index, Tensor) and index.dtype == torch.bool for index in args[1]
+        )
+        if name in self.WAITING or masked:
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))

@@ -1,0 +1,102 @@
+"""What pruning adds to a prefill of LLaVA-1.5-7B: `pytest tests/benchmarks/test_selection.py`.
+
+With `--benchmark-json FILE` the numbers are kept; `extra_info` has those that pytest-benchmark does
+not make itself.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+from time import perf_counter
+
+import pytest
+import torch
+from loops import cluster_by_loops
+from prefills import SHAPE, SIZES, TEXT, Layers, PrunedPrefill, host_reads
+
+from harness.selection_cost import selection_flops
+from methods import Budget, get_method, methods
+from methods.vitcop import cluster
+
+BUDGET = 192
+METHODS = [name for name in methods() if name != "unpruned"]
+BATCHES = (1, 8)
+
+
+@pytest.fixture(scope="module")
+def layers(machine):
+    return Layers(machine.device, machine.dtype)
+
+
+@pytest.fixture(scope="module")
+def unpruned_seconds(machine, layers):
+    """Seconds of the 32 unpruned layers by batch size: 32 times the median of one."""
+    found = {}
+    for batch in BATCHES:
+        prefill, times = PrunedPrefill.of(layers, get_method("random"), BUDGET, batch), []
+        for _ in range(2 if machine.device.type == "cpu" else 20):
+            began = perf_counter()
+            prefill.run_layer()
+            machine.synchronize()
+            times.append(perf_counter() - began)
+        found[batch] = SHAPE.layers * median(times)
+    return found
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("name", METHODS)
+def test_selection(benchmark, machine, layers, unpruned_seconds, name, batch):
+    benchmark.group = f"selection, batch {batch}"
+    method = get_method(name)
+    prefill = PrunedPrefill.of(layers, method, BUDGET, batch)
+
+    def run():
+        prefill.run()
+        machine.synchronize()
+
+    benchmark.pedantic(run, rounds=5 if machine.device.type == "cpu" else 30, warmup_rounds=2)
+    with host_reads() as reads:
+        prefill.run()
+    plan = method.plan(Budget(BUDGET), SIZES)
+    flops = batch * selection_flops(plan, SIZES, SHAPE, TEXT)
+    moved = batch * states_moved(plan.entering) * machine.dtype.itemsize
+    info = benchmark.extra_info
+    info["method"], info["batch"], info["budget"] = name, batch, BUDGET
+    info["host_reads"] = len(reads)
+    info["floor_seconds"] = machine.floor_seconds(flops, moved)
+    info["unpruned_prefill_seconds"] = unpruned_seconds[batch]
+    if benchmark.stats is not None:
+        info["share_of_prefill"] = benchmark.stats.stats.median / unpruned_seconds[batch]
+    assert reads == ["tolist"]  # the prompt's lengths, once a prefill
+
+
+def states_moved(entering: tuple[int, ...]) -> int:
+    """Values read and written when the states that stay are gathered after each cut."""
+    steps = zip((SHAPE.image_tokens, *entering), entering, strict=False)
+    return sum(2 * (after + TEXT) * SHAPE.hidden_size for before, after in steps if after < before)
+
+
+@pytest.fixture(scope="module")
+def patches():
+    """Keys [1, 288, 1024] that form clusters, and their places."""
+    random = torch.Generator().manual_seed(0)
+    centres = torch.randn(30, 1024, generator=random)
+    which = torch.randint(30, (288,), generator=random)
+    keys = centres[which] * 0.2 + torch.randn(288, 1024, generator=random) * 0.05
+    return keys[None], torch.rand(288, 2, generator=random)
+
+
+def test_clustering(benchmark, patches):
+    """ViTCoP's clusters of 288 patches against its formulas written down with loops."""
+    benchmark.group = "ViTCoP clustering, 288 x 1024"
+    keys, places = patches
+    torch.set_num_threads(1)  # both sides work on little at a time
+    labels = benchmark.pedantic(cluster, (keys, places, 0.18), rounds=20, warmup_rounds=2)
+    began = perf_counter()
+    expected = cluster_by_loops(keys[0], places, 0.18)
+    benchmark.extra_info["loops_seconds"] = perf_counter() - began
+    assert labels[0].tolist() == expected
+    if benchmark.stats is not None:
+        ratio = benchmark.extra_info["loops_seconds"] / benchmark.stats.stats.median
+        benchmark.extra_info["times_faster"] = ratio
+        assert ratio >= 20
