@@ -57,10 +57,13 @@ class AnsweringModel(lmms):
         return [results[i] for i in range(len(requests))]
 
     def _batches(self, requests: Sequence[Instance]) -> Iterator[list[int]]:
-        """Indices of requests that are answered together, in their order."""
+        """Indices of requests that are answered together: from short questions to long ones, so
+        that little is padding.
+        """
         alike: dict[str, list[int]] = {}
-        for i, request in enumerate(requests):
-            key = json.dumps(self._generation(request), sort_keys=True, default=str)
+        words = [len(request.args[0].split()) for request in requests]
+        for i in sorted(range(len(requests)), key=words.__getitem__):
+            key = json.dumps(self._generation(requests[i]), sort_keys=True, default=str)
             alike.setdefault(key, []).append(i)
         for group in alike.values():
             for start in range(0, len(group), self.batch_size):
