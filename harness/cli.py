@@ -173,11 +173,11 @@ def list_(what: Annotated[Listed, typer.Argument(help="What to list.")]) -> None
     from harness.render import show
 
     tables = {
-        Listed.METHODS: listing.methods_table,
-        Listed.MODELS: listing.models_table,
-        Listed.TASKS: listing.tasks_table,
+        Listed.METHODS: listing.methods_tables,
+        Listed.MODELS: listing.models_tables,
+        Listed.TASKS: listing.tasks_tables,
     }
-    show([tables[what]()], sys.stdout)
+    show(tables[what](), sys.stdout)
 
 
 @app.command()

@@ -10,7 +10,7 @@ LAYERS, GRID = 32, 24
 """LLaVA-1.5: 32 decoder layers, 24 x 24 patches an image."""
 
 
-def methods_table() -> Table:
+def methods_tables() -> list[Table]:
     """Every registered method with its paper, and the budgets that it can meet on LLaVA-1.5."""
     from methods.interface import Method, Segment, Sizes
     from methods.registry import get_method, methods
@@ -29,11 +29,15 @@ def methods_table() -> Table:
     )
     titles = ("Name", "Method", "Venue", "Cuts", "Budgets", "Link")
     note = f"Budgets: visual tokens a layer, of {sizes.tokens} in {LAYERS} layers."
-    return Table("Methods", _columns(*titles), rows, notes=(note,))
+    return [Table("Methods", _columns(*titles), rows, notes=(note,))]
 
 
-def models_table() -> Table:
-    """The models that come with the package; any directory of a supported class is one, too."""
+def models_tables() -> list[Table]:
+    """The models that come with the package, and what to hold the embedded one's accuracy against.
+
+    Any directory of a supported class is a model, too.
+    """
+    from harness.embedded import yardsticks
     from harness.models import NAMED
     from methods.adapters import supported
 
@@ -41,10 +45,10 @@ def models_table() -> Table:
         *(((name,), (what,)) for name, what in NAMED.items()),
         (("DIRECTORY",), (f"a checkpoint with its processor: {', '.join(supported())}",)),
     )
-    return Table("Models", _columns("Name", "What it is"), rows)
+    return [Table("Models", _columns("Name", "What it is"), rows), yardsticks.table()]
 
 
-def tasks_table() -> Table:
+def tasks_tables() -> list[Table]:
     """The embedded tasks; lmms-eval's are hundreds, known by name."""
     from harness.embedded import benchmark
 
@@ -61,7 +65,7 @@ def tasks_table() -> Table:
         f"{benchmark.GROUP!r} stands for all of these. Any task of lmms-eval that generates one "
         "answer works by its name, where its data is at hand: --tasks pope,gqa."
     )
-    return Table("Tasks", columns, rows, notes=(note,))
+    return [Table("Tasks", columns, rows, notes=(note,))]
 
 
 def _columns(*titles: str) -> tuple[Column, ...]:

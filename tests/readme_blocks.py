@@ -9,7 +9,8 @@ import json
 import re
 from pathlib import Path
 
-from harness.listing import methods_table
+from harness.embedded import yardsticks
+from harness.listing import methods_tables
 from harness.record import read_all
 from harness.render import markdown
 from harness.tables import tables
@@ -24,11 +25,16 @@ def _tables(directory: str) -> str:
 
 
 def _methods() -> str:
-    return markdown(methods_table())
+    return markdown(methods_tables()[0])
 
 
 def _embedded() -> str:
     return (ROOT / "harness/embedded/checkpoint/README.md").read_text().partition("\n\n")[2]
+
+
+def _yardsticks() -> str:
+    records = list(read_all([ROOT / "results/benchmark"], warn=print))
+    return f"{markdown(yardsticks.table())}\n{yardsticks.separation(records, 64)}"
 
 
 def _sharing() -> str:
@@ -50,6 +56,7 @@ BLOCKS = {
     "benchmark": lambda: _tables("results/benchmark"),
     "methods": _methods,
     "embedded": _embedded,
+    "yardsticks": _yardsticks,
 }
 
 

@@ -94,24 +94,30 @@ def _shown(random: np.random.RandomState, labels: np.ndarray, number: int) -> np
     return np.sort(np.argsort(empty + random.random_sample(len(labels)))[:number])
 
 
-def validation_batches(each: int, size: int) -> Iterator[Batch]:
-    """Whole held-out images with one question each, `each` a task, `size` images a batch.
+WHOLE = Recipe(0, scenes.GRID, 3, 8, 0)
+"""Scenes as the benchmark has them."""
+
+
+def validation_batches(each: int, size: int, kind: Recipe = WHOLE) -> Iterator[Batch]:
+    """Held-out scenes of the recipe's grid and numbers of objects, with one question each: `each`
+    a task, `size` scenes a batch.
 
     These are neither training images nor the benchmark's.
     """
     for task_number, task in enumerate(TASKS):
         random = np.random.RandomState((VALIDATION_KEY, task_number))
-        items: list[tuple[scenes.Scene, Question]] = []
+        items: list[tuple[scenes.Scene, tuple[int, int], Question]] = []
         while len(items) < each:
-            scene = scenes.draw(random, scenes.GRID, 3, 8)
-            asked = questions.possible(task, scene.objects)
+            scene = scenes.draw(random, kind.grid, max(kind.fewest, 1), kind.most)
+            row, column = (int(v) for v in random.randint(0, scenes.GRID - kind.grid + 1, 2))
+            asked = questions.possible(task, scene.objects, (row, column))
             if asked:
-                items.append((scene, questions.pick(random, asked)))
+                items.append((scene, (row, column), questions.pick(random, asked)))
         for start in range(0, each, size):
-            part = items[start : start + size]
-            turns = [_turns([question], scene, False) for scene, question in part]
-            everything = np.tile(np.arange(scenes.GRID**2), (len(part), 1))
-            yield _collate([scene for scene, _ in part], [(0, 0)] * len(part), turns, everything)
+            drawn, corners, asked_of = zip(*items[start : start + size], strict=True)
+            turns = [_turns([q], s, False) for s, q in zip(drawn, asked_of, strict=True)]
+            everything = np.tile(np.arange(kind.grid**2), (len(drawn), 1))
+            yield _collate(list(drawn), list(corners), turns, everything)
 
 
 def stream(key: tuple[int, ...], first: int, last: int, recipe: Recipe) -> Iterator[Batch]:

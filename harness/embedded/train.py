@@ -200,7 +200,7 @@ def run_phase(
         elif done % save_every == 0:
             checkpoints.save_state(out, Place(start.phase, done), trainee, optimiser)
         if phase.layers and (done == phase.steps or done % phase.check == 0):
-            right = held_out(model, phase.layers, device)
+            right = held_out(model, phase, device)
             log.write("held-out", phase=phase.name, step=done, right=right)
             checkpoints.export(model, out)
 
@@ -285,9 +285,9 @@ def depth(model: LlavaForConditionalGeneration, layers: int) -> Iterator[None]:
 
 
 def held_out(
-    model: LlavaForConditionalGeneration, layers: int, device: torch.device, each: int = 40
+    model: LlavaForConditionalGeneration, phase: Phase, device: torch.device, each: int = 40
 ) -> dict[str, float]:
-    """Accuracy by task on whole images never trained on, one question an image."""
+    """Accuracy by task on scenes like the phase's, never trained on, with one question each."""
 
     def score(batch: Batch) -> dict[str, float]:
         # both are settings of a thread
@@ -296,8 +296,9 @@ def held_out(
 
     right: dict[str, list[float]] = {task: [] for task in TASKS}
     model.eval()
-    with depth(model, layers), ThreadPoolExecutor(2) as threads:
-        for shares in threads.map(score, batches.validation_batches(each, 10)):
+    held = batches.validation_batches(each, 10, phase.recipe)
+    with depth(model, phase.layers), ThreadPoolExecutor(2) as threads:
+        for shares in threads.map(score, held):
             for task, share in shares.items():
                 right[task].append(share)
     model.train()

@@ -12,10 +12,18 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration
 
-from harness.embedded import architecture, batches, checkpoints, objectives, train
-from harness.embedded.batches import Recipe
+from harness.embedded import (
+    architecture,
+    batches,
+    benchmark,
+    checkpoints,
+    objectives,
+    train,
+)
+from harness.embedded.batches import WHOLE, Recipe
 from harness.embedded.questions import BEGIN, END, IMAGE, LISTING, TASKS, USER, word_ids
 from harness.embedded.train import Phase
+from methods import Budget, attach, get_method
 
 CPU = torch.device("cpu")
 PHASES = (
@@ -171,3 +179,56 @@ def test_a_run_is_not_overwritten_and_nothing_is_resumed_from_nowhere(tmp_path: 
     (tmp_path / checkpoints.STATE_FILE).touch()
     with pytest.raises(ValueError, match="holds a run already"):
         train.train(tmp_path, PHASES)
+
+
+def test_held_out_scenes_are_like_the_phases() -> None:
+    window, whole = (
+        next(batches.validation_batches(2, 2, kind)) for kind in (PHASES[1].recipe, WHOLE)
+    )
+    assert window.pixels.shape[1:3] == (56, 56)
+    assert whole.pixels.shape[1:3] == (168, 168)
+    assert (window.corners <= 16).all()
+    assert (whole.corners == 0).all()
+
+
+def test_part_of_an_image_shows_every_object() -> None:
+    batch = batches.training_batch((1, 5), Recipe(3, 24, 3, 8, 2, (150,)))
+    assert batch.shown.shape == (3, 150)
+    assert (np.diff(batch.shown) > 0).all()
+    for shown, labels in zip(batch.shown, batch.labels, strict=True):
+        assert set(np.flatnonzero(labels[:, 0])) <= set(shown)
+        assert (labels[shown, 0] == 0).any()
+
+
+def test_patches_that_are_left_out_are_as_if_pruned() -> None:
+    model = architecture.build_tiny()
+    batch = batches.training_batch((1, 6), Recipe(1, 24, 3, 8, 1))
+    own = batch.turns[0] == 0
+    ids = torch.tensor([[BEGIN, USER] + [IMAGE] * 576 + batch.ids[0][own].tolist()])
+    pixels = objectives.pixel_values(batch, CPU)
+    with torch.no_grad():
+        with attach(model, get_method("uniform"), Budget(200)) as trace:
+            logits = model(input_ids=ids, pixel_values=pixels).logits[0, -own.sum() :]
+        kept = trace.prefills[0].selections[0].cut.anchors.numpy()
+        seen: list[torch.Tensor] = []
+        hook = model.lm_head.register_forward_hook(lambda *call: seen.append(call[2]))
+        train.choose_attention(model, 24)
+        objectives.answer_outcome(model, dataclasses.replace(batch, shown=kept), CPU)
+        hook.remove()
+    expected = logits[torch.from_numpy(batch.targets[0][own] >= 0)]
+    torch.testing.assert_close(seen[0][: len(expected)], expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.slow
+def test_three_minutes_of_training_beat_the_majority_on_two_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    torch.set_num_threads(2)
+    train.train(tmp_path, train.REDUCED)
+    *_, last = (tmp_path / "log.jsonl").read_text().splitlines()
+    right = json.loads(last)["right"]
+    better = [
+        task for task in TASKS if right[task] >= benchmark.majority(f"embedded_{task}") + 0.15
+    ]
+    assert len(better) >= 2, right
