@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness import cost
 from methods.interface import (
     DecoderStage,
     EncoderStage,
@@ -35,8 +34,8 @@ META = torch.device("meta")
 def selection_flops(plan: Plan, sizes: Sizes, shape: ModelShape, text: int) -> int:
     """FLOPs of all stages of a plan for one sample with `text` text tokens.
 
-    2 per multiply-add of matrix products. Attention that a stage reads is counted too, and the
-    projector for rows that a cut in the tower has merged.
+    2 per multiply-add of matrix products. Attention that a stage reads is counted too; projecting
+    what a cut in the tower has merged is the projector's.
     """
     if not plan.encoder + plan.decoder:
         return 0
@@ -52,7 +51,7 @@ def selection_flops(plan: Plan, sizes: Sizes, shape: ModelShape, text: int) -> i
 
 
 def _run_encoder(group: Group, stages: Sequence[EncoderStage], shape: ModelShape) -> int:
-    """Run the tower's stages, one an image; FLOPs of what they read and of projecting again."""
+    """Run the tower's stages, one an image; FLOPs of what they read."""
     if not stages:
         return 0
     total, carries, counts = 0, [], []
@@ -75,8 +74,7 @@ def _run_encoder(group: Group, stages: Sequence[EncoderStage], shape: ModelShape
         )
         selection = stage.select(view)
         if selection.cut is not None and selection.cut.groups is not None:
-            merged = apply_cut(view[Read.FEATURES], selection.cut)
-            total += cost.projector_flops(vars(shape), merged.shape[1])
+            apply_cut(view[Read.FEATURES], selection.cut)
         counts.append(segment.tokens if selection.cut is None else selection.cut.anchors.shape[1])
         carries.append(selection.visual)
     group.enter(counts, {n: torch.cat([carry[n] for carry in carries], 1) for n in carries[0]})

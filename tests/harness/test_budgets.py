@@ -80,16 +80,14 @@ def test_what_fastv_reads_is_one_row_of_attention():
     assert selection_flops(plan, LLAVA, SEVEN_B, TEXT) == 2 * (576 + TEXT) * 4096
 
 
-def test_visionzip_compares_and_projects_again():
+def test_visionzip_compares_rows_with_targets():
     plan = get_method("visionzip").plan(Budget(64), LLAVA)
-    width, rest = 1024, 577 - 54
+    width = 1024
     cls_row = 2 * 577 * width
     similarities = 2 * 577 * 10 * (width // 16)
     merging = 2 * 64 * 577 * width
-    projector = 2 * 64 * 4096 * (width + 4096)
-    assert rest > 10
-    total = cls_row + similarities + merging + projector
-    assert selection_flops(plan, LLAVA, SEVEN_B, TEXT) == total
+    found = selection_flops(plan, LLAVA, SEVEN_B, TEXT)
+    assert found == cls_row + similarities + merging
 
 
 def test_vitcop_compares_kept_patches_with_each_other():
