@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from harness.progress import progress_on
+from harness.errors import BadInput
+from harness.presets import images_of, is_preset
+from harness.progress import Progress, progress_on
 from harness.provenance import code_digest, provenance, versions
 from harness.record import Record
 from harness.render import Table, comma_separated, markdown, show
@@ -36,18 +37,20 @@ def compare(request: Request) -> int:
 
     check_model(request.model, request.device, request.dtype, request.attention)
     if request.accuracy:
+        check_answers(request.model)
         from harness.lmms_tasks import check_tasks
 
         check_tasks(request.tasks)
     loaded = load_model(request.model, request.device, request.dtype, request.attention)
     adapter = adapter_for(loaded.model)
-    infeasible = infeasible_cells(request, adapter.sizes(adapter.shape().image_tokens))
+    tokens = images_of(request.model) * adapter.shape().image_tokens
+    infeasible = infeasible_cells(request, adapter.sizes(tokens))
     store = Store(request.output, warn, request.fresh)
     progress = progress_on(sys.stderr)
     work = Work(
         cells_of(request),
         infeasible,
-        _identity(loaded, request.batch_size),
+        identity_of(loaded, request.batch_size),
         provenance(loaded.device),
         store,
         progress,
@@ -60,21 +63,40 @@ def compare(request: Request) -> int:
 
 def perform(request: Request, work: Work, tools: Tools) -> int:
     """All work that is asked for, then the tables; see `compare`."""
-    records: list[Record] = []
-    try:
+
+    def records() -> Iterator[Record]:
         if tools.accuracy is not None:
-            records += work.accuracy(tools.accuracy, request.tasks, request.limit)
+            yield from work.accuracy(tools.accuracy, request.tasks, request.limit)
         if tools.measure is not None:
-            records.append(work.efficiency(tools.measure, tools.timing))
+            yield work.efficiency(tools.measure, tools.timing)
+
+    return conclude(records, work.store, work.progress)
+
+
+def conclude(
+    records: Callable[[], Iterable[Record]], store: Store, progress: Progress
+) -> int:
+    """Do the work that makes the records, then print and keep their tables; the exit status."""
+    try:
+        done = list(records())
     except KeyboardInterrupt:
-        work.progress.stop()
-        warn(_interrupted(work.store))
+        progress.stop()
+        warn(_interrupted(store))
         return INTERRUPTED
-    work.progress.stop()
-    found = tables(records)
+    finally:
+        progress.stop()
+    found = tables(done)
     show(found, sys.stdout)
-    _keep_tables(found, work.store)
+    _keep_tables(found, store)
     return int(any(table.failed for table in found))
+
+
+def check_answers(name: str) -> None:
+    """Raises BadInput for a model that cannot be asked anything."""
+    if is_preset(name):
+        raise BadInput(
+            f"{name} has random weights and no tokenizer; it can be timed with --no-accuracy"
+        )
 
 
 def _tools(request: Request, loaded: Any) -> Tools:
@@ -84,22 +106,11 @@ def _tools(request: Request, loaded: Any) -> Tools:
 
         accuracy = Accuracy(loaded, request.tasks, request.limit, request.batch_size)
     if request.efficiency:
-        from harness import timing, workload
+        from harness.efficiency import measuring
+        from harness.workload import Load
 
-        settings = {
-            "repeats": request.repeats,
-            "warmups": timing.WARMUPS,
-            "new_tokens": timing.NEW_TOKENS,
-            "prompt": workload.QUESTION,
-            "seed": request.seed,
-        }
-        measure = partial(
-            timing.measure,
-            loaded,
-            repeats=request.repeats,
-            batch_size=request.batch_size,
-            seed=request.seed,
-        )
+        load = Load(request.batch_size, images_of(request.model), seed=request.seed)
+        measure, settings = measuring(loaded, request.repeats, load)
     return Tools(accuracy, measure, settings)
 
 
@@ -115,7 +126,7 @@ def _interrupted(store: Store) -> str:
     )
 
 
-def _identity(loaded: Any, batch_size: int) -> dict[str, Any]:
+def identity_of(loaded: Any, batch_size: int) -> dict[str, Any]:
     """What every record of this comparison shares."""
     return {
         "model": loaded.name,
