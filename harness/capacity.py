@@ -13,6 +13,7 @@ from harness.memory import peaks, weight_bytes
 from harness.models import LoadedModel
 from harness.workload import Load, Workload
 from methods import Budget, Method
+from methods.runtime import Clock
 
 GIB = 2**30
 FIRST = 64
@@ -69,7 +70,7 @@ def give_back_memory() -> None:
     torch.cuda.empty_cache()
 
 
-def _answer(workload: Workload, method: Method, budget: Budget, clock: object) -> None:
+def _answer(workload: Workload, method: Method, budget: Budget, clock: Clock) -> None:
     with workload.attached(method, budget, clock):
         workload.generate()
 

@@ -73,9 +73,7 @@ def perform(request: Request, work: Work, tools: Tools) -> int:
     return conclude(records, work.store, work.progress)
 
 
-def conclude(
-    records: Callable[[], Iterable[Record]], store: Store, progress: Progress
-) -> int:
+def conclude(records: Callable[[], Iterable[Record]], store: Store, progress: Progress) -> int:
     """Do the work that makes the records, then print and keep their tables; the exit status."""
     try:
         done = list(records())
@@ -100,7 +98,8 @@ def check_answers(name: str) -> None:
 
 
 def _tools(request: Request, loaded: Any) -> Tools:
-    accuracy, measure, settings = None, None, {}
+    accuracy, measure = None, None
+    settings: dict[str, Any] = {}
     if request.accuracy:
         from harness.accuracy import Accuracy
 

@@ -73,7 +73,7 @@ def projector_flops(shape: Shape, rows: int) -> int:
     return 2 * rows * shape["projector_inner"] * widths
 
 
-def kv_cache_bytes(shape: Shape, cached: Sequence[int], dtype: str) -> int:
+def kv_cache_bytes(shape: Shape, cached: Sequence[float], dtype: str) -> float:
     """Keys and values of `cached[l]` rows in each layer l, for one sample."""
     row = shape["key_value_heads"] * shape["head_dim"] * 2 * DTYPE_BYTES[dtype]
     return sum(cached) * row

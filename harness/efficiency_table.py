@@ -154,7 +154,10 @@ def _columns(run: _Run) -> tuple[Column, ...]:
         Column("Context", ("context_rows",), optional=True),
         Column(f"Prefill {flops}", (f"prefill_{flops.lower()}", "prefill_percent"), _flops_lines),
         Column(
-            "Of theory", ("saving_of_theory_percent", "speedup_of_theory"), _share_lines, optional=True
+            "Of theory",
+            ("saving_of_theory_percent", "speedup_of_theory"),
+            _share_lines,
+            optional=True,
         ),
         Column("Break-even tokens", ("break_even_tokens",), optional=True),
         Column(f"Peak {kind} {peak}".replace("  ", " "), (f"peak_{kind}_{peak.lower()}",)),
@@ -223,9 +226,10 @@ def _notes(record: Record, held: Sequence[Measured]) -> tuple[str, ...]:
 def _of_the_run(record: Record, held: Sequence[Measured]) -> list[str]:
     """What holds for all cells: kernels, weights, time between phases, state of the GPU."""
     identity = record["identity"]
+    weights = numbers.in_bytes(record["weight_bytes"])
     lines = [
         f"Prompt: {identity['images']} × {record['shape']['image_tokens']} visual and "
-        f"{identity['prompt_tokens']} text tokens; weights {record['weight_bytes'] / 2**30:.3g} GiB."
+        f"{identity['prompt_tokens']} text tokens; weights {weights}."
     ]
     if held:
         lines.append(_attention_line(held))

@@ -25,8 +25,7 @@ SLOWDOWNS = {
     0x40: "hardware thermal slowdown",
     0x80: "power brake",
 }
-"""Bits of the driver's reasons for lower clocks; a software power cap (0x4) is normal under load."""
-POWER_CAP = 0x04
+"""Bits of the driver's reasons for lower clocks; its power cap (0x04) is normal under load."""
 
 
 def gpu_state(device: object) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -33,6 +34,7 @@ def attention_kernels(run: Callable[[], object], device: torch.device) -> dict[s
 
     Names of kernels without their template arguments, which tell head widths and tile sizes.
     """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it prints its own progress to stderr
     cuda = [ProfilerActivity.CUDA] if device.type == "cuda" else []
     with profile(activities=[ProfilerActivity.CPU, *cuda]) as profiler:
         run()

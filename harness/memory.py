@@ -60,7 +60,8 @@ class _AfterPrefill:
     """A clock that reads the peak when the prefill ends."""
 
     def __init__(self, peak: _Peak) -> None:
-        self.peak, self.prefill = peak, None
+        self.peak = peak
+        self.prefill: int | None = None
 
     def start(self, phase: str) -> None:
         pass

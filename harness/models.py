@@ -90,7 +90,7 @@ def model_digest(name: str) -> str:
 def load_model(
     name: str, device: str = "auto", dtype: str = "auto", attention: str = "sdpa"
 ) -> LoadedModel:
-    """The model "embedded", "tiny", of a preset or a directory. Raises BadInput as `check_model` does."""
+    """A named model, a preset's or that of a directory. Raises BadInput as `check_model` does."""
     import torch
 
     placement = check_model(name, device, dtype, attention)

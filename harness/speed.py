@@ -62,9 +62,7 @@ def floors(cell: Measured, record: Record) -> dict[str, Floor]:
     projected = images * shape["image_tokens"] + cell["merged_rows"]
     rows = _rows_in_decode(cell, identity)
     found = {
-        "vision_tower": Floor(
-            images * cost.tower_flops(shape), size * cost.tower_weights(shape)
-        ),
+        "vision_tower": Floor(images * cost.tower_flops(shape), size * cost.tower_weights(shape)),
         "projector": Floor(
             cost.projector_flops(shape, projected), size * cost.projector_weights(shape)
         ),
@@ -103,7 +101,9 @@ def theory_share(ours: Measured, theirs: Measured, record: Record) -> tuple[floa
     """
     shape = record["shape"]
     flops = mean_prefill_flops(ours["ledger"], shape) / mean_prefill_flops(theirs["ledger"], shape)
-    ratios = [a / b for a, b in zip(rounds(ours, "prefill"), rounds(theirs, "prefill"), strict=True)]
+    ratios = [
+        a / b for a, b in zip(rounds(ours, "prefill"), rounds(theirs, "prefill"), strict=True)
+    ]
     ratio = median(ratios)
     return (1 - ratio) / (1 - flops), flops / ratio
 

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -34,7 +35,7 @@ STEADY = 0.05
 ONCE = ("vision_tower", "projector", "selection", "prefill")
 """Phases that a run has once, or in parts that are summed; "selection" is not in "prefill"."""
 LISTS = ("stages", "decode", "between_tokens")
-"""Seconds of each selecting stage, of each new token's forward, and from one forward to the next."""
+"""Seconds of each selecting stage, of each new token's forward, and between two forwards."""
 OUT_OF_MEMORY = "out_of_memory"
 
 Seconds = dict[str, Any]
@@ -72,7 +73,7 @@ def measure(
     after = gpu_state(device)
     if memory_gib is not None:
         for run in runs:
-            run.attempt(lambda run=run: run.find_largest_batch(memory_gib))
+            run.attempt(partial(run.find_largest_batch, memory_gib))
     return {
         "cells": [run.record() for run in runs],
         "order": order,
@@ -99,7 +100,9 @@ def _check_memory(runs: Sequence[_Run], batch: int) -> None:
 
 
 def _no_memory(batch: int) -> str:
-    return f"no cell fits into the device's memory at batch {batch}; allowed: a smaller --batch-size"
+    return (
+        f"no cell fits into the device's memory at batch {batch}; allowed: a smaller --batch-size"
+    )
 
 
 def _warm_up(runs: Sequence[_Run]) -> int:

@@ -88,7 +88,7 @@ class Workload:
         return attach(self.loaded.model, method, budget, seeds=seeds, clock=clock)
 
     def _kernel_order(self) -> AbstractContextManager[Any]:
-        """torch's choice of kernel differs between its versions; on a GPU flash comes first here."""
+        """On a GPU flash comes first; torch's own order differs between its versions."""
         if self.loaded.model.device.type != "cuda":
             return nullcontext()
         return sdpa_kernel(_KERNELS, set_priority=True)
