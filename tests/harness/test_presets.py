@@ -69,5 +69,5 @@ def test_the_workload_is_drawn_from_its_seed_alone() -> None:
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest() -> None:
-    with pytest.raises(BadInput, match="did you mean 'random:llava-1.5-7b'"):
+    with pytest.raises(BadInput, match=r"did you mean 'random:llava-1\.5-7b'"):
         check_model("random:llava-1.5-7")

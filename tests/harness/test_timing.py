@@ -16,10 +16,10 @@ import torch
 
 from baselines.uniform import Uniform
 from harness.cells import Cell
+from harness.errors import BadInput
 from harness.models import LoadedModel, load_model
 from harness.speed import coverage
 from harness.stopwatch import Stopwatch
-from harness.errors import BadInput
 from harness.timing import MOST_WARMUPS, ONCE, WARMUPS, measure, stage_names, time_run
 from harness.workload import Load, Workload
 from methods import Budget, Plan, Sizes, View, get_method, registry
