@@ -5,19 +5,19 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import torch
 
+from harness import cost
 from harness.memory import peaks, weight_bytes
 from harness.models import LoadedModel
 from harness.workload import Load, Workload
 from methods import Budget, Method
+from methods.adapters import adapter_for
 from methods.runtime import Clock
 
 GIB = 2**30
-FIRST = 64
-"""The batch that is tried first."""
 
 
 def largest_batch(
@@ -41,11 +41,22 @@ def largest_batch(
         give_back_memory()  # here nothing holds the tensors of a run that found none
         return inside
 
+    most = int((memory_gib * GIB - weights) / _cache_bytes(loaded, budget, load))
+    if most < 1:
+        return 0
     with _capped(device, memory_gib):
-        return search(tried)
+        return search(tried, first=most)
 
 
-def search(fits: Callable[[int], bool], first: int = FIRST) -> int:
+def _cache_bytes(loaded: LoadedModel, budget: Budget, load: Load) -> float:
+    """Of one sample's KV cache at the end, about: what a sample takes at the least."""
+    shape = asdict(adapter_for(loaded.model).shape())
+    visual = load.images * shape["image_tokens"]
+    rows = float(min(budget.of(visual), visual)) + load.prompt_tokens + load.new_tokens
+    return cost.kv_cache_bytes(shape, [rows] * shape["layers"], loaded.dtype)
+
+
+def search(fits: Callable[[int], bool], first: int) -> int:
     """The largest batch that fits, if all smaller ones do: halved or doubled from `first`, then
     narrowed down to the sample.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -140,7 +141,8 @@ def identity_of(loaded: Any, batch_size: int) -> dict[str, Any]:
 
 
 def _keep_tables(found: Sequence[Table], store: Store) -> None:
-    """`accuracy.md`, `accuracy.csv` and the same of efficiency, beside the records."""
+    """`accuracy.md`, `accuracy.csv`, `efficiency-batch-1.md` and so on, beside the records."""
     for table in found:
+        name = re.sub(r"\W+", "-", table.title.lower())
         for suffix, write in ((".md", markdown), (".csv", comma_separated)):
-            store.keep_text(f"{table.title.lower()}{suffix}", write(table))
+            store.keep_text(f"{name}{suffix}", write(table))

@@ -19,6 +19,8 @@ FIELDS = {
     "power_watts": "power.draw",
     "memory_used_mib": "memory.used",
 }
+REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
+"""One question under its new and its old name."""
 SLOWDOWNS = {
     0x08: "hardware slowdown",
     0x20: "software thermal slowdown",
@@ -37,7 +39,7 @@ def gpu_state(device: object) -> dict[str, Any]:
     if not fields:
         return {"problem": NOT_CHECKED}
     values = dict(zip(FIELDS, map(_number, fields[0]), strict=True))
-    reasons = _query("--query-gpu", index or "0", ["clocks_throttle_reasons.active"])
+    reasons = next(filter(None, (_query("--query-gpu", index or "0", [n]) for n in REASONS)), [])
     others = _query("--query-compute-apps", index or "0", ["pid", "used_memory"])
     return {**values, "slowdown_bits": _bits(reasons), "processes": len(others)}
 
@@ -50,7 +52,7 @@ def complaints(state: dict[str, Any], own_processes: int = 0) -> list[str]:
     load = state.get("utilisation_percent") or 0
     if not own_processes and load > MOST_UTILISATION_PERCENT:
         found.append(f"it is {load:g} % busy")
-    bits = state.get("slowdown_bits", 0)
+    bits = state.get("slowdown_bits") or 0
     return found + [name for bit, name in SLOWDOWNS.items() if bits & bit]
 
 
@@ -90,8 +92,8 @@ def _number(text: str) -> float | None:
         return None  # "[N/A]" where the driver does not tell
 
 
-def _bits(rows: list[list[str]]) -> int:
+def _bits(rows: list[list[str]]) -> int | None:
     try:
         return int(rows[0][0], 16)
     except (IndexError, ValueError):
-        return 0
+        return None

@@ -48,13 +48,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--methods", default="all")
     parser.add_argument("--budget", type=int, default=64)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     torch.backends.cudnn.allow_tf32 = False  # float32 shall be float32
     each = options.questions // len(benchmark.TASKS)
     items = tuple(item for task in benchmark.TASKS for item in benchmark.items(task)[:each])
-    cells = [Cell.parse("unpruned"), *(Cell(s, options.budget) for s in parse_methods("all"))]
+    cells = [
+        Cell.parse("unpruned"),
+        *(Cell(s, options.budget) for s in parse_methods(options.methods)),
+    ]
     placements = {
         "reference": ("cpu", "float32"),
         "float32": (options.device, "float32"),

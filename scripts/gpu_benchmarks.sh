@@ -32,18 +32,21 @@ done
 
 if $small; then
   device=cpu output=${output:-results/gpu-small}
-  m7=random:tiny mnext=random:tiny m13=random:tiny next=(--images 2) large=4 memory=0.3
-  run=(--repeats 2 --new-tokens 4) questions=5
+  m7=random:tiny mnext=random:tiny m13=random:tiny next=(--images 2) large=2 memory=0.02
+  run=(--repeats 2 --new-tokens 4) questions=5 methods=vitcop,visionzip budgets=192,64
 else
   device=cuda output=${output:-results/gpu}
   m7=random:llava-1.5-7b mnext=random:llava-next-7b m13=random:llava-1.5-13b next=() large=8
   memory=40 run=(--repeats 20 --new-tokens 16 --minutes 8) questions=200
+  methods=all budgets=192,128,64
 fi
 
 efficiency() { # DIRECTORY OPTIONS...
   local where=$output/$1
   shift
-  timeout -s INT 590 python3 -m harness efficiency --device $device "${run[@]}" -o "$where" "$@"
+  # a busy GPU is in the record; a refusal would cost the run
+  timeout -s INT 590 python3 -m harness efficiency --device $device --methods $methods \
+    --allow-busy "${run[@]}" -o "$where" "$@"
 }
 script() { timeout -s INT 590 python3 "scripts/$1.py" --device $device --output "$output/$1" "${@:2}"; }
 
@@ -52,15 +55,15 @@ for part in "${parts[@]}"; do
   printf '\n== %s\n' "$part"
   began=$SECONDS
   case $part in
-    7b-batch8) efficiency 7b --model $m7 --budgets 192,128,64 --batch-size $large ;;
-    7b-batch1) efficiency 7b --model $m7 --budgets 192,128,64 --batch-size 1 ;;
-    selection) script profile_phases --model $m7 --budget 64 --batch-size $large,1 ;;
+    7b-batch8) efficiency 7b --model $m7 --budgets $budgets --batch-size $large ;;
+    7b-batch1) efficiency 7b --model $m7 --budgets $budgets --batch-size 1 ;;
+    selection) script profile_phases --model $m7 --methods $methods --budget 64 --batch-size $large,1 ;;
     next) efficiency next --model $mnext --budgets 320,160 --batch-size 1 ${next[@]+"${next[@]}"} ;;
     13b) efficiency 13b --model $m13 --budgets 64 --batch-size $large ;;
     launches) script launch_overhead --model $m7 ;;
     capacity) efficiency capacity --model $m7 --budgets 64 --methods vitcop,fastv,visionzip \
       --batch-size 1 --repeats 1 --find-max-batch $memory ;;
-    answers) script check_answers --questions $questions --budget 64 ;;
+    answers) script check_answers --questions $questions --methods $methods --budget 64 ;;
     *) printf 'unknown part %s\n' "$part" >&2; exit 2 ;;
   esac
   status=$?

@@ -37,8 +37,8 @@ def test_runs_without_lmms_eval_and_is_resumed(tmp_path: Path) -> None:
     command = ("efficiency", *QUICK, "--batch-size", "2,1", "-o", str(tmp_path))
     first = harness(*command)
     assert first.returncode == 0, first.stderr
-    assert first.stdout.count("Efficiency\n") == 2
-    assert "batch 2" in first.stdout
+    assert first.stdout.count("Efficiency, batch ") == 2
+    assert (tmp_path / "efficiency-batch-2.md").exists()
     assert "floor" in first.stdout
     assert "Attention in every cell" in first.stdout
     records = list(read_all([tmp_path], print))

@@ -12,7 +12,7 @@ from harness.gpu_state import NOT_CHECKED, check_idle, complaints, gpu_state
 ANSWER = """#!/bin/sh
 case "$*" in
   *compute-apps*) printf '%s' '{apps}' ;;
-  *throttle*) echo 0x{bits:016x} ;;
+  *reasons*) echo 0x{bits:016x} ;;
   *) echo '{load}, 41, 1980, 1980, 3201, 120.5, [N/A]' ;;
 esac
 """
