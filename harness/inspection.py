@@ -11,7 +11,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.stopwatch import FlopWatch
+from harness.stopwatch import FlopWatch, synchronize
 from harness.workload import Workload
 from methods import Budget, Method
 
@@ -34,18 +34,22 @@ def attention_kernels(run: Callable[[], object], device: torch.device) -> dict[s
 
     Names of kernels without their template arguments, which tell head widths and tile sizes.
     """
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it prints its own progress to stderr
-    cuda = [ProfilerActivity.CUDA] if device.type == "cuda" else []
-    with profile(activities=[ProfilerActivity.CPU, *cuda]) as profiler:
+    with profiling(device) as profiler:
         run()
-        if cuda:
-            torch.cuda.synchronize(device)
+        synchronize(device)
     names = {event.name for event in profiler.events()}
     operators = sorted(name for name in names if _OPERATOR.match(name))
     return {
         "operators": operators or [EAGER],
         "kernels": sorted({short(name) for name in _launched(profiler) if _KERNEL.search(name)}),
     }
+
+
+def profiling(device: torch.device) -> profile:
+    """torch's profiler of the host and, where there is one, of the GPU."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it prints its own progress to stderr
+    cuda = [ProfilerActivity.CUDA] if device.type == "cuda" else []
+    return profile(activities=[ProfilerActivity.CPU, *cuda])
 
 
 def short(kernel: str) -> str:

@@ -34,25 +34,24 @@ SHAPES = {
 
 
 def forward_of(model: Any, tokens: int, context: int) -> Callable[[], None]:
-    """One forward of the text model on a sequence of random states, with a cache of its own.
-
-    Both ways of running it copy the `context` rows into that cache, as a real step does once.
-    """
+    """One forward of the decoder and its head on random states, after `context` rows of cache."""
     adapter, device = adapter_for(model), model.device
     config, shape = adapter.text_config, adapter.shape()
     states = torch.randn(1, tokens, shape.hidden_size, device=device).to(model.dtype)
     positions = torch.arange(context, context + tokens, device=device)[None]
     size = (1, shape.key_value_heads, context, shape.head_dim)
-    rows = [torch.randn(2, *size, device=device).to(model.dtype) for _ in range(shape.layers)]
+    filled = DynamicCache(config=config)
+    for layer in range(shape.layers):
+        filled.update(*torch.randn(2, *size, device=device).to(model.dtype), layer)
+    rows = [(layer.keys, layer.values) for layer in filled.layers]
 
     def forward() -> None:
-        cache = DynamicCache(config=config)
-        if context:
-            for layer, (keys, values) in enumerate(rows):
-                cache.update(keys, values, layer)
-        adapter.text_model(
-            inputs_embeds=states, position_ids=positions, past_key_values=cache, use_cache=True
+        out = adapter.text_model(
+            inputs_embeds=states, position_ids=positions, past_key_values=filled, use_cache=True
         )
+        adapter.head(out.last_hidden_state[:, -1:])
+        for layer, (keys, values) in zip(filled.layers, rows, strict=True):
+            layer.keys, layer.values = keys, values
 
     return forward
 

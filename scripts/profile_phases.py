@@ -16,15 +16,16 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile, record_function
+from torch.profiler import record_function
 
 from harness.budgets import budget_of
 from harness.cells import Cell
-from harness.inspection import short
+from harness.inspection import profiling, short
 from harness.models import load_model
 from harness.provenance import provenance
 from harness.record import write_atomically
 from harness.request import parse_methods
+from harness.stopwatch import synchronize
 from harness.timing import time_run
 from harness.workload import Load, Workload
 
@@ -51,13 +52,13 @@ class Ranges:
 
 def profiled(workload: Workload, cell: Cell) -> dict[str, dict[str, Any]]:
     """Of each phase: kernels, their milliseconds, waits of the host, and the largest kernels."""
-    cuda = workload.loaded.model.device.type == "cuda"
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+    device = workload.loaded.model.device
     with (
-        profile(activities=activities) as profiler,
+        profiling(device) as profiler,
         workload.attached(cell.method.build(), budget_of(cell), Ranges()),
     ):
         workload.generate()
+        synchronize(device)
     found: dict[str, dict[str, Any]] = {}
     for event in profiler.events():
         if event.name.startswith(PREFIX) and event.device_type == torch.autograd.DeviceType.CPU:
@@ -66,7 +67,7 @@ def profiled(workload: Workload, cell: Cell) -> dict[str, dict[str, Any]]:
             into["times"] += 1
             for part in _inside(event):
                 into["waits"] += part.name in WAITS
-                into["launched"] += _launched(part, cuda)
+                into["launched"] += _launched(part, device.type == "cuda")
     return {phase: _summed(**parts) for phase, parts in found.items()}
 
 
