@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BadInput
+from harness.placement import free_bytes
 from harness.progress import progress_on
 from harness.provenance import provenance
 from harness.record import Record
@@ -127,18 +128,14 @@ def measuring(
 
 def check_room(loaded: LoadedModel, load: Load) -> None:
     """Raises BadInput for a batch whose inputs alone are more than the memory that is free."""
-    import psutil
-    import torch
-
-    config, device = loaded.model.config, loaded.model.device
-    vision, text = config.vision_config, config.get_text_config()
     from methods.adapters import adapter_for
 
+    config = loaded.model.config
+    vision, text = config.vision_config, config.get_text_config()
     tokens = load.prompt_tokens + load.images * adapter_for(loaded.model).shape().image_tokens
     values = load.images * vision.num_channels * vision.image_size**2 + tokens * text.hidden_size
     needed = load.batch_size * values * loaded.model.dtype.itemsize
-    cuda = device.type == "cuda"
-    free = torch.cuda.mem_get_info(device)[0] if cuda else psutil.virtual_memory().available
+    free = free_bytes(loaded.device)
     if needed > free:
         raise BadInput(
             f"the inputs of batch {load.batch_size} take {needed / GIB:.1f} GiB, "

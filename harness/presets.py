@@ -12,10 +12,12 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.errors import unknown
+from harness.errors import BadInput, unknown
+from harness.placement import free_bytes
 
 PREFIX = "random:"
 SEED = 20
+GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,17 @@ def images_of(name: str) -> int:
     return preset(name).images if is_preset(name) else 1
 
 
+def parameters(name: str) -> int:
+    """Weights of a preset's matrices, embeddings included."""
+    own = preset(name)
+    tower, width = own.tower, own.width
+    layer = 4 * width * width + 3 * width * own.mlp
+    tower_layer = 4 * tower.width * tower.width + 2 * tower.width * tower.mlp
+    projector = tower.width * width + width * width
+    decoder = own.layers * layer + 2 * own.vocabulary * width
+    return decoder + projector + tower.layers * tower_layer
+
+
 def digest(name: str) -> str:
     """Hex SHA-256 of the shape and the seed of the weights."""
     text = json.dumps([asdict(preset(name)), SEED], sort_keys=True)
@@ -136,10 +149,14 @@ def configuration(name: str) -> Any:
 
 
 def build(name: str, device: str, dtype: Any, attention: str) -> Any:
-    """The model, drawn on `device` in `dtype`; the global random states stay as they were."""
+    """The model, drawn on `device` in `dtype`; the global random states stay as they were.
+
+    Raises BadInput where the device has no room for it.
+    """
     import torch
     from transformers import AutoModelForImageTextToText
 
+    _check_room(name, device, dtype.itemsize)
     target = torch.device(device)
     devices = [target.index or 0] if target.type == "cuda" else []
     with torch.random.fork_rng(devices), target:
@@ -149,3 +166,12 @@ def build(name: str, device: str, dtype: Any, attention: str) -> Any:
         )
     model.generation_config.eos_token_id = None
     return model
+
+
+def _check_room(name: str, device: str, size: int) -> None:
+    needed, free = parameters(name) * size, free_bytes(device)
+    if needed > free:
+        raise BadInput(
+            f"{name} takes {needed / GIB:.1f} GiB and {free / GIB:.1f} GiB are free on {device}; "
+            f"allowed: a device with more, or a smaller one of {', '.join(PRESETS)}"
+        )

@@ -62,6 +62,7 @@ def test_compare_without_accuracy_times_presets(tmp_path: Path) -> None:
     ("options", "sentence"),
     [
         (("--model", "random:llava-1.5-7"), "unknown preset 'random:llava-1.5-7'; did you mean"),
+        (("--model", "random:llava-1.5-13b"), "random:llava-1.5-13b takes 49.7 GiB and"),
         (("--batch-size", "1,0"), "a batch size is a whole number from 1 up, not '0'"),
         (("--batch-size", "100000000"), "the inputs of batch 100000000 take"),
         (("--new-tokens", "1"), "--new-tokens is a whole number from 2 up, not 1"),
@@ -74,6 +75,7 @@ def test_compare_without_accuracy_times_presets(tmp_path: Path) -> None:
 )
 def test_bad_input_is_one_sentence(options, sentence, tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("harness.presets.free_bytes", lambda device: 40 * 2**30)
     assert main(["efficiency", *QUICK, "-o", str(tmp_path), *options]) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1
