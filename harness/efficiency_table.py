@@ -129,7 +129,8 @@ class _Run:
         saved, gained = speed.theory_share(cell, self.upper, self.record)
         tokens = speed.break_even(cell, self.upper)
         length = "∞" if isinf(tokens) else numbers.number(tokens, 0)
-        return (numbers.number(100 * saved, 0), numbers.number(gained, 2)), (length,)
+        shares = numbers.number(100 * saved, 0), numbers.number(gained, 2)
+        return shares if shares[0] else (), (length,)
 
     def _bytes(self, cell: Measured, name: str, unit: tuple[float, str]) -> Parts:
         return (numbers.three_digits(cell[name] / unit[0]),) if name in cell else ()
@@ -272,9 +273,15 @@ def _gpu_lines(record: Record) -> list[str]:
     if "problem" in after:
         return [f"Other load on the GPU: {after['problem']}."]
     found = complaints(before or {}) + complaints(after, own_processes=1)
-    clocks = " to ".join(f"{s['sm_clock_mhz']:.0f}" for s in (record["gpu_warm"], after))
+    clocks = " to ".join(_told(s, "sm_clock_mhz") for s in (record["gpu_warm"], after))
     return [
-        f"SM clock {clocks} MHz of {after['most_sm_clock_mhz']:.0f}, "
-        f"{after['temperature_celsius']:.0f} °C.",
+        f"SM clock {clocks} MHz of {_told(after, 'most_sm_clock_mhz')}, "
+        f"{_told(after, 'temperature_celsius')} °C.",
         *([f"THE GPU WAS BUSY OR SLOWED DOWN: {', '.join(found)}."] if found else []),
     ]
+
+
+def _told(state: Mapping[str, Any], field: str) -> str:
+    """A driver may not tell."""
+    value = state.get(field)
+    return "?" if value is None else f"{value:.0f}"

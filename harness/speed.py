@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf, isfinite, nan
 from statistics import fmean, median
 from typing import Any
 
@@ -97,7 +97,7 @@ def _rows_in_decode(cell: Measured, identity: Mapping[str, Any]) -> list[float]:
 
 def theory_share(ours: Measured, theirs: Measured, record: Record) -> tuple[float, float]:
     """Of what the decoder's FLOPs promise for the prefill: share of the time saved, and measured
-    speed-up over promised speed-up. Selection counts as prefill.
+    speed-up over promised speed-up. Selection counts as prefill. NaN where nothing is promised.
     """
     shape = record["shape"]
     flops = mean_prefill_flops(ours["ledger"], shape) / mean_prefill_flops(theirs["ledger"], shape)
@@ -105,7 +105,7 @@ def theory_share(ours: Measured, theirs: Measured, record: Record) -> tuple[floa
         a / b for a, b in zip(rounds(ours, "prefill"), rounds(theirs, "prefill"), strict=True)
     ]
     ratio = median(ratios)
-    return (1 - ratio) / (1 - flops), flops / ratio
+    return (1 - ratio) / (1 - flops) if flops < 1 else nan, flops / ratio
 
 
 def break_even(ours: Measured, theirs: Measured) -> float:

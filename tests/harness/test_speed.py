@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, isnan
 
 import pytest
 from synthetic_records import SHAPE, efficiency, efficiency_cell
@@ -69,6 +69,12 @@ def test_share_of_theory() -> None:
     saved, gained = speed.theory_share(ours, theirs, record)
     assert saved == pytest.approx(0.6 / (1 - promised))
     assert gained == pytest.approx(2.5 * promised)
+
+
+def test_where_nothing_is_pruned_nothing_is_promised() -> None:
+    same, theirs = cell("uniform", 576, 1.0, 0.01), cell("unpruned", None, 1.0, 0.01)
+    same["ledger"] = theirs["ledger"]
+    assert isnan(speed.theory_share(same, theirs, run(theirs, same))[0])
 
 
 def test_a_floor_is_the_larger_of_computing_and_moving() -> None:
