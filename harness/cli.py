@@ -141,6 +141,97 @@ def compare(
 
 
 @app.command()
+def efficiency(
+    model: Annotated[
+        str,
+        typer.Option(help="A preset such as `random:llava-1.5-7b`, or as in `harness compare`."),
+    ] = "random:llava-1.5-7b",
+    methods: Annotated[
+        str, typer.Option(help="Names, or `all`. Unpruned always runs, too.")
+    ] = "all",
+    budgets: Annotated[
+        str, typer.Option(help="Visual tokens a layer, each from 1 to the images' tokens.")
+    ] = "192,128,64",
+    batch_size: Annotated[
+        str, typer.Option(help="Samples at once; a list makes one table each.")
+    ] = "1,8",
+    prompt_tokens: Annotated[int, typer.Option(help="Text tokens of the prompt.")] = 64,
+    new_tokens: Annotated[int, typer.Option(help="Tokens of the answer.")] = 16,
+    images: Annotated[
+        int | None, typer.Option(help="Images a prompt; the model's own number if not given.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Rounds in which every cell is timed.")] = 20,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Begin no further round this long after the first step."),
+    ] = None,
+    find_max_batch: Annotated[
+        float | None,
+        typer.Option(help="Also find the largest batch that fits into so many GiB."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `cuda:1`.")] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="`auto`, `float32`, `bfloat16` or `float16`.")
+    ] = "auto",
+    attention: Annotated[
+        str, typer.Option(help="`sdpa`, `eager` or `flash_attention_2`.")
+    ] = "sdpa",
+    allow_busy: Annotated[
+        bool, typer.Option("--allow-busy", help="Measure on a busy or slowed GPU all the same.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of `random`, of the timed input and order.")] = 0,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Directory of the records and tables.")
+    ] = OUTPUT,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Measure again what the records already hold.")
+    ] = False,
+) -> int:
+    """Measure time and memory by phase, beside what the device allows; needs no lmms-eval.
+
+    Each batch size is one record; after an interruption the same command goes on from there. Exit
+    status: 0, 1 if a cell failed, 2 for bad input, 130 after Ctrl-C.
+
+    **Examples**
+
+    `harness efficiency --model random:llava-1.5-7b --budgets 192,128,64 --batch-size 1,8`
+
+    `harness efficiency --model random:llava-1.5-7b-eighth --device cpu --batch-size 1`
+    """
+    from harness.efficiency import Extent, check_extent, parse_batch_sizes
+    from harness.efficiency import efficiency as run
+    from harness.request import read_request
+    from methods.interface import PruningError
+
+    sizes = parse_batch_sizes(batch_size)
+    try:
+        request = read_request(
+            methods=methods,
+            budgets=budgets,
+            model=model,
+            tasks="embedded",
+            limit=None,
+            batch_size=sizes[0],
+            device=device,
+            dtype=dtype,
+            attention=attention,
+            controls=False,
+            accuracy=False,
+            efficiency=True,
+            repeats=repeats,
+            seed=seed,
+            output=output,
+            fresh=fresh,
+        )
+        extent = Extent(
+            sizes, prompt_tokens, new_tokens, images, allow_busy, find_max_batch, minutes
+        )
+        return run(request, check_extent(extent))
+    except PruningError as error:
+        raise BadInput(str(error)) from error
+
+
+@app.command()
 def table(
     directories: Annotated[
         list[Path] | None, typer.Argument(help="Directories with records.", show_default=False)

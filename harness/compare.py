@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.cells import Cell
-from harness.progress import progress_on
+from harness.errors import BadInput
+from harness.presets import images_of, is_preset
+from harness.progress import Progress, progress_on
 from harness.provenance import code_digest, provenance, versions
 from harness.record import Record
 from harness.render import Table, comma_separated, markdown, show
@@ -25,6 +27,9 @@ from harness.request import (
 from harness.runs import AccuracyRunner, Measure, Work
 from harness.store import Store
 from harness.tables import tables
+
+if TYPE_CHECKING:
+    from harness.workload import Load
 
 INTERRUPTED = 130
 
@@ -44,17 +49,18 @@ def compare(request: Request) -> int:
 
     check_model(request.model, request.device, request.dtype, request.attention)
     if request.accuracy:
+        check_answers(request.model)
         from harness.lmms_tasks import check_tasks
 
         check_tasks(request.tasks)
     loaded = load_model(request.model, request.device, request.dtype, request.attention)
-    cells, infeasible = _cells(request, loaded)
+    cells, infeasible = cells_for(request, loaded, load_of(request))
     store = Store(request.output, warn, request.fresh)
     progress = progress_on(sys.stderr)
     work = Work(
         cells,
         infeasible,
-        _identity(loaded, request.batch_size),
+        identity_of(loaded, request.batch_size),
         provenance(loaded.device),
         store,
         progress,
@@ -65,67 +71,82 @@ def compare(request: Request) -> int:
         progress.stop()
 
 
-def _cells(request: Request, loaded: Any) -> tuple[Sequence[Cell], Mapping[Cell, Feasible]]:
-    """All cells of the request, and those that cannot be, with the budgets that can."""
+def cells_for(
+    request: Request, loaded: Any, load: Load
+) -> tuple[Sequence[Cell], Mapping[Cell, Feasible]]:
+    """All cells of the request, and those that cannot be, with the budgets that can.
+
+    Budgets of FLOPs are those of a prompt of the load.
+    """
     from methods.adapters import adapter_for
 
     adapter = adapter_for(loaded.model)
     shape = adapter.shape()
-    sizes = adapter.sizes(shape.image_tokens)
+    sizes = adapter.sizes(load.images * shape.image_tokens)
     if request.match == TOKENS:
         return cells_of(request), infeasible_cells(request, sizes)
     from harness.budgets import matched_cells
-    from harness.workload import Workload
 
     check_budgets(request, sizes)
-    text = Workload.of(loaded, 1, 1, request.seed).text_tokens
-    cells, infeasible = matched_cells(cells_of(request), sizes, shape, text)
+    cells, infeasible = matched_cells(cells_of(request), sizes, shape, load.prompt_tokens)
     check_some_meet(request, infeasible)
     return cells, infeasible
 
 
+def load_of(request: Request) -> Load:
+    """What `compare` times."""
+    from harness.workload import Load
+
+    return Load(request.batch_size, images_of(request.model), seed=request.seed)
+
+
 def perform(request: Request, work: Work, tools: Tools) -> int:
     """All work that is asked for, then the tables; see `compare`."""
-    records: list[Record] = []
-    try:
+
+    def records() -> Iterator[Record]:
         if tools.accuracy is not None:
-            records += work.accuracy(tools.accuracy, request.tasks, request.limit)
+            yield from work.accuracy(tools.accuracy, request.tasks, request.limit)
         if tools.measure is not None:
-            records.append(work.efficiency(tools.measure, tools.timing))
+            yield work.efficiency(tools.measure, tools.timing)
+
+    return conclude(records, work.store, work.progress)
+
+
+def conclude(records: Callable[[], Iterable[Record]], store: Store, progress: Progress) -> int:
+    """Do the work that makes the records, then print and keep their tables; the exit status."""
+    try:
+        done = list(records())
     except KeyboardInterrupt:
-        work.progress.stop()
-        warn(_interrupted(work.store))
+        progress.stop()
+        warn(_interrupted(store))
         return INTERRUPTED
-    work.progress.stop()
-    found = tables(records)
+    finally:
+        progress.stop()
+    found = tables(done)
     show(found, sys.stdout)
-    _keep_tables(found, work.store)
+    _keep_tables(found, store)
     return int(any(table.failed for table in found))
 
 
+def check_answers(name: str) -> None:
+    """Raises BadInput for a model that cannot be asked anything."""
+    if is_preset(name):
+        raise BadInput(
+            f"{name} has random weights and no tokenizer; it can be timed with --no-accuracy"
+        )
+
+
 def _tools(request: Request, loaded: Any) -> Tools:
-    accuracy, measure, settings = None, None, {}
+    accuracy, measure = None, None
+    settings: dict[str, Any] = {}
     if request.accuracy:
         from harness.accuracy import Accuracy
 
         accuracy = Accuracy(loaded, request.tasks, request.limit, request.batch_size)
     if request.efficiency:
-        from harness import timing, workload
+        from harness.efficiency import measuring
 
-        settings = {
-            "repeats": request.repeats,
-            "warmups": timing.WARMUPS,
-            "new_tokens": timing.NEW_TOKENS,
-            "prompt": workload.QUESTION,
-            "seed": request.seed,
-        }
-        measure = partial(
-            timing.measure,
-            loaded,
-            repeats=request.repeats,
-            batch_size=request.batch_size,
-            seed=request.seed,
-        )
+        measure, settings = measuring(loaded, request.repeats, load_of(request))
     return Tools(accuracy, measure, settings)
 
 
@@ -141,7 +162,7 @@ def _interrupted(store: Store) -> str:
     )
 
 
-def _identity(loaded: Any, batch_size: int) -> dict[str, Any]:
+def identity_of(loaded: Any, batch_size: int) -> dict[str, Any]:
     """What every record of this comparison shares."""
     return {
         "model": loaded.name,
@@ -156,7 +177,8 @@ def _identity(loaded: Any, batch_size: int) -> dict[str, Any]:
 
 
 def _keep_tables(found: Sequence[Table], store: Store) -> None:
-    """`accuracy.md`, `accuracy.csv` and the same of efficiency, beside the records."""
+    """`accuracy.md`, `accuracy.csv`, `efficiency-batch-1.md` and so on, beside the records."""
     for table in found:
+        name = re.sub(r"\W+", "-", table.title.lower())
         for suffix, write in ((".md", markdown), (".csv", comma_separated)):
-            store.keep_text(f"{table.title.lower()}{suffix}", write(table))
+            store.keep_text(f"{name}{suffix}", write(table))

@@ -16,11 +16,39 @@ DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 def layer_flops(shape: Shape, tokens: int) -> int:
     """One decoder layer that `tokens` tokens enter: q, k, v, o, gated MLP, QK^T and AV."""
+    queries = shape["attention_heads"] * shape["head_dim"]
+    return 2 * tokens * layer_weights(shape) + 2 * 2 * tokens * tokens * queries
+
+
+def layer_weights(shape: Shape) -> int:
+    """Weights of one decoder layer's matrices."""
     hidden = shape["hidden_size"]
     queries = shape["attention_heads"] * shape["head_dim"]
     keys = shape["key_value_heads"] * shape["head_dim"]
-    weights = hidden * (2 * queries + 2 * keys) + 3 * hidden * shape["intermediate_size"]
-    return 2 * tokens * weights + 2 * 2 * tokens * tokens * queries
+    return hidden * (2 * queries + 2 * keys) + 3 * hidden * shape["intermediate_size"]
+
+
+def decoder_weights(shape: Shape) -> int:
+    """Weights that a forward of the decoder reads: all layers, and the language-model head."""
+    return shape["layers"] * layer_weights(shape) + shape["hidden_size"] * shape["vocabulary"]
+
+
+def tower_weights(shape: Shape) -> int:
+    """Weights that a forward of the vision tower reads."""
+    width = shape["tower_width"]
+    layer = 4 * width * width + 2 * width * shape["tower_intermediate"]
+    return shape["patch_values"] * width + shape["tower_layers"] * layer
+
+
+def projector_weights(shape: Shape) -> int:
+    """Weights of the two-layer projector."""
+    return shape["projector_inner"] * (shape["tower_width"] + shape["hidden_size"])
+
+
+def decode_flops(shape: Shape, rows: Sequence[float]) -> float:
+    """One new token that attends to `rows[l]` keys in layer l, itself included."""
+    queries = shape["attention_heads"] * shape["head_dim"]
+    return 2 * decoder_weights(shape) + 2 * 2 * queries * sum(rows)
 
 
 def prefill_flops(shape: Shape, entering: Sequence[int], text: int) -> int:
@@ -35,9 +63,8 @@ def prefill_flops(shape: Shape, entering: Sequence[int], text: int) -> int:
 def tower_flops(shape: Shape) -> int:
     """The vision tower for one image: patch embedding and the layers that run."""
     rows, width = shape["tower_rows"], shape["tower_width"]
-    weights = 4 * width * width + 2 * width * shape["tower_intermediate"]
-    layer = 2 * rows * weights + 2 * 2 * rows * rows * width
-    return 2 * rows * shape["patch_values"] * width + shape["tower_layers"] * layer
+    attention = 2 * 2 * rows * rows * width
+    return 2 * rows * tower_weights(shape) + shape["tower_layers"] * attention
 
 
 def projector_flops(shape: Shape, rows: int) -> int:
@@ -46,7 +73,7 @@ def projector_flops(shape: Shape, rows: int) -> int:
     return 2 * rows * shape["projector_inner"] * widths
 
 
-def kv_cache_bytes(shape: Shape, cached: Sequence[int], dtype: str) -> int:
+def kv_cache_bytes(shape: Shape, cached: Sequence[float], dtype: str) -> float:
     """Keys and values of `cached[l]` rows in each layer l, for one sample."""
     row = shape["key_value_heads"] * shape["head_dim"] * 2 * DTYPE_BYTES[dtype]
     return sum(cached) * row

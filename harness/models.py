@@ -17,17 +17,20 @@ from typing import Any
 from harness.checkpoint_files import check_files, digest_files, read_config
 from harness.errors import BadInput
 from harness.placement import Placement, check_names, placed
+from harness.presets import PRESETS, build, is_preset, preset
+from harness.presets import digest as preset_digest
 
 EMBEDDED, TINY = "embedded", "tiny"
 NAMED = {
     EMBEDDED: "the trained LLaVA that comes with the package",
     TINY: "an untrained model of the same form, for tests",
+    **{name: f"{own.what}; random weights, to be timed only" for name, own in PRESETS.items()},
 }
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in evaluation mode with its processor, which pads on the left.
+    """A model in evaluation mode with its processor, which pads on the left; a preset has none.
 
     `digest` is the hex SHA-256 of all that decides its answers but `device`, `dtype`, `attention`.
     """
@@ -50,7 +53,10 @@ def check_model(
     """
     check_names(device, dtype, attention)
     own_dtype = "float32"
-    if name != TINY:
+    if is_preset(name):
+        preset(name)
+        own_dtype = "bfloat16"
+    elif name != TINY:
         directory = model_directory(name)
         own_dtype = _check_config(directory)
         check_files(directory)
@@ -76,26 +82,31 @@ def model_directory(name: str) -> Path:
 
 def model_digest(name: str) -> str:
     """`LoadedModel.digest` without loading anything but "tiny". Raises BadInput."""
+    if is_preset(name):
+        return preset_digest(name)
     return _tensor_digest(_tiny()) if name == TINY else digest_files(model_directory(name))
 
 
 def load_model(
     name: str, device: str = "auto", dtype: str = "auto", attention: str = "sdpa"
 ) -> LoadedModel:
-    """The model "embedded", "tiny" or of a directory. Raises BadInput as `check_model` does."""
+    """A named model, a preset's or that of a directory. Raises BadInput as `check_model` does."""
     import torch
 
     placement = check_model(name, device, dtype, attention)
     kind = getattr(torch, placement.dtype)
     with _quiet():
-        if name == TINY:
+        if is_preset(name):
+            model, processor = build(name, placement.device, kind, placement.attention), None
+        elif name == TINY:
             model, processor = _tiny(), _tiny_processor()
             model.set_attn_implementation(placement.attention)
             model.to(kind)
         else:
             model, processor = _from_directory(model_directory(name), kind, placement.attention)
     model.requires_grad_(False).eval().to(placement.device)
-    _prepare(processor, name)
+    if processor is not None:
+        _prepare(processor, name)
     return LoadedModel(
         model,
         processor,

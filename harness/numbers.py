@@ -45,6 +45,12 @@ def bytes_unit(values: Iterable[float]) -> tuple[float, str]:
     return _unit(values, _BYTES)
 
 
+def in_bytes(value: float) -> str:
+    """`12.6 GiB`."""
+    size, unit = bytes_unit([value])
+    return f"{three_digits(value / size)} {unit}"
+
+
 def _unit(values: Iterable[float], units: Sequence[tuple[float, str]]) -> tuple[float, str]:
     largest = max(values, default=0)
     return next((unit for unit in units if largest >= unit[0]), units[-1])

@@ -72,3 +72,12 @@ def _check_flash(device: str, dtype: str) -> None:
         raise BadInput(f"{needs} device cuda; on the CPU allowed: sdpa, eager")
     if dtype == "float32":
         raise BadInput(f"{needs} dtype float16 or bfloat16, not float32")
+
+
+def free_bytes(device: str) -> int:
+    """Memory of a device that nobody holds."""
+    import psutil
+    import torch
+
+    cuda = device.startswith("cuda")
+    return torch.cuda.mem_get_info(device)[0] if cuda else psutil.virtual_memory().available

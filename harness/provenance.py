@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("methods", "baselines", "harness")
 _LIBRARIES = ("torch", "transformers", "lmms_eval", "numpy")
 _NOT_MEASURING = {
-    *("accuracy_rows", "accuracy_table", "cli", "compare", "cost", "efficiency_table", "ledger"),
+    *("accuracy_rows", "accuracy_table", "cli", "compare", "cost"),
+    *("efficiency", "efficiency_table", "gpu_state", "ledger", "speed"),
     *("listing", "numbers", "progress", "provenance", "record", "render", "request", "runs"),
     *("stats", "store", "tables"),
 }

@@ -1,4 +1,4 @@
-"""A clock for the runtime's phases: events on a GPU, which wait for nothing; seconds on a CPU."""
+"""Clocks for the runtime's phases: of time, by events on a GPU, and of counted FLOPs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 
 @dataclass
@@ -21,18 +22,18 @@ class Stopwatch:
     """Times nested phases. A phase's time is its own: that of phases inside it is taken out.
 
     One stopwatch serves one run. On CUDA the marks are events in the current stream of `device`,
-    and nothing waits for the device before `seconds`.
+    and nothing waits for the device before `seconds` and `gaps`.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._open: list[_Span] = []
         self._done: list[_Span] = []
+        self._outer: list[_Span] = []
 
     def start(self, phase: str) -> None:
         span = _Span(phase, self._mark())
-        if self._open:
-            self._open[-1].inner.append(span)
+        (self._open[-1].inner if self._open else self._outer).append(span)
         self._open.append(span)
 
     def stop(self, phase: str) -> None:
@@ -49,9 +50,18 @@ class Stopwatch:
         synchronize(self.device)
         times: dict[str, list[float]] = {}
         for span in self._done:
-            own = self._length(span) - sum(map(self._length, span.inner))
+            own = self._between(span.began, span.ended)
+            own -= sum(self._between(part.began, part.ended) for part in span.inner)
             times.setdefault(span.phase, []).append(own)
         return times
+
+    def gaps(self, phase: str) -> list[float]:
+        """Seconds from the end of the phase before to the start of each `phase`, the first of all
+        excepted; phases inside others count as these.
+        """
+        synchronize(self.device)
+        pairs = zip(self._outer, self._outer[1:], strict=False)
+        return [self._between(a.ended, b.began) for a, b in pairs if b.phase == phase]
 
     def _mark(self) -> Any:
         if self.device.type != "cuda":
@@ -60,10 +70,24 @@ class Stopwatch:
         event.record(torch.cuda.current_stream(self.device))
         return event
 
-    def _length(self, span: _Span) -> float:
+    def _between(self, began: Any, ended: Any) -> float:
         if self.device.type != "cuda":
-            return span.ended - span.began
-        return span.began.elapsed_time(span.ended) / 1000
+            return ended - began
+        return began.elapsed_time(ended) / 1000
+
+
+class FlopWatch(Stopwatch):
+    """The same of the FLOPs that torch's counter has counted: `seconds` are FLOPs."""
+
+    def __init__(self, device: torch.device, counter: FlopCounterMode) -> None:
+        super().__init__(device)
+        self.counter = counter
+
+    def _mark(self) -> int:
+        return self.counter.get_total_flops()
+
+    def _between(self, began: int, ended: int) -> int:
+        return ended - began
 
 
 def synchronize(device: torch.device) -> None:

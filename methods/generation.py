@@ -293,10 +293,13 @@ class Generation:
         self.prefilling = False
         if self.cache is None:
             return
+        counted: dict[tuple[int, int], Tensor] = {}  # equal layers cost the device one kernel
         for i in range(len(self.adapter.layers)):
             run = next(run for run in reversed(self.runs) if run.first <= i)
             rows = self.cache.layers[i].keys.shape[-2]
-            self.prefill.cached_by_layer.append(rows - (~run.valid).sum(1))
+            if (run.first, rows) not in counted:
+                counted[run.first, rows] = rows - (~run.valid).sum(1)
+            self.prefill.cached_by_layer.append(counted[run.first, rows])
 
 
 @lru_cache(maxsize=256)

@@ -184,9 +184,9 @@ class _Runtime:
         cache = kwargs.get("past_key_values")
         prefilling = cache is None or cache.get_seq_length() == 0
         self.phase = "prefill" if prefilling else "decode"
-        self.clock.start(self.phase)
         if prefilling:
             return args, self._enter_prefill(cache, kwargs)
+        self.clock.start(self.phase)
         self.current = self.generations.get(kwargs["past_key_values"])
         if self.current is not None:
             kwargs = self.current.enter_step(kwargs)
@@ -199,7 +199,9 @@ class _Runtime:
             raise PruningError("pruning needs input_ids, to know which tokens are visual")
         self.current = None
         generation = Generation(self.adapter, self.clock, self.method)
+        # plans wait for the device once: before the phase begins, so that nothing does within it
         self.trace.prefills.append(generation.plan(self.budget, self.seeds, self.input_ids, kwargs))
+        self.clock.start(self.phase)
         self.current = generation
         # not cleared: without a cache every step is a prefill, and the tower runs only once
         return generation.enter_prefill(self.tower, kwargs)

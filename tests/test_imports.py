@@ -24,7 +24,7 @@ ALLOWED = {
     "methods/attention.py": [],
     "methods/recording.py": ["methods.attention"],
     "methods/trace.py": ["methods.interface"],
-    "methods/adapters/llava.py": ["methods.attention", "methods.interface"],
+    "methods/adapters/llava.py": ["methods.attention", "methods.interface", "methods.tensors"],
     **{
         file: ["methods.interface", "methods.planning", "methods.registry", "methods.tensors"]
         for file in METHOD_FILES

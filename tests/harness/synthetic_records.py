@@ -15,6 +15,7 @@ SHAPE = {
     "vocabulary": 99,
     "tower_layers": 2,
     "tower_width": 48,
+    "tower_heads": 2,
     "tower_intermediate": 100,
     "tower_rows": 577,
     "patch_values": 147,

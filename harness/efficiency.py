@@ -1,0 +1,141 @@
+"""`harness efficiency`: one record of interleaved rounds a batch size, without lmms-eval."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import BadInput
+from harness.placement import free_bytes
+from harness.progress import progress_on
+from harness.provenance import provenance
+from harness.record import Record
+from harness.request import Request
+from harness.runs import Measure, Work
+from harness.store import Store
+
+if TYPE_CHECKING:
+    from harness.models import LoadedModel
+    from harness.workload import Load
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What `harness efficiency` asks beyond a `Request`; `images` None: as the model's preset."""
+
+    batch_sizes: tuple[int, ...]
+    prompt_tokens: int
+    new_tokens: int
+    images: int | None
+    allow_busy: bool
+    memory_gib: float | None
+    most_minutes: float | None
+
+
+def parse_batch_sizes(text: str) -> tuple[int, ...]:
+    """Whole numbers from 1 up, in the order given. Raises BadInput."""
+    from harness.request import words
+
+    sizes = words("--batch-size", text)
+    wrong = [size for size in sizes if not size.isdecimal() or int(size) < 1]
+    if wrong:
+        raise BadInput(f"a batch size is a whole number from 1 up, not {wrong[0]!r}")
+    return tuple(map(int, sizes))
+
+
+def check_extent(extent: Extent) -> Extent:
+    """Raises BadInput for a number out of range."""
+    low = {"prompt_tokens": 1, "new_tokens": 2, "images": 1}
+    for name, least in low.items():
+        value = getattr(extent, name)
+        if value is not None and value < least:
+            option = name.replace("_", "-")
+            raise BadInput(f"--{option} is a whole number from {least} up, not {value}")
+    for name, value in (("find-max-batch", extent.memory_gib), ("minutes", extent.most_minutes)):
+        if value is not None and not value > 0:
+            raise BadInput(f"--{name} is a number above 0, not {value:g}")
+    return extent
+
+
+def efficiency(request: Request, extent: Extent) -> int:
+    """Exit status: 0, 1 if a cell failed, 130 after Ctrl-C. Raises BadInput and PruningError."""
+    from harness.compare import cells_for, conclude, identity_of, warn
+    from harness.gpu_state import check_idle
+    from harness.models import check_model, load_model
+    from harness.presets import images_of
+    from harness.workload import Load
+
+    placement = check_model(request.model, request.device, request.dtype, request.attention)
+    state = check_idle(placement.device, extent.allow_busy)
+    loaded = load_model(request.model, request.device, request.dtype, request.attention)
+    images = extent.images or images_of(request.model)
+    loads = [
+        Load(batch, images, extent.prompt_tokens, extent.new_tokens, request.seed)
+        for batch in extent.batch_sizes
+    ]
+    for load in loads:
+        check_room(loaded, load)
+    cells, infeasible = cells_for(request, loaded, loads[0])
+    store, progress = Store(request.output, warn, request.fresh), progress_on(sys.stderr)
+    origin = {**provenance(loaded.device), "gpu_before": state, "allow_busy": extent.allow_busy}
+
+    def record(load: Load) -> Record:
+        identity = identity_of(loaded, load.batch_size)
+        work = Work(cells, infeasible, identity, origin, store, progress)
+        first = load is loads[0]
+        memory_gib = extent.memory_gib if first else None
+        return work.efficiency(
+            *measuring(loaded, request.repeats, load, extent.most_minutes, memory_gib)
+        )
+
+    return conclude(lambda: map(record, loads), store, progress)
+
+
+def measuring(
+    loaded: LoadedModel,
+    repeats: int,
+    load: Load,
+    most_minutes: float | None = None,
+    memory_gib: float | None = None,
+) -> tuple[Measure, dict[str, Any]]:
+    """What measures, and the run's own part of the record's identity."""
+    from harness import timing
+
+    settings = {
+        "repeats": repeats,
+        "warmups": [timing.WARMUPS, timing.MOST_WARMUPS],
+        "most_minutes": most_minutes,
+        "memory_gib": memory_gib,
+        **load.identity(),
+    }
+    seconds = None if most_minutes is None else 60 * most_minutes
+    measure = partial(
+        timing.measure,
+        loaded,
+        load=load,
+        repeats=repeats,
+        most_seconds=seconds,
+        memory_gib=memory_gib,
+    )
+    return measure, settings
+
+
+def check_room(loaded: LoadedModel, load: Load) -> None:
+    """Raises BadInput for a batch whose inputs alone are more than the memory that is free."""
+    from methods.adapters import adapter_for
+
+    config = loaded.model.config
+    vision, text = config.vision_config, config.get_text_config()
+    tokens = load.prompt_tokens + load.images * adapter_for(loaded.model).shape().image_tokens
+    values = load.images * vision.num_channels * vision.image_size**2 + tokens * text.hidden_size
+    needed = load.batch_size * values * loaded.model.dtype.itemsize
+    free = free_bytes(loaded.device)
+    if needed > free:
+        raise BadInput(
+            f"the inputs of batch {load.batch_size} take {needed / GIB:.1f} GiB, "
+            f"{free / GIB:.1f} GiB are free; allowed: a smaller --batch-size"
+        )

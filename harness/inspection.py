@@ -1,0 +1,62 @@
+"""What one prefill did, apart from its time: FLOPs by torch's counter, and attention kernels."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness.stopwatch import FlopWatch, synchronize
+from harness.workload import Workload
+from methods import Budget, Method
+
+_OPERATOR = re.compile(r"^(aten::_scaled_dot_product_\w*attention\w*|flash_attn\w*::\w+)$")
+_KERNEL = re.compile(r"flash|fmha|sdpa|attention", re.IGNORECASE)
+EAGER = "softmax(q·k)·v in plain operators"
+
+
+def counted_flops(workload: Workload, method: Method, budget: Budget) -> dict[str, int]:
+    """FLOPs of the batch's prefill by phase: vision_tower, projector, selection, prefill."""
+    counter = FlopCounterMode(display=False)
+    clock = FlopWatch(workload.loaded.model.device, counter)
+    with counter, workload.attached(method, budget, clock):
+        workload.generate(new_tokens=1)
+    return {phase: int(sum(flops)) for phase, flops in clock.seconds().items()}
+
+
+def attention_kernels(run: Callable[[], object], device: torch.device) -> dict[str, list[str]]:
+    """Which attention really ran: torch's operators, and on a GPU the kernels that they launched.
+
+    Names of kernels without their template arguments, which tell head widths and tile sizes.
+    """
+    with profiling(device) as profiler:
+        run()
+        synchronize(device)
+    names = {event.name for event in profiler.events()}
+    operators = sorted(name for name in names if _OPERATOR.match(name))
+    return {
+        "operators": operators or [EAGER],
+        "kernels": sorted({short(name) for name in _launched(profiler) if _KERNEL.search(name)}),
+    }
+
+
+def profiling(device: torch.device) -> profile:
+    """torch's profiler of the host and, where there is one, of the GPU."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it prints its own progress to stderr
+    cuda = [ProfilerActivity.CUDA] if device.type == "cuda" else []
+    return profile(activities=[ProfilerActivity.CPU, *cuda])
+
+
+def short(kernel: str) -> str:
+    """`void pytorch_flash::flash_fwd_kernel<…>(…)` without result, template and arguments."""
+    return re.sub(r"^void ", "", re.split(r"[<(]", kernel, maxsplit=1)[0])
+
+
+def _launched(profiler: Any) -> Iterable[str]:
+    device = torch.autograd.DeviceType.CUDA
+    return (event.name for event in profiler.events() if event.device_type == device)

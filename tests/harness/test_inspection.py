@@ -1,0 +1,73 @@
+"""The formulas against torch's counter for every method, and which attention kernel really ran."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from harness import cost
+from harness.inspection import EAGER, attention_kernels, counted_flops, short
+from harness.memory import cache_bytes
+from harness.models import load_model
+from harness.workload import Load, Workload
+from methods import Budget, get_method, methods
+from methods.adapters import adapter_for
+
+LOAD = Load(batch_size=2, new_tokens=2)
+
+
+@pytest.fixture(scope="module", params=["sdpa", "eager"])
+def workload(request: pytest.FixtureRequest) -> Workload:
+    loaded = load_model("random:tiny", "cpu", attention=request.param)
+    return Workload.of(loaded, LOAD)
+
+
+@pytest.mark.parametrize("name", methods())
+def test_flops_of_each_phase_are_what_torchs_counter_counts(workload, name) -> None:
+    method, budget = get_method(name), Budget(64)
+    counted = counted_flops(workload, method, budget)
+    _, prefill = cache_bytes(workload, method, budget)
+    shape = vars(adapter_for(workload.loaded.model).shape())
+    entering, text = prefill.entering[0].tolist(), int(prefill.text[0])
+    merged = [
+        s.cut.anchors.numel()
+        for s in prefill.selections
+        if s.layer is None and s.cut.groups is not None
+    ]
+    rows = 2 * 576 + sum(merged)
+    computed = {
+        "vision_tower": 2 * cost.tower_flops(shape),
+        "projector": cost.projector_flops(shape, rows),
+        "prefill": 2 * cost.prefill_flops(shape, entering, text),
+    }
+    selection = counted.pop("selection", 0)
+    assert counted == {name: pytest.approx(flops, rel=0.01) for name, flops in computed.items()}
+    assert (selection == 0) == (name in ("unpruned", "uniform", "random"))
+
+
+def test_the_profile_names_the_kernel_that_ran(workload) -> None:
+    found = attention_kernels(lambda: workload.generate(1), torch.device("cpu"))
+    eager = workload.loaded.attention == "eager"
+    flash = "aten::_scaled_dot_product_flash_attention_for_cpu"
+    assert found == {"operators": [EAGER if eager else flash], "kernels": []}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "name"),
+    [
+        (
+            "void pytorch_flash::flash_fwd_kernel<T<64, 128>, false>(P)",
+            "pytorch_flash::flash_fwd_kernel",
+        ),
+        (
+            "fmha_cutlassF_bf16_aligned_64x64_rf_sm80(Params)",
+            "fmha_cutlassF_bf16_aligned_64x64_rf_sm80",
+        ),
+        (
+            "cudnn_generated_fort_native_sdpa_sm90_flash_fprop",
+            "cudnn_generated_fort_native_sdpa_sm90_flash_fprop",
+        ),
+    ],
+)
+def test_short_names(kernel, name) -> None:
+    assert short(kernel) == name
