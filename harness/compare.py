@@ -31,6 +31,15 @@ class Tools:
 
 def compare(request: Request) -> int:
     """Exit status: 0, 1 if a cell failed, 130 after Ctrl-C. Raises BadInput and PruningError."""
+    work, tools = prepare(request)
+    try:
+        return perform(request, work, tools)
+    finally:
+        work.progress.stop()
+
+
+def prepare(request: Request) -> tuple[Work, Tools]:
+    """The checked work and what measures it, with the model loaded. Raises as `compare` does."""
     from harness.models import check_model, load_model
     from methods.adapters import adapter_for
 
@@ -52,20 +61,13 @@ def compare(request: Request) -> int:
         store,
         progress,
     )
-    try:
-        return perform(request, work, _tools(request, loaded))
-    finally:
-        progress.stop()
+    return work, _tools(request, loaded)
 
 
 def perform(request: Request, work: Work, tools: Tools) -> int:
     """All work that is asked for, then the tables; see `compare`."""
-    records: list[Record] = []
     try:
-        if tools.accuracy is not None:
-            records += work.accuracy(tools.accuracy, request.tasks, request.limit)
-        if tools.measure is not None:
-            records.append(work.efficiency(tools.measure, tools.timing))
+        records = measure(request, work, tools)
     except KeyboardInterrupt:
         work.progress.stop()
         warn(_interrupted(work.store))
@@ -75,6 +77,16 @@ def perform(request: Request, work: Work, tools: Tools) -> int:
     show(found, sys.stdout)
     _keep_tables(found, work.store)
     return int(any(table.failed for table in found))
+
+
+def measure(request: Request, work: Work, tools: Tools) -> list[Record]:
+    """Outlines of the records of all work that is asked for. Raises BadInput."""
+    records: list[Record] = []
+    if tools.accuracy is not None:
+        records += work.accuracy(tools.accuracy, request.tasks, request.limit)
+    if tools.measure is not None:
+        records.append(work.efficiency(tools.measure, tools.timing))
+    return records
 
 
 def _tools(request: Request, loaded: Any) -> Tools:

@@ -86,14 +86,14 @@ class _Run:
 
     def _time(self, cell: Measured, phase: str) -> Parts:
         """Median and quartiles in ms, then the ratio to unpruned and its interval."""
-        ours = _rounds(cell, phase)
+        ours = rounds_of(cell, phase)
         spread = median_spread([1000 * seconds for seconds in ours])
         times = [numbers.three_digits(v) for v in (spread.value, spread.low, spread.high)]
         if not any(ours):
             return ()
         if self.upper is None or cell is self.upper:
             return (*times, "", "", "")
-        ratio = round_ratio(ours, _rounds(self.upper, phase))
+        ratio = round_ratio(ours, rounds_of(self.upper, phase))
         return (*times, *numbers.estimate(ratio, decimals=2))
 
     def _flops(self, cell: Measured) -> Parts:
@@ -132,7 +132,7 @@ def _flops_lines(parts: Parts) -> list[str]:
     return separate((value, f"({percent} %)" if percent else ""))
 
 
-def _rounds(cell: Measured, phase: str) -> list[float]:
+def rounds_of(cell: Measured, phase: str) -> list[float]:
     """Seconds of each round; a round's several decode steps count as their median."""
     raw = cell["raw_seconds"].get(phase) or []
     rounds = [median(x) if isinstance(x, Sequence) else x for x in raw]
