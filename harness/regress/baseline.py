@@ -14,6 +14,7 @@ from harness.regress.exact import selection_digests
 from harness.request import Request
 
 _OF_A_RUN = ("model", "device", "dtype", "attention", "batch_size", "limit", "repeats")
+_KEPT = ("stage", "layer", "segment")
 
 
 def check_clean(dirty: bool | None) -> None:
@@ -96,7 +97,7 @@ def _slim(record: Record) -> Record:
 def _slim_sample(sample: Mapping[str, Any]) -> dict[str, Any]:
     digests = selection_digests(sample).values()
     selections = [
-        {**{k: kept[k] for k in ("stage", "layer", "segment")}, "digest": digest}
+        {**{k: v for k, v in kept.items() if k in _KEPT}, "digest": digest}
         for kept, digest in zip(sample["selections"], digests, strict=True)
     ]
     return {**sample, "first_token": {}, "selections": selections}

@@ -19,8 +19,9 @@ HOW_TO_READ = (
     "Counts, costs, parameters, selections and answers must be equal. Accuracy: on the same "
     "questions, with the 95 % interval over images and p after Holm's correction over the cells. "
     "×: time as a ratio to unpruned (or the reference) in the same run, the difference relative to "
-    "before, with its 95 % interval over rounds; the selection's is to unpruned's prefill. Exact "
-    "quantities of a cell with one verdict share a row."
+    "before, with its 95 % interval over rounds, all of which must lie beyond what is allowed; "
+    "the selection's is to unpruned's prefill, and is allowed ten times as much. Exact quantities "
+    "of a cell with one verdict share a row."
 )
 
 
