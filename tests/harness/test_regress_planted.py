@@ -15,6 +15,7 @@ from torch import Tensor
 from baselines.fastv import FastV, _rank
 from harness.accuracy import Accuracy
 from harness.cells import Cell, MethodSpec
+from harness.cli import main
 from harness.models import load_model
 from harness.progress import Progress
 from harness.regress.findings import Finding, Verdict
@@ -145,3 +146,15 @@ def test_wrong_positions_change_no_count_and_are_seen_in_the_first_token(measure
     firsts = [[s["first_token"] for s in r[0]["samples"]] for r in (before, after)]
     assert firsts[0] != firsts[1]
     assert {f.quantity for f in named(before, after)} <= {"answers", "accuracy"}
+
+
+@pytest.mark.slow
+def test_a_baseline_is_run_again_on_the_spot(tmp_path, capsys):
+    """End to end: the records of the command itself, compared with a second run of it."""
+    common = ["--model", "tiny", "--device", "cpu", "--tasks", TASK, "--budgets", "64"]
+    records, options = tmp_path / "records", ["--limit", "2", "--repeats", "1"]
+    assert main(["compare", "--methods", "fastv", *common, *options, "-o", str(records)]) == 0
+    again = ["regress", "--against", str(records), "--output", str(tmp_path / "again")]
+    assert main(again) == 0
+    assert "No regression" in capsys.readouterr().out
+    assert len(list((tmp_path / "again").glob("*.json.gz"))) == 3
