@@ -257,6 +257,68 @@ def table(
     show(tables(records), sys.stdout)
 
 
+@app.command()
+def regress(
+    against: Annotated[
+        Path,
+        typer.Option(help="Baseline: a directory of records, or a file of pytest-benchmark."),
+    ],
+    current: Annotated[
+        Path | None,
+        typer.Argument(
+            help="What is compared with it; records are measured now if not given.",
+            show_default=False,
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Points of accuracy: a cell must be shown to lose no more. "
+            "Without it, only a significant loss is a regression.",
+            show_default=False,
+        ),
+    ] = None,
+    max_slowdown: Annotated[
+        str, typer.Option(help="Of time and memory, relative to unpruned in the same run.")
+    ] = "5%",
+    update: Annotated[
+        bool, typer.Option("--update", help="Make CURRENT the baseline, and say what changed.")
+    ] = False,
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="Accept a baseline that no commit holds.")
+    ] = False,
+    json: Annotated[Path | None, typer.Option(help="File for all findings.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="File for the table.")] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Directory of records that are measured now.")
+    ] = OUTPUT / "regress",
+) -> int:
+    """Compare records with a baseline, each quantity by its nature, and give a verdict.
+
+    Exact: tokens, KV rows, FLOPs, parameters, selections, answers. Paired: accuracy on the same
+    questions. Ratio: times and memory, as shares of unpruned in the same run. Exit status: 0 no
+    regression, 1 regression, 2 bad input, 3 nothing comparable, 130 after Ctrl-C.
+
+    **Examples**
+
+    `harness regress --against results/baselines/embedded`
+
+    `harness regress --against before.json after.json --max-slowdown 10%`
+    """
+    from harness.regress.gate import Gate
+    from harness.regress.gate import regress as run
+    from harness.regress.records import Limits
+    from harness.request import check_output, percentage
+    from methods.interface import PruningError
+
+    check_output(output)
+    limits = Limits(percentage("--max-slowdown", max_slowdown), tolerance)
+    try:
+        return run(Gate(against, current, limits, output, update, allow_dirty, json, markdown))
+    except PruningError as error:
+        raise BadInput(str(error)) from error
+
+
 @app.command(name="list")
 def list_(what: Annotated[Listed, typer.Argument(help="What to list.")]) -> None:
     """List methods, models or tasks."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,15 @@ class Tools:
 
 def compare(request: Request) -> int:
     """Exit status: 0, 1 if a cell failed, 130 after Ctrl-C. Raises BadInput and PruningError."""
+    work, tools = prepare(request)
+    try:
+        return perform(request, work, tools)
+    finally:
+        work.progress.stop()
+
+
+def prepare(request: Request) -> tuple[Work, Tools]:
+    """The checked work and what measures it, with the model loaded. Raises as `compare` does."""
     from harness.models import check_model, load_model
 
     check_model(request.model, request.device, request.dtype, request.attention)
@@ -65,10 +74,7 @@ def compare(request: Request) -> int:
         store,
         progress,
     )
-    try:
-        return perform(request, work, _tools(request, loaded))
-    finally:
-        progress.stop()
+    return work, _tools(request, loaded)
 
 
 def cells_for(
@@ -102,14 +108,7 @@ def load_of(request: Request) -> Load:
 
 def perform(request: Request, work: Work, tools: Tools) -> int:
     """All work that is asked for, then the tables; see `compare`."""
-
-    def records() -> Iterator[Record]:
-        if tools.accuracy is not None:
-            yield from work.accuracy(tools.accuracy, request.tasks, request.limit)
-        if tools.measure is not None:
-            yield work.efficiency(tools.measure, tools.timing)
-
-    return conclude(records, work.store, work.progress)
+    return conclude(lambda: measure(request, work, tools), work.store, work.progress)
 
 
 def conclude(records: Callable[[], Iterable[Record]], store: Store, progress: Progress) -> int:
@@ -134,6 +133,16 @@ def check_answers(name: str) -> None:
         raise BadInput(
             f"{name} has random weights and no tokenizer; it can be timed with --no-accuracy"
         )
+
+
+def measure(request: Request, work: Work, tools: Tools) -> list[Record]:
+    """Outlines of the records of all work that is asked for. Raises BadInput."""
+    records: list[Record] = []
+    if tools.accuracy is not None:
+        records += work.accuracy(tools.accuracy, request.tasks, request.limit)
+    if tools.measure is not None:
+        records.append(work.efficiency(tools.measure, tools.timing))
+    return records
 
 
 def _tools(request: Request, loaded: Any) -> Tools:

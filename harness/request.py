@@ -133,6 +133,17 @@ def _budget(word: str) -> int:
     return tokens
 
 
+def percentage(option: str, text: str) -> float:
+    """`5%` or `5` as 0.05. Raises BadInput for anything but a percentage from 0 up."""
+    try:
+        share = float(text.strip().removesuffix("%")) / 100
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < float("inf"):
+        raise BadInput(f"{option} is a percentage from 0 up, such as 5%, not {text!r}")
+    return share
+
+
 def _check_positive(**options: int | None) -> None:
     """Raises BadInput for a value below 1; None is allowed."""
     for name, value in options.items():

@@ -180,7 +180,7 @@ def test_the_script_exits_with_2_without_a_traceback(tmp_path):
 # help
 
 
-@pytest.mark.parametrize("command", [[], ["compare"], ["table"], ["list"], ["data"]])
+@pytest.mark.parametrize("command", [[], ["compare"], ["regress"], ["table"], ["list"], ["data"]])
 def test_help_has_every_command(command, capsys):
     assert main([*command, "--help"]) == 0
     text = capsys.readouterr().out

@@ -1,0 +1,160 @@
+"""The two sides of a comparison, read whole and checked; what must be equal in both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness.cells import Cell
+from harness.errors import BadInput
+from harness.record import SUFFIX, Record, UnreadableRecordError, read
+
+MUST_BE_EQUAL = ("model_digest", "batch_size", "dtype", "attention", "seed")
+_OF_ANSWERS = (*MUST_BE_EQUAL, "task_version", "limit")
+_OF_TIMES = (*MUST_BE_EQUAL, "new_tokens", "prompt")
+
+Name = tuple[str, int | None, int, str]
+"""Method with its settings, budget, seed, task."""
+
+
+class IncomparableError(Exception):
+    """Nothing can be compared; the message is one sentence that names what differs."""
+
+
+class Pair(NamedTuple):
+    """The records of one cell on one task, or the efficiency records of two runs."""
+
+    before: Record
+    after: Record
+
+
+def read_directory(directory: Path) -> list[Record]:
+    """All records, oldest first. Raises BadInput: a torn record is never left out silently."""
+    if not directory.is_dir():
+        raise BadInput(f"there is no directory {directory}")
+    paths = sorted(directory.glob(f"*{SUFFIX}"))
+    if not paths:
+        raise BadInput(f"no records in {directory}")
+    return sorted(map(_read, paths), key=lambda record: str(record["provenance"].get("created")))
+
+
+def _read(path: Path) -> Record:
+    try:
+        return read(path)
+    except UnreadableRecordError as error:
+        raise BadInput(f"{path} cannot be compared: {error}") from error
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def answer_pairs(before: Sequence[Record], after: Sequence[Record]) -> list[Pair]:
+    """Accuracy records of the cells and tasks that both have, in the order of tables.
+
+    Of several records the newest counts, in `after` the newest that can be compared. Raises
+    IncomparableError.
+    """
+    ours, theirs = _by_name(after), _by_name(before)
+    shared = [name for name in theirs if name in ours]
+    if theirs and ours and not shared:
+        _refuse_other_seed(theirs, ours)
+    pairs = [Pair(theirs[name][-1], _partner(theirs[name][-1], ours[name])) for name in shared]
+    for pair, name in zip(pairs, shared, strict=True):
+        _check_equal(pair, _OF_ANSWERS, f"{pair.before['cell']} on {name[-1]}")
+    return sorted(pairs, key=lambda pair: Cell.parse(pair.before["cell"]).order)
+
+
+def time_pairs(before: Sequence[Record], after: Sequence[Record]) -> list[Pair]:
+    """The newest efficiency record of each side, where both have one. Raises IncomparableError."""
+    theirs, ours = (
+        [record for record in records if record["kind"] == "efficiency"]
+        for records in (before, after)
+    )
+    if not (theirs and ours):
+        return []
+    pair = Pair(theirs[-1], ours[-1])
+    _check_equal(pair, _OF_TIMES, "the efficiency run")
+    return [pair]
+
+
+def unmatched(before: Sequence[Record], after: Sequence[Record]) -> dict[str, str]:
+    """Cells with a task that only one side has, with what to say of it."""
+    theirs, ours = _by_name(before), _by_name(after)
+    found: dict[str, list[str]] = {}
+    for here, there, side in ((theirs, ours, "baseline"), (ours, theirs, "current")):
+        for name in here:
+            if name not in there:
+                found.setdefault(here[name][-1]["cell"], []).append(
+                    f"{name[-1]} only in the {side}"
+                )
+    return {cell: ", ".join(where) for cell, where in found.items()}
+
+
+def place_difference(before: Record, after: Record) -> str:
+    """What makes floating point differ between two machines, or "" where nothing does."""
+    for field in ("device_name", "cpu", "threads"):
+        values = [record["provenance"].get(field) for record in (before, after)]
+        if values[0] != values[1]:
+            return f"{field.removesuffix('_name')} {values[0]} → {values[1]}"
+    devices = [record["identity"]["device"] for record in (before, after)]
+    return f"device {devices[0]} → {devices[1]}" if devices[0] != devices[1] else ""
+
+
+def version_difference(before: Record, after: Record) -> str:
+    """The first library whose version differs, or ""."""
+    theirs, ours = (record["identity"]["versions"] for record in (before, after))
+    for name in dict.fromkeys([*theirs, *ours]):
+        if theirs.get(name) != ours.get(name):
+            return f"{name} {theirs.get(name)} → {ours.get(name)}"
+    return ""
+
+
+def _by_name(records: Iterable[Record]) -> dict[Name, list[Record]]:
+    found: dict[Name, list[Record]] = {}
+    for record in records:
+        if record["kind"] == "accuracy":
+            found.setdefault(_name(record), []).append(record)
+    return found
+
+
+def _name(record: Record) -> Name:
+    cell = Cell.parse(record["cell"])
+    return cell.method.text, cell.budget, cell.seed, record["identity"]["task"]
+
+
+def _partner(record: Record, candidates: Sequence[Record]) -> Record:
+    equal = [c for c in candidates if not list(_unequal(record, c, _OF_ANSWERS))]
+    return (equal or candidates)[-1]
+
+
+def _unequal(before: Record, after: Record, fields: Iterable[str]) -> Iterator[str]:
+    theirs, ours = before["identity"], after["identity"]
+    return (field for field in fields if theirs.get(field) != ours.get(field))
+
+
+def _check_equal(pair: Pair, fields: Iterable[str], what: str) -> None:
+    for field in _unequal(pair.before, pair.after, fields):
+        values = (_short(record["identity"], field) for record in (pair.before, pair.after))
+        raise IncomparableError(_differs(field, what, *values))
+
+
+def _short(identity: Mapping[str, Any], field: str) -> str:
+    return str(identity.get(field))[:20]
+
+
+def _differs(field: str, what: str, before: object, after: object) -> str:
+    return (
+        f"the records cannot be compared: the {field} of {what} is {before} in the baseline and "
+        f"{after} in the current records"
+    )
+
+
+def _refuse_other_seed(before: Mapping[Name, Any], after: Mapping[Name, Any]) -> None:
+    """Where the cells of both sides differ in nothing but their seeds."""
+    seeds = {(method, budget, task): seed for method, budget, seed, task in after}
+    for method, budget, seed, task in before:
+        if (method, budget, task) in seeds:
+            cell = method + ("" if budget is None else f"@{budget}")
+            raise IncomparableError(
+                _differs("seed", f"{cell} on {task}", seed, seeds[method, budget, task])
+            )

@@ -1,0 +1,140 @@
+"""The verdict table, and the same findings as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from math import isnan
+from typing import Any
+
+from harness import numbers
+from harness.regress.findings import Finding, Kind, Verdict
+from harness.render import Column, Parts, Table, separate
+from harness.stats import Estimate
+
+REGRESSION, NOTHING_COMPARABLE = 1, 3
+HOW_TO_READ = (
+    "Counts, costs, parameters, selections and answers must be equal. Accuracy: on the same "
+    "questions, with the 95 % interval over images and p after Holm's correction over the cells. "
+    "×: time as a ratio to unpruned (or the reference) in the same run, the difference relative to "
+    "before, with its 95 % interval over rounds, all of which must lie beyond what is allowed; "
+    "the selection's is to unpruned's prefill, and is allowed ten times as much. Exact quantities "
+    "of a cell with one verdict share a row."
+)
+
+
+def exit_status(findings: Sequence[Finding]) -> int:
+    """0 no regression, 1 a regression, 3 nothing was comparable."""
+    verdicts = {finding.verdict for finding in findings}
+    if Verdict.WORSE in verdicts:
+        return REGRESSION
+    return 0 if verdicts - {Verdict.NOT_COMPARABLE} else NOTHING_COMPARABLE
+
+
+def verdict_table(findings: Sequence[Finding], notes: Sequence[str]) -> Table:
+    """A row a quantity of a cell, in the order given."""
+    columns = (
+        Column("Cell", ("cell",), left=True),
+        Column("Quantity", ("quantity",), left=True),
+        Column("Before", ("before",)),
+        Column("After", ("after",)),
+        Column("Difference", ("diff", "diff_low", "diff_high", "p"), _difference_lines),
+        Column("Verdict", ("verdict",), left=True),
+        Column("Why", ("why",), left=True, optional=True),
+    )
+    rows: list[tuple[Parts, ...]] = []
+    begins: set[int] = set()
+    for _, of_cell in groupby(findings, key=lambda finding: finding.cell):
+        begins.add(len(rows))
+        rows += [_row(group) for group in _folded(list(of_cell))]
+    failed = exit_status(findings) == REGRESSION
+    notes = (summary(findings), HOW_TO_READ, *notes)
+    return Table("Regression gate", columns, tuple(rows), frozenset(begins), notes, failed)
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """`2 regressions: fastv@64 tokens, fastv@64 KV rows; 3 not comparable`."""
+    worse = [f"{f.cell} {f.quantity}" for f in findings if f.verdict is Verdict.WORSE]
+    head = f"{len(worse)} regression{'s' * (len(worse) > 1)}: {', '.join(worse)}"
+    counts = {v: sum(f.verdict is v for f in findings) for v in Verdict}
+    others = [f"{n} {v}" for v, n in counts.items() if n and v is not Verdict.WORSE]
+    return "; ".join([head if worse else "No regression", *others])
+
+
+def as_json(findings: Sequence[Finding], **settings: Any) -> str:
+    """All numbers unrounded, null where there is none."""
+    status = exit_status(findings)
+    content = {
+        **settings,
+        "exit_status": status,
+        "findings": [_described(finding) for finding in findings],
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _described(finding: Finding) -> dict[str, Any]:
+    flat = asdict(finding)
+    difference = flat.pop("difference")
+    flat |= {
+        "difference": difference["value"],
+        "low": difference["low"],
+        "high": difference["high"],
+    }
+    return {k: None if isinstance(v, float) and isnan(v) else v for k, v in flat.items()}
+
+
+def _folded(findings: Sequence[Finding]) -> Iterator[list[Finding]]:
+    """Exact findings that say the same are one row; every other is its own."""
+    groups: dict[tuple, list[Finding]] = {}
+    for index, finding in enumerate(findings):
+        quiet = finding.kind is Kind.EXACT and finding.verdict is not Verdict.WORSE
+        key = (finding.verdict, finding.why) if quiet else (index,)
+        groups.setdefault(key, []).append(finding)
+    yield from groups.values()
+
+
+def _row(group: Sequence[Finding]) -> tuple[Parts, ...]:
+    first = group[0]
+    alone = len(group) == 1
+    write = _writer(first)
+    return (
+        (first.cell,),
+        (", ".join(finding.quantity for finding in group),),
+        (write(first.before) if alone else "",),
+        (write(first.after) if alone else "",),
+        _difference(first) if alone else (),
+        (str(first.verdict),),
+        (first.why,),
+    )
+
+
+def _writer(finding: Finding) -> Callable[[float | str | None], str]:
+    decimals = 3 if finding.kind is Kind.RATIO else 1
+
+    def write(value: float | str | None) -> str:
+        if value is None or isinstance(value, str):
+            return value or ""
+        large = finding.quantity.endswith(("FLOPs", "bytes"))
+        return f"{value:.0f}" if large else numbers.number(value, decimals)
+
+    return write
+
+
+def _difference(finding: Finding) -> Parts:
+    estimate, (before, after) = finding.difference, (finding.before, finding.after)
+    if finding.kind is Kind.RATIO:
+        percent = Estimate(*(100 * v for v in (estimate.value, estimate.low, estimate.high)))
+        return (*(f"{v} %" if v else "" for v in numbers.estimate(percent, sign=True)), "")
+    if finding.kind is Kind.PAIRED:
+        return (*numbers.estimate(estimate, sign=True), numbers.number(finding.p, 4))
+    if isinstance(before, str) or isinstance(after, str) or before is None or after is None:
+        return ()
+    return (numbers.number(after - before, 2, sign=True), "", "", "")
+
+
+def _difference_lines(parts: Parts) -> list[str]:
+    value, low, high, p = parts
+    interval = f"[{low}, {high}]" if low else ""
+    return separate((value, interval, f"p {p}" if p else ""))

@@ -1,0 +1,151 @@
+"""How often the gate raises a false alarm: one commit compared with itself (A/A), on this machine.
+
+`python tests/benchmarks/same_commit.py DIR > results/same-commit.txt`. Every run is a process of
+its own and leaves its records in DIR, so that an interrupted series goes on where it was. Pairs are
+disjoint. The same timing runs then tell how often a planted slowdown is caught.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.numbers import origin
+from harness.record import SUFFIX, Record
+from harness.regress.findings import Finding, Kind, Verdict
+from harness.regress.ratio import FEWEST_ROUNDS
+from harness.regress.records import Limits, record_findings
+from harness.regress.significance import rate_bound
+from harness.regress.sources import read_directory
+
+NEW_TOKENS = 2
+PLANTED = {"prefill 10 % slower": ("prefill", 1.1), "selection 2 × slower": ("selection", 2.0)}
+PLANTED_IN = "vitcop@64"
+
+Pair = tuple[list[Record], list[Record]]
+
+
+def main(
+    directory: Path,
+    full: Annotated[int, typer.Option(help="Pairs of runs of the whole gate.")] = 3,
+    limit: Annotated[int, typer.Option(help="Questions a task in these.")] = 4,
+    short: Annotated[int, typer.Option(help="Pairs of short timing runs.")] = 50,
+    rounds: Annotated[int, typer.Option(help="Rounds of each of these.")] = 20,
+) -> None:
+    whole = [directory / f"full-{number:03}" for number in range(2 * full)]
+    for run in whole:
+        compare(run, "accuracy", "--methods", "all", "--limit", str(limit), "--no-efficiency")
+        compare(run, "efficiency", "--repeats", str(FEWEST_ROUNDS), "--no-accuracy")
+    timed = [directory / f"short-{number:03}" for number in range(2 * short)]
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["harness.compare", "harness.timing", "methods.runtime"])
+    for run in timed:
+        if not holds(run, "efficiency"):
+            process = context.Process(target=time_once, args=(run, rounds))
+            process.start()
+            process.join()
+            print(f"{run.name} of {len(timed)}", file=sys.stderr, flush=True)
+    if full:
+        report("whole gate, exact and paired", pairs(whole), lambda f: f.kind is not Kind.RATIO)
+    report("short timing runs", pairs(timed), lambda f: f.kind is Kind.RATIO)
+    for fault, (phase, factor) in PLANTED.items():
+        power(fault, pairs(timed), phase, factor)
+    print(f"{rounds} rounds, {limit} questions a task · {origin(read_directory(timed[-1]))}")
+
+
+def holds(run: Path, kind: str) -> bool:
+    return any(run.glob(f"{kind}-*{SUFFIX}"))
+
+
+def compare(run: Path, kind: str, *arguments: str) -> None:
+    """`harness compare` on the embedded model; an interrupted one reuses what it finished."""
+    if (run / f"{kind}.md").exists():
+        return
+    code = "import sys; from harness.cli import main; sys.exit(main())"
+    common = [sys.executable, "-c", code, "compare", "--budgets", "64", "--device", "cpu"]
+    subprocess.run([*common, "--output", str(run), *arguments], check=True, stdout=sys.stderr)
+
+
+def time_once(run: Path, rounds: int) -> None:
+    """One efficiency record of the tiny model with few new tokens."""
+    from harness.compare import prepare
+    from harness.request import read_request
+
+    request = read_request(
+        methods="vitcop",
+        budgets="64",
+        model="tiny",
+        tasks="embedded",
+        limit=None,
+        batch_size=1,
+        device="cpu",
+        dtype="auto",
+        attention="sdpa",
+        controls=False,
+        accuracy=False,
+        efficiency=True,
+        repeats=rounds,
+        seed=0,
+        output=run,
+        fresh=True,
+    )
+    work, tools = prepare(request)
+    assert tools.measure is not None
+    settings = {**tools.timing, "new_tokens": NEW_TOKENS}
+    work.efficiency(partial(tools.measure, new_tokens=NEW_TOKENS), settings)
+
+
+def pairs(runs: Iterable[Path]) -> Iterator[Pair]:
+    read = map(read_directory, runs)
+    return zip(read, read, strict=True)
+
+
+def report(what: str, runs: Iterable[Pair], of: Callable[[Finding], bool]) -> None:
+    """Pairs with an alarm, the bound of their rate, and what was wrong in them."""
+    found = [
+        [f for f in record_findings(before, after, Limits()) if of(f)] for before, after in runs
+    ]
+    worse = [[f for f in findings if f.verdict is Verdict.WORSE] for findings in found]
+    better = sum(any(f.verdict is Verdict.BETTER for f in findings) for findings in found)
+    alarms, compared = sum(map(bool, worse)), sum(map(len, found))
+    print(
+        f"{what}: {alarms} of {len(found)} pairs raised an alarm, rate at most "
+        f"{100 * rate_bound(alarms, len(found)):.1f} % (one-sided 95 %); {better} an improvement; "
+        f"{compared} quantities compared"
+    )
+    for name, times in Counter(f"{f.cell} {f.quantity}" for pair in worse for f in pair).items():
+        print(f"  {name}: {times}")
+
+
+def power(fault: str, runs: Iterable[Pair], phase: str, factor: float) -> None:
+    """How often a fault that is planted into the second run of each pair is named."""
+    quantity, caught, total = f"{phase} ×", 0, 0
+    for before, after in runs:
+        findings = record_findings(before, [slower(r, phase, factor) for r in after], Limits())
+        named = {(f.cell, f.quantity) for f in findings if f.verdict is Verdict.WORSE}
+        caught, total = caught + ((PLANTED_IN, quantity) in named), total + 1
+    print(f"planted, {fault}: {caught} of {total} pairs named {PLANTED_IN} {quantity}")
+
+
+def slower(record: Record, phase: str, factor: float) -> Record:
+    """The record with one phase of one cell taking `factor` times as long in every round."""
+    record = deepcopy(record)
+    for cell in record["cells"]:
+        if cell["cell"] == PLANTED_IN:
+            parts = ("prefill", "selection") if phase == "prefill" else (phase,)
+            for part in parts:
+                cell["raw_seconds"][part] = [factor * s for s in cell["raw_seconds"][part]]
+    return record
+
+
+if __name__ == "__main__":
+    typer.run(main)

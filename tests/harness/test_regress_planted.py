@@ -1,0 +1,160 @@
+"""Faults planted into a method or the runtime, measured on the tiny model and named by the gate."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from synthetic_records import COMMON, PROVENANCE
+from torch import Tensor
+
+from baselines.fastv import FastV, _rank
+from harness.accuracy import Accuracy
+from harness.cells import Cell, MethodSpec
+from harness.cli import main
+from harness.models import load_model
+from harness.progress import Progress
+from harness.regress.findings import Finding, Verdict
+from harness.regress.records import Limits, record_findings
+from harness.regress.sources import read_directory
+from harness.runs import Work
+from harness.store import Store
+from methods.generation import Generation, planned
+from methods.interface import Cut, DecoderStage, Plan, Positions, Read, Selection
+from methods.tensors import best_in_order
+
+TASK, LIMIT = "embedded_count", 2
+FASTV = Cell(MethodSpec("fastv"), 64)
+
+
+@pytest.fixture(scope="module")
+def runner() -> Accuracy:
+    return Accuracy(load_model("tiny", "cpu"), [TASK], LIMIT)
+
+
+@pytest.fixture
+def measure(runner: Accuracy, tmp_path: Path):
+    """The records of FastV as it is at the moment, through files."""
+
+    def run(name: str):
+        planned.cache_clear()
+        progress = Progress(io.StringIO())
+        store = Store(tmp_path / name, progress.say)
+        Work([FASTV], {}, COMMON, PROVENANCE, store, progress).accuracy(runner, [TASK], LIMIT)
+        return read_directory(tmp_path / name)
+
+    yield run
+    planned.cache_clear()
+
+
+def one_token_too_many_in_layer_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    solve = FastV.solve
+
+    def faulty(self, budget, sizes) -> Plan:
+        plan = solve(self, budget, sizes)
+        stages = [
+            DecoderStage(name, layer, (Read.LAST_ATTENTION,), partial(_rank, tokens=tokens))
+            for name, layer, tokens in (
+                ("rank", 2, plan.entering[2] + 1),
+                ("again", 3, plan.entering[3]),
+            )
+        ]
+        entering = (*plan.entering[:2], plan.entering[2] + 1, *plan.entering[3:])
+        return replace(plan, entering=entering, decoder=tuple(stages))
+
+    monkeypatch.setattr(FastV, "solve", faulty)
+
+
+def one_more_kv_row_in_layer_5(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken away again after it was counted, so that decoding goes on."""
+    finish = Generation.finish
+
+    def faulty(self: Generation) -> None:
+        assert self.cache is not None
+        layer = self.cache.layers[5]
+        kept = layer.keys
+        layer.keys = torch.cat([kept[..., :1, :], kept], dim=-2)
+        finish(self)
+        layer.keys = kept
+
+    monkeypatch.setattr(Generation, "finish", faulty)
+
+
+def ties_to_the_higher_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("baselines.fastv._rank", partial(coarse, best=last_of_equals))
+
+
+def positions_counted_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    solve = FastV.solve
+
+    def faulty(self, budget, sizes) -> Plan:
+        plan = solve(self, budget, sizes)
+        moved = [replace(stage, positions=Positions.CONTIGUOUS) for stage in plan.decoder]
+        return replace(plan, decoder=tuple(moved))
+
+    monkeypatch.setattr(FastV, "solve", faulty)
+
+
+def coarse(view, tokens: int, best=best_in_order) -> Selection:
+    """FastV's selection from scores with many ties."""
+    scores = (view[Read.LAST_ATTENTION].mean(1) * 1000).round()
+    return Selection(Cut(best(scores, tokens)))
+
+
+def last_of_equals(scores: Tensor, count: int) -> Tensor:
+    return (scores.shape[-1] - 1 - best_in_order(scores.flip(-1), count)).flip(-1)
+
+
+def named(before, after) -> list[Finding]:
+    findings = record_findings(before, after, Limits())
+    assert {f.cell for f in findings} == {"fastv@64"}
+    return [f for f in findings if f.verdict is Verdict.WORSE]
+
+
+@pytest.mark.parametrize(
+    ("plant", "quantity", "why"),
+    [
+        (one_token_too_many_in_layer_2, "tokens", "layer 2: 30 → 31 in 2 of 2 questions"),
+        (one_more_kv_row_in_layer_5, "KV rows", "layer 5: "),
+        (ties_to_the_higher_index, "selections", "stage rank before layer 2: 2 of 2 questions"),
+    ],
+)
+def test_a_planted_fault_is_named_and_the_untouched_run_passes(
+    measure, monkeypatch, plant, quantity, why
+):
+    if plant is ties_to_the_higher_index:
+        monkeypatch.setattr("baselines.fastv._rank", coarse)
+    before, untouched = measure("before"), measure("untouched")
+    plant(monkeypatch)
+    after = measure("after")
+    assert named(before, untouched) == []
+    found = {f.quantity: f.why for f in named(before, after)}
+    assert why in found[quantity]
+    if quantity != "tokens":
+        assert "tokens" not in found
+
+
+def test_wrong_positions_change_no_count_and_are_seen_in_the_first_token(measure, monkeypatch):
+    """The counts hold, so only answers and accuracy can tell; on the tiny model answers do."""
+    before = measure("before")
+    positions_counted_anew(monkeypatch)
+    after = measure("after")
+    firsts = [[s["first_token"] for s in r[0]["samples"]] for r in (before, after)]
+    assert firsts[0] != firsts[1]
+    assert {f.quantity for f in named(before, after)} <= {"answers", "accuracy"}
+
+
+@pytest.mark.slow
+def test_a_baseline_is_run_again_on_the_spot(tmp_path, capsys):
+    """End to end: the records of the command itself, compared with a second run of it."""
+    common = ["--model", "tiny", "--device", "cpu", "--tasks", TASK, "--budgets", "64"]
+    records, options = tmp_path / "records", ["--limit", "2", "--repeats", "1"]
+    assert main(["compare", "--methods", "fastv", *common, *options, "-o", str(records)]) == 0
+    again = ["regress", "--against", str(records), "--output", str(tmp_path / "again")]
+    assert main(again) == 0
+    assert "No regression" in capsys.readouterr().out
+    assert len(list((tmp_path / "again").glob("*.json.gz"))) == 3
