@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from harness.errors import BadInput
+from harness.options import Emphasis, Format, Intervals, Layout
 
 BAD_INPUT = 2
 OUTPUT = Path("results/local")
@@ -137,25 +138,41 @@ def table(
     directories: Annotated[
         list[Path] | None, typer.Argument(help="Directories with records.", show_default=False)
     ] = None,
+    layout: Annotated[
+        Layout | None,
+        typer.Option(help="Accuracy and efficiency if not given.", show_default=False),
+    ] = None,
+    format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.RICH,
+    emphasis: Annotated[
+        Emphasis,
+        typer.Option(help="Bold in `paper`: the best, or all that is not significantly worse."),
+    ] = Emphasis.SIGNIFICANT,
+    intervals: Annotated[
+        Intervals, typer.Option(help="95 % intervals in `paper`: as ± or in small type.")
+    ] = Intervals.NONE,
+    fidelity: Annotated[
+        bool, typer.Option("--fidelity", help="In `paper` also how close answers are to unpruned.")
+    ] = False,
 ) -> None:
     """Print the tables again, from records alone.
 
-    **Example**
+    **Examples**
 
     `harness table results/local`
-    """
-    from harness.record import read_all
-    from harness.render import show
-    from harness.tables import tables
 
-    wanted = directories or [OUTPUT]
-    for directory in wanted:
-        if not directory.is_dir():
-            raise BadInput(f"there is no directory {directory}")
-    records = list(read_all(wanted, _warn))
-    if not records:
-        raise BadInput(f"no records in {', '.join(map(str, wanted))}")
-    show(tables(records), sys.stdout)
+    `harness table results/local --layout paper --format latex > table.tex`
+    """
+    from harness.layouts import WRITERS, laid_out
+    from harness.paper_table import Style
+    from harness.render import show
+    from harness.results import read_records
+
+    records = read_records(directories or [OUTPUT], _warn, whole=fidelity)
+    found = laid_out(records, layout, Style(emphasis, intervals, fidelity))
+    if format_ is Format.RICH:
+        show(found, sys.stdout)
+    else:
+        sys.stdout.write(WRITERS[format_](found))
 
 
 @app.command(name="list")

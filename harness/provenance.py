@@ -17,9 +17,10 @@ ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("methods", "baselines", "harness")
 _LIBRARIES = ("torch", "transformers", "lmms_eval", "numpy")
 _NOT_MEASURING = {
-    *("accuracy_rows", "accuracy_table", "cli", "compare", "cost", "efficiency_table", "ledger"),
-    *("listing", "numbers", "progress", "provenance", "record", "render", "request", "runs"),
-    *("stats", "store", "tables"),
+    *("accuracy_rows", "accuracy_table", "cli", "compare", "cost", "efficiency_table", "emphasis"),
+    *("fidelity", "footnotes", "layouts", "ledger", "listing", "long_table", "markup", "numbers"),
+    *("options", "paper_blocks", "paper_table", "progress", "provenance", "record", "render"),
+    *("request", "results", "runs", "stats", "store", "tables"),
 }
 """Modules of the harness that do not decide what is measured."""
 
