@@ -88,6 +88,9 @@ def compare(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Measure again what the records already hold.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Also write `report.html` beside the records.")
+    ] = False,
 ) -> int:
     """Compare methods on accuracy and efficiency, and print both tables.
 
@@ -127,6 +130,7 @@ def compare(
                 seed=seed,
                 output=output,
                 fresh=fresh,
+                report=report,
             )
         )
     except PruningError as error:
@@ -173,6 +177,63 @@ def table(
         show(found, sys.stdout)
     else:
         sys.stdout.write(WRITERS[format_](found))
+
+
+@app.command()
+def report(
+    directories: Annotated[
+        list[Path] | None, typer.Argument(help="Directories with records.", show_default=False)
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path(
+        "report.html"
+    ),
+    force: Annotated[bool, typer.Option("--force", help="Replace the page.")] = False,
+) -> None:
+    """Write one HTML page of everything the records show: figures, tables, what was kept.
+
+    **Example**
+
+    `harness report results/local -o report.html`
+    """
+    from harness.report import write_report
+    from harness.results import read_records
+
+    write_report(read_records(directories or [OUTPUT], _warn, whole=True), output, force)
+
+
+@app.command(name="show")
+def show_(
+    path: Annotated[Path, typer.Argument(help="A record, or a directory of records.")] = OUTPUT,
+    item: Annotated[
+        str | None, typer.Option(help="A question, such as `embedded_count/3`.")
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option(help="Write what was kept of the item's image.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the picture.")] = False,
+) -> None:
+    """Show one cell or one item: plan, ledger, timing; answers and what each stage kept.
+
+    **Examples**
+
+    `harness show results/local/accuracy-vitcop@64-embedded_count-0123456789.json.gz`
+
+    `harness show results/local --item embedded_count/3 --png kept.png`
+    """
+    from harness import show
+    from harness.render import show as print_tables
+
+    if png is not None and (item is None or (png.exists() and not force)):
+        raise BadInput(
+            "--png needs --item" if item is None else f"{png} exists; --force replaces it"
+        )
+    records = show.opened(path, _warn)
+    if item is not None:
+        print_tables([show.item_table(records, item)], sys.stdout)
+        if png is not None:
+            show.write_sheet(records, item, png)
+    else:
+        print_tables(show.cell_tables(path, records), sys.stdout)
 
 
 @app.command(name="list")

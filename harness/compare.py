@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.progress import progress_on
 from harness.provenance import code_digest, provenance, versions
-from harness.record import Record
+from harness.record import Record, file_name, read
 from harness.render import Table, comma_separated, markdown, show
 from harness.request import Request, cells_of, infeasible_cells
 from harness.runs import AccuracyRunner, Measure, Work
@@ -74,6 +74,8 @@ def perform(request: Request, work: Work, tools: Tools) -> int:
     found = tables(records)
     show(found, sys.stdout)
     _keep_tables(found, work.store)
+    if request.report:
+        _write_report(records, request)
     return int(any(table.failed for table in found))
 
 
@@ -127,6 +129,16 @@ def _identity(loaded: Any, batch_size: int) -> dict[str, Any]:
         "code_digest": code_digest(),
         "versions": versions(),
     }
+
+
+def _write_report(records: Sequence[Record], request: Request) -> None:
+    """The page of this comparison's records, read again whole."""
+    from harness.report import write_report
+
+    output = request.output / "report.html"
+    paths = [request.output / file_name(record) for record in records]
+    write_report([read(path) for path in paths], output, force=True)
+    warn(f"the report is {output}")
 
 
 def _keep_tables(found: Sequence[Table], store: Store) -> None:

@@ -20,9 +20,9 @@ _NOT_MEASURING = {
     *("accuracy_rows", "accuracy_table", "cli", "compare", "cost", "efficiency_table", "emphasis"),
     *("fidelity", "footnotes", "layouts", "ledger", "listing", "long_table", "markup", "numbers"),
     *("options", "paper_blocks", "paper_table", "progress", "provenance", "record", "render"),
-    *("request", "results", "runs", "stats", "store", "tables"),
+    *("published", "report", "request", "results", "runs", "show", "stats", "store", "tables"),
 }
-"""Modules of the harness that do not decide what is measured."""
+"""Modules and packages of the harness that do not decide what is measured."""
 
 
 def versions() -> dict[str, str]:
@@ -51,7 +51,8 @@ def code_digest(root: Path = ROOT) -> str:
 def _sources(root: Path) -> Iterator[Path]:
     for package in _PACKAGES:
         for path in sorted((root / package).rglob("*.py")):
-            if path.parent != root / "harness" or path.stem not in _NOT_MEASURING:
+            module = path.relative_to(root / package).parts[0].removesuffix(".py")
+            if package != "harness" or module not in _NOT_MEASURING:
                 yield path
 
 

@@ -42,6 +42,7 @@ class Request:
     seed: int
     output: Path
     fresh: bool
+    report: bool = False
 
 
 def read_request(
@@ -60,6 +61,8 @@ def read_request(
     """The command line's options, each checked by itself. Raises BadInput and PruningError."""
     if not (accuracy or efficiency):
         raise BadInput("--no-accuracy with --no-efficiency leaves nothing to do; give one of them")
+    if others.get("report") and not accuracy:
+        raise BadInput("--report shows answers; it does not go with --no-accuracy")
     _check_positive(limit=limit, batch_size=batch_size, repeats=repeats)
     check_output(output)
     return Request(

@@ -51,7 +51,7 @@ def load_timings(*directories: str | Path) -> pd.DataFrame:
     import pandas as pd
 
     _, runs = configurations(read_records(map(Path, directories)))
-    rows = [row for record in runs for row in _rounds(record)]
+    rows = [row for record in runs for row in rounds(record)]
     frame = pd.DataFrame(rows)
     return frame.astype({"budget": "Int64"}) if rows else frame
 
@@ -94,7 +94,8 @@ def _questions(record: Record) -> Iterator[dict[str, Any]]:
         yield {**shared, **asked, "counted_tokens": tokens[sample["ledger"]], **origin}
 
 
-def _rounds(record: Record) -> Iterator[dict[str, Any]]:
+def rounds(record: Record) -> Iterator[dict[str, Any]]:
+    """A row of `load_timings` for each round of each cell of an efficiency record."""
     for cell in record["cells"]:
         if cell["status"] != "ok":
             continue
