@@ -157,6 +157,14 @@ def table(
     fidelity: Annotated[
         bool, typer.Option("--fidelity", help="In `paper` also how close answers are to unpruned.")
     ] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="In `paper` also what papers print.")
+    ] = False,
+    published_only: Annotated[
+        bool, typer.Option("--published-only", help="Only what papers print; no records.")
+    ] = False,
+    model: Annotated[str, typer.Option(help="Of `--published-only`.")] = "LLaVA-1.5-7B",
+    budget: Annotated[int, typer.Option(help="Of `--published-only`.")] = 64,
 ) -> None:
     """Print the tables again, from records alone.
 
@@ -165,14 +173,21 @@ def table(
     `harness table results/local`
 
     `harness table results/local --layout paper --format latex > table.tex`
+
+    `harness table --published-only --model LLaVA-1.5-7B --budget 64`
     """
     from harness.layouts import WRITERS, laid_out
     from harness.paper_table import Style
     from harness.render import show
     from harness.results import read_records
 
-    records = read_records(directories or [OUTPUT], _warn, whole=fidelity)
-    found = laid_out(records, layout, Style(emphasis, intervals, fidelity))
+    if published_only:
+        from harness.published import survey
+
+        found = [survey(model, budget)]
+    else:
+        records = read_records(directories or [OUTPUT], _warn, whole=fidelity)
+        found = laid_out(records, layout, Style(emphasis, intervals, fidelity, published))
     if format_ is Format.RICH:
         show(found, sys.stdout)
     else:

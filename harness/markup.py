@@ -28,7 +28,7 @@ _LATEX = {
     "≥": r"$\geq$",
     "→": r"$\to$",
     "†": r"$\dagger$",
-    "Δ": r"$\Delta$",
+    "−": r"$-$",
     **{r: rf"\textsuperscript{{{c}}}" for c, r in (LETTERS | DIGITS).items()},
 }
 _BEGIN = r"""% \input this file, with \usepackage{booktabs,siunitx,adjustbox} in the preamble,

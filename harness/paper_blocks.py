@@ -33,6 +33,7 @@ class Block:
     """The methods at one budget, of one configuration."""
 
     model: str
+    checkpoint: str
     heading: str
     lines: tuple[Line, ...]
 
@@ -74,7 +75,7 @@ def blocks_of(records: Sequence[Record], model: str, fidelity: bool) -> list[Blo
             for i, row in enumerate(alike)
         )
         heading = " · ".join(part for part in (model, _heading(budget, upper)) if part)
-        blocks.append(Block(model, heading, lines))
+        blocks.append(Block(model, records[0]["identity"]["model"], heading, lines))
     return blocks
 
 

@@ -15,6 +15,7 @@ from harness.fidelity import HOW_TO_READ as FIDELITY
 from harness.footnotes import Footnotes
 from harness.options import Emphasis, Intervals
 from harness.paper_blocks import AVERAGE, RELATIVE, Block, Line, blocks_of, configuration_names
+from harness.published_rows import published_rows
 from harness.record import Record
 from harness.render import MISSING, Column, Parts, Table
 from harness.stats import Estimate, Outcomes, mean_interval
@@ -43,6 +44,11 @@ NOISE = (
 )
 
 
+PUBLISHED = (
+    "In italics: published figures, not measured here; measured − published is the mean over the "
+    "benchmarks that have both."
+)
+NONE_PUBLISHED = "No published figures are known for these models, benchmarks and budgets."
 INTERVALS = {
     Intervals.NONE: "",
     Intervals.PLUSMINUS: "±: half of the 95 % interval over images.",
@@ -57,6 +63,7 @@ class Style:
     emphasis: Emphasis = Emphasis.SIGNIFICANT
     intervals: Intervals = Intervals.NONE
     fidelity: bool = False
+    published: bool = False
 
 
 def paper_table(configurations: Sequence[Sequence[Record]], style: Style) -> Table:
@@ -70,7 +77,8 @@ def paper_table(configurations: Sequence[Sequence[Record]], style: Style) -> Tab
     ]
     holes = Footnotes()
     columns = _columns(tasks, style, holes)
-    rows, bold, headings = _body(blocks, tasks, style, len(columns))
+    sources = Footnotes(numbered=True)
+    rows, bold, headings, apart = _body(blocks, tasks, style, sources)
     texts = (HOW_TO_READ, BOLD[style.emphasis], INTERVALS[style.intervals])
     noise = any(line.noise for block in blocks for line in block.lines)
     table = Table(
@@ -80,6 +88,7 @@ def paper_table(configurations: Sequence[Sequence[Record]], style: Style) -> Tab
         frozenset(headings),
         headings=headings,
         bold=frozenset(bold),
+        apart=frozenset(apart),
         failed=any(line.row.failed for block in blocks for line in block.lines),
     )
     table.texts()  # hands out the footnotes in reading order
@@ -87,6 +96,8 @@ def paper_table(configurations: Sequence[Sequence[Record]], style: Style) -> Tab
         " ".join(filter(None, texts)),
         *([FIDELITY] if style.fidelity else []),
         *([NOISE] if noise else []),
+        *([PUBLISHED] if apart else [NONE_PUBLISHED] if style.published else []),
+        *sources.lines(),
         *holes.lines(),
         *_origins(configurations, names),
     )
@@ -120,6 +131,7 @@ def _columns(tasks: Sequence[str], style: Style, holes: Footnotes) -> tuple[Colu
         number(AVERAGE, "average", "Over benchmarks"),
         number("Relative %", "relative_percent", "Over benchmarks"),
         *(number(title, name, "Fidelity to unpruned") for title, name in close.items()),
+        Column("Measured − published", ("measured_minus_published",), optional=True),
     )
 
 
@@ -129,13 +141,14 @@ def _label(parts: Parts) -> list[str]:
 
 
 def _body(
-    blocks: Sequence[Block], tasks: Sequence[str], style: Style, width: int
-) -> tuple[tuple[tuple[Parts, ...], ...], set[tuple[int, int]], dict[int, str]]:
-    """Rows, the places that are bold, and the headings."""
+    blocks: Sequence[Block], tasks: Sequence[str], style: Style, sources: Footnotes
+) -> tuple[tuple[tuple[Parts, ...], ...], set[tuple[int, int]], dict[int, str], set[int]]:
+    """Rows, the places that are bold, the headings, and the rows that are published."""
     shown = [*tasks, AVERAGE, RELATIVE]
     rows: list[tuple[Parts, ...]] = []
     bold: set[tuple[int, int]] = set()
     headings = {}
+    apart: set[int] = set()
     for block in blocks:
         headings[len(rows)] = block.heading
         compared = block.lines[0].row.budget is not None
@@ -144,7 +157,11 @@ def _body(
         )
         bold |= {(len(rows) + i, 3 + shown.index(column)) for i, column in best}
         rows += [tuple(_cells(block, i, shown, style, best)) for i in range(len(block.lines))]
-    return tuple(rows), bold, headings
+        if style.published:
+            printed = list(published_rows(block, tasks, 2 + len(_fidelity_names(style)), sources))
+            apart |= set(range(len(rows), len(rows) + len(printed)))
+            rows += printed
+    return tuple(rows), bold, headings, apart
 
 
 def _cells(
@@ -160,10 +177,15 @@ def _cells(
         yield _number(
             line.values.get(column, {}), style, (index, column) in best, _why(line, column)
         )
-    for name in FIDELITY_COLUMNS.values() if style.fidelity else ():
+    for name in _fidelity_names(style):
         of = getattr(line.fidelity, name) if line.fidelity else {}
         missing = "" if row.budget is None else "no unpruned answers to compare with"
         yield _number(of, style, False, missing, decimals=3 if name == "kl" else 1)
+    yield ()
+
+
+def _fidelity_names(style: Style) -> list[str]:
+    return list(FIDELITY_COLUMNS.values()) if style.fidelity else []
 
 
 def _why(line: Line, column: str) -> str:
