@@ -176,9 +176,11 @@ def sheet(records: Sequence[Record], item: str) -> Image.Image:
     tiles = []
     for record, sample in samples_of(records, item):
         known = asked(record["identity"]["task"], item, str(sample["image"]))
+        if known is None:
+            raise BadInput(f"there is no picture of {item}: its image is not at hand")
         traced = patches(sample["selections"], record["shape"]["image_tokens"])
-        if known is None or traced is None:
-            raise BadInput(f"there is no overlay of {item}: its image is not at hand")
+        if traced is None:
+            raise BadInput(f"there is no picture of {item}: it has not exactly one image")
         tiles.append((f"{record['cell']}: {sample['answer']}", composed(known.image, traced, side)))
     across = min(len(tiles), 5)
     down = -(-len(tiles) // across)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from harness.errors import BadInput, unknown
 from harness.footnotes import Footnotes
@@ -114,10 +115,11 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def at(model: str, budget: int) -> list[Figure]:
-    """The preferred figures of a model at a budget, unpruned left out."""
+def at(model: str, budget: int, printed: Literal["value", "relative"]) -> list[Figure]:
+    """The preferred figures of a model at a budget that have a `printed`; unpruned left out."""
     found = [f for f in figures() if f.model == model and f.budget == str(budget)]
-    return preferred(f for f in found if f.method != UNPRUNED)
+    known = [f for f in found if getattr(f, printed) is not None]
+    return preferred(f for f in known if f.method != UNPRUNED)
 
 
 def rows_of(found: Iterable[Figure]) -> dict[tuple[str, str, str], dict[str, Figure]]:
@@ -138,7 +140,7 @@ def survey(model: str, budget: int) -> Table:
     name = model_of(model)
     if name is None:
         raise unknown("published model", model, known)
-    rows = rows_of(f for f in at(name, budget) if f.relative is not None)
+    rows = rows_of(at(name, budget, "relative"))
     if not rows:
         budgets = sorted(
             {int(f.budget) for f in figures() if f.model == name and f.budget.isdigit()}

@@ -101,6 +101,7 @@ def accuracy_against_latency(study: Study) -> str:
             (5, 4),
             textcoords="offset points",
             fontsize=7.5,
+            color=TEXT,
         )
     front = pareto([(t.first_token_seconds.value, s.value) for t, s in found])
     axes.plot(
@@ -148,6 +149,7 @@ def phases(study: Study) -> str:
         bbox_to_anchor=(0.38, 1),
         frameon=False,
         fontsize=7.5,
+        labelcolor=TEXT,
         handlelength=1,
         handletextpad=0.4,
         columnspacing=1,

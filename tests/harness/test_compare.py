@@ -150,6 +150,11 @@ def test_both_tables_are_printed_and_kept_beside_the_records(tmp_path, capsys):
         assert "ViTCoP" in (tmp_path / name).read_text()
 
 
+def test_the_report_is_written_beside_the_records(tmp_path):
+    assert run(asked(tmp_path, report=True), Runner(), Timer())[0] == 0
+    assert "ViTCoP" in (tmp_path / "report.html").read_text()
+
+
 def test_tables_are_of_this_configuration_only(tmp_path, capsys):
     run(asked(tmp_path, methods=parse_methods("vitcop")), Runner())
     capsys.readouterr()
