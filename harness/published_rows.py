@@ -24,9 +24,7 @@ def published_rows(
     if budget is None or model is None:
         return
     wanted = {published.BENCHMARKS[task] for task in tasks if task in published.BENCHMARKS}
-    found = [
-        f for f in published.at(model, budget) if f.benchmark in wanted and f.value is not None
-    ]
+    found = [f for f in published.at(model, budget, "value") if f.benchmark in wanted]
     for (method, source, kind), held in published.rows_of(found).items():
         values = [held.get(published.BENCHMARKS.get(task, "")) for task in tasks]
         cells = [(f"{f.value:.1f}", "", "", "", "") if f else () for f in values]
