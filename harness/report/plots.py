@@ -61,7 +61,7 @@ def colour(index: int) -> str:
 
 def accuracy_against_tokens(study: Study, task: str = AVERAGE, small: bool = False) -> str:
     """A line a method over its budgets, 95 % intervals, unpruned as a level."""
-    figure, axes = _figure((3.0, 2.3) if small else (5.0, 3.6))
+    figure, axes = _figure((3.0, 2.3) if small else (4.2, 3.2))
     _level(axes, study, task)
     labels = list(study.labels)
     for index, method in enumerate(labels):
@@ -90,7 +90,7 @@ def accuracy_against_latency(study: Study) -> str:
     found = [(timing, scores[timing.method, timing.budget]) for timing in timed]
     if not found:
         return ""
-    figure, axes = _figure((5.0, 3.6))
+    figure, axes = _figure((4.2, 3.2))
     for timing, score in found:
         index = None if timing.budget is None else list(study.labels).index(timing.method)
         x = _milliseconds(timing.first_token_seconds)
@@ -130,7 +130,7 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def phases(study: Study) -> str:
     """A stacked bar a cell: median time of each phase."""
-    figure, axes = _figure((5.0, 0.9 + 0.2 * len(study.timings)))
+    figure, axes = _figure((4.2, 1.0 + 0.2 * len(study.timings)))
     left = [0.0] * len(study.timings)
     names = [_called(timing) for timing in study.timings]
     for place, (phase, title) in zip(_PHASE_COLOURS, PHASES.items(), strict=True):
@@ -144,7 +144,7 @@ def phases(study: Study) -> str:
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("ms, medians")
     axes.legend(
-        ncols=5,
+        ncols=3,
         loc="lower center",
         bbox_to_anchor=(0.38, 1),
         frameon=False,
@@ -160,7 +160,7 @@ def phases(study: Study) -> str:
 
 def tokens_by_layer(study: Study, budget: int) -> str:
     """A step line a method: visual tokens that entered each decoder layer."""
-    figure, axes = _figure((5.0, 2.9))
+    figure, axes = _figure((4.2, 2.5))
     words = []
     for index, (method, label) in enumerate(study.labels.items()):
         entering = study.layers.get((method, budget))
