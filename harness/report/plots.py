@@ -34,7 +34,7 @@ PHASES = {
     "decode": "decode",
 }
 _PHASE_COLOURS = (5, 6, 1, 0, 2)
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "harness",
     "font.family": "sans-serif",
