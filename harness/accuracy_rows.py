@@ -26,6 +26,8 @@ class Row:
 
     label: str
     budget: int | None
+    method: str = ""  # name and settings, as a cell writes them
+    venue: str = ""
     matched: bool = False  # the budget is one of FLOPs
     note: str = ""
     failed: bool = False
@@ -58,7 +60,8 @@ def _row(records: Sequence[Record], tasks: int, scales: Mapping[str, float]) -> 
     cell = Cell.parse(records[0]["cell"])
     seeds = sorted({record["identity"]["seed"] for record in records})
     label = _label(records[0], cell, len(seeds))
-    head = (label, cell.budget, cell.matched is not None)
+    venue = records[0]["method"].get("venue", "")
+    head = (label, cell.budget, cell.method.text, venue, cell.matched is not None)
     if broken := next(filter(None, map(_broken, records)), None):
         return Row(*head, f"FAILED: {broken}", failed=True)
     if any(record["status"] == "infeasible" for record in records):
@@ -70,7 +73,7 @@ def _row(records: Sequence[Record], tasks: int, scales: Mapping[str, float]) -> 
         _note(records, tasks * len(seeds)),
         any(record["status"] == "failed" for record in records),
         len(held) == tasks * len(seeds),
-        _averaged(by_seed),
+        averaged(by_seed),
         tuple(fmean(stats.task_means(outcomes).values()) for outcomes in by_seed if outcomes),
         fmean(mean_entering(record["ledger"]) for record in held) if held else nan,
         _by_task(held, lambda r: mean_prefill_flops(r["ledger"], r["shape"])),
@@ -117,7 +120,7 @@ def _outcomes(records: Sequence[Record], scales: Mapping[str, float]) -> Outcome
     return found
 
 
-def _averaged(by_seed: Sequence[Outcomes]) -> Outcomes:
+def averaged(by_seed: Sequence[Outcomes]) -> Outcomes:
     """Each question's mean score over the seeds that answered it."""
     if len(by_seed) == 1:
         return by_seed[0]

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from harness.counts import ledgers_of
+from harness.digests import image_digest
 from harness.generation import cut_at, generate_arguments
 from harness.models import LoadedModel
 from harness.selections import selections_of
@@ -201,9 +202,3 @@ def _first_token(ids: list[int], logprobs: list[float]) -> dict[str, list]:
 def sample_seed(item: str, seed: int) -> int:
     """The same on every machine, whatever the batch: 0 … 2^31 - 1."""
     return int.from_bytes(hashlib.sha256(f"{item}#{seed}".encode()).digest()[:4], "big") >> 1
-
-
-def image_digest(image: Image.Image) -> str:
-    """Hex SHA-256 of the decoded pixels, so that equal images of different files are one."""
-    head = f"{image.mode} {image.size} ".encode()
-    return hashlib.sha256(head + image.tobytes()).hexdigest()

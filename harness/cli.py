@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from harness.errors import BadInput
+from harness.options import Emphasis, Format, Intervals, Layout
 
 BAD_INPUT = 2
 OUTPUT = Path("results/local")
@@ -94,6 +95,9 @@ def compare(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Measure again what the records already hold.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Also write `report.html` beside the records.")
+    ] = False,
 ) -> int:
     """Compare methods on accuracy and efficiency, and print both tables.
 
@@ -134,6 +138,7 @@ def compare(
                 seed=seed,
                 output=output,
                 fresh=fresh,
+                report=report,
             )
         )
     except PruningError as error:
@@ -236,25 +241,113 @@ def table(
     directories: Annotated[
         list[Path] | None, typer.Argument(help="Directories with records.", show_default=False)
     ] = None,
+    layout: Annotated[
+        Layout | None,
+        typer.Option(help="Accuracy and efficiency if not given.", show_default=False),
+    ] = None,
+    format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.RICH,
+    emphasis: Annotated[
+        Emphasis,
+        typer.Option(help="Bold in `paper`: the best, or all that is not significantly worse."),
+    ] = Emphasis.SIGNIFICANT,
+    intervals: Annotated[
+        Intervals, typer.Option(help="95 % intervals in `paper`: as ± or in small type.")
+    ] = Intervals.NONE,
+    fidelity: Annotated[
+        bool, typer.Option("--fidelity", help="In `paper` also how close answers are to unpruned.")
+    ] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="In `paper` also what papers print.")
+    ] = False,
+    published_only: Annotated[
+        bool, typer.Option("--published-only", help="Only what papers print; no records.")
+    ] = False,
+    model: Annotated[str, typer.Option(help="Of `--published-only`.")] = "LLaVA-1.5-7B",
+    budget: Annotated[int, typer.Option(help="Of `--published-only`.")] = 64,
 ) -> None:
     """Print the tables again, from records alone.
 
-    **Example**
+    **Examples**
 
     `harness table results/local`
-    """
-    from harness.record import read_all
-    from harness.render import show
-    from harness.tables import tables
 
-    wanted = directories or [OUTPUT]
-    for directory in wanted:
-        if not directory.is_dir():
-            raise BadInput(f"there is no directory {directory}")
-    records = list(read_all(wanted, _warn))
-    if not records:
-        raise BadInput(f"no records in {', '.join(map(str, wanted))}")
-    show(tables(records), sys.stdout)
+    `harness table results/local --layout paper --format latex > table.tex`
+
+    `harness table --published-only --model LLaVA-1.5-7B --budget 64`
+    """
+    from harness.layouts import WRITERS, laid_out
+    from harness.paper_table import Style
+    from harness.render import show
+    from harness.results import read_records
+
+    if published_only:
+        from harness.published import survey
+
+        found = [survey(model, budget)]
+    else:
+        records = read_records(directories or [OUTPUT], _warn, whole=fidelity)
+        found = laid_out(records, layout, Style(emphasis, intervals, fidelity, published))
+    if format_ is Format.RICH:
+        show(found, sys.stdout)
+    else:
+        sys.stdout.write(WRITERS[format_](found))
+
+
+@app.command()
+def report(
+    directories: Annotated[
+        list[Path] | None, typer.Argument(help="Directories with records.", show_default=False)
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path(
+        "report.html"
+    ),
+    force: Annotated[bool, typer.Option("--force", help="Replace the page.")] = False,
+) -> None:
+    """Write one HTML page of everything the records show: figures, tables, what was kept.
+
+    **Example**
+
+    `harness report results/local -o report.html`
+    """
+    from harness.report import write_report
+    from harness.results import read_records
+
+    write_report(read_records(directories or [OUTPUT], _warn, whole=True), output, force)
+
+
+@app.command(name="show")
+def show_(
+    path: Annotated[Path, typer.Argument(help="A record, or a directory of records.")] = OUTPUT,
+    item: Annotated[
+        str | None, typer.Option(help="A question, such as `embedded_count/3`.")
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option(help="Write what was kept of the item's image.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the picture.")] = False,
+) -> None:
+    """Show one cell or one item: plan, ledger, timing; answers and what each stage kept.
+
+    **Examples**
+
+    `harness show results/local/accuracy-vitcop@64-embedded_count-0123456789.json.gz`
+
+    `harness show results/local --item embedded_count/3 --png kept.png`
+    """
+    from harness import show
+    from harness.render import show as print_tables
+
+    if png is not None and (item is None or (png.exists() and not force)):
+        raise BadInput(
+            "--png needs --item" if item is None else f"{png} exists; --force replaces it"
+        )
+    records = show.opened(path, _warn)
+    if item is not None:
+        print_tables([show.item_table(records, item)], sys.stdout)
+        if png is not None:
+            show.write_sheet(records, item, png)
+    else:
+        print_tables(show.cell_tables(path, records), sys.stdout)
 
 
 @app.command()

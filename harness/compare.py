@@ -13,7 +13,7 @@ from harness.errors import BadInput
 from harness.presets import images_of, is_preset
 from harness.progress import Progress, progress_on
 from harness.provenance import code_digest, provenance, versions
-from harness.record import Record
+from harness.record import Record, file_name, read
 from harness.render import Table, comma_separated, markdown, show
 from harness.request import (
     TOKENS,
@@ -108,10 +108,20 @@ def load_of(request: Request) -> Load:
 
 def perform(request: Request, work: Work, tools: Tools) -> int:
     """All work that is asked for, then the tables; see `compare`."""
-    return conclude(lambda: measure(request, work, tools), work.store, work.progress)
+
+    def report(done: Sequence[Record]) -> None:
+        if request.report:
+            _write_report(done, request)
+
+    return conclude(lambda: measure(request, work, tools), work.store, work.progress, report)
 
 
-def conclude(records: Callable[[], Iterable[Record]], store: Store, progress: Progress) -> int:
+def conclude(
+    records: Callable[[], Iterable[Record]],
+    store: Store,
+    progress: Progress,
+    report: Callable[[Sequence[Record]], None] = lambda done: None,
+) -> int:
     """Do the work that makes the records, then print and keep their tables; the exit status."""
     try:
         done = list(records())
@@ -124,6 +134,7 @@ def conclude(records: Callable[[], Iterable[Record]], store: Store, progress: Pr
     found = tables(done)
     show(found, sys.stdout)
     _keep_tables(found, store)
+    report(done)
     return int(any(table.failed for table in found))
 
 
@@ -183,6 +194,16 @@ def identity_of(loaded: Any, batch_size: int) -> dict[str, Any]:
         "code_digest": code_digest(),
         "versions": versions(),
     }
+
+
+def _write_report(records: Sequence[Record], request: Request) -> None:
+    """The page of this comparison's records, read again whole."""
+    from harness.report import write_report
+
+    output = request.output / "report.html"
+    paths = [request.output / file_name(record) for record in records]
+    write_report([read(path) for path in paths], output, force=True)
+    warn(f"the report is {output}")
 
 
 def _keep_tables(found: Sequence[Table], store: Store) -> None:

@@ -160,11 +160,15 @@ def outline(record: Mapping[str, Any]) -> Record:
     return _parted(record)[0]
 
 
-def read_all(directories: Iterable[Path], warn: Callable[[str], None]) -> Iterator[Record]:
-    """Outlines of all records directly in the directories; other files are named to `warn`."""
+def read_all(
+    directories: Iterable[Path],
+    warn: Callable[[str], None],
+    read: Callable[[Path], Record] = read_outline,
+) -> Iterator[Record]:
+    """All records directly in the directories, as `read` gives them; other files go to `warn`."""
     for directory in directories:
         for path in sorted(directory.glob(f"*{SUFFIX}")):
             try:
-                yield read_outline(path)
+                yield read(path)
             except (UnreadableRecordError, OSError) as error:
                 warn(f"skipping {path}: {error}")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TextIO
 
 MISSING = "–"
@@ -27,7 +28,7 @@ class Column:
 
     A terminal breaks between the lines, every other form joins them by a space. Where nothing
     is known there is a dash, or nothing in an `optional` column, which is not shown if all of it
-    is empty.
+    is empty. Neighbours of one `group` stand below its name where a form can span columns.
     """
 
     title: str
@@ -35,14 +36,17 @@ class Column:
     lines: Callable[[Parts], list[str]] = separate
     left: bool = False
     optional: bool = False
+    group: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
     """`rows` hold one tuple of parts a column, empty where there is nothing.
 
-    `sections` are the rows that begin a group; `notes` the lines below: how to read it and where
-    it comes from; `failed` tells that a cell has no numbers because it failed.
+    `sections` are the rows that begin a group, `headings` what stands above some of them; `bold`
+    are (row, column) to emphasise, `apart` rows that were not measured here; `notes` the lines
+    below: how to read it and where it comes from; `failed` tells that a cell has no numbers
+    because it failed.
     """
 
     title: str
@@ -51,6 +55,9 @@ class Table:
     sections: frozenset[int] = frozenset()
     notes: tuple[str, ...] = ()
     failed: bool = False
+    headings: Mapping[int, str] = field(default_factory=dict)
+    bold: frozenset[tuple[int, int]] = frozenset()
+    apart: frozenset[int] = frozenset()
 
     def shown(self) -> list[Column]:
         """Columns to show; a CSV has the others, too."""
@@ -59,6 +66,10 @@ class Table:
     def texts(self) -> list[list[list[str]]]:
         """Lines of every cell that is shown: [row][column][line]."""
         return [[_lines(self.columns[i], row[i]) for i in self._shown] for row in self.rows]
+
+    def is_bold(self, row: int) -> list[bool]:
+        """Of every column that is shown."""
+        return [(row, i) in self.bold for i in self._shown]
 
     @property
     def _shown(self) -> list[int]:
@@ -101,7 +112,14 @@ def _show_rich(table: Table, file: TextIO) -> None:
     for index, row in enumerate(table.texts()):
         if index in table.sections and index:
             grid.add_section()
-        grid.add_row(*(Text("\n".join(lines)) for lines in row))
+        if index in table.headings:
+            grid.add_row(Text(table.headings[index], style="bold"))
+        styles = ["bold" if bold else "" for bold in table.is_bold(index)]
+        cells = zip(row, styles, strict=True)
+        grid.add_row(
+            *(Text("\n".join(lines), style=style) for lines, style in cells),
+            style="italic" if index in table.apart else None,
+        )
     console = Console(file=file, highlight=False)
     console.print(grid)
     for note in table.notes:
@@ -110,8 +128,8 @@ def _show_rich(table: Table, file: TextIO) -> None:
 
 
 def plain(table: Table) -> str:
-    """Columns aligned by spaces, a blank line between groups."""
-    rows = [[" ".join(lines) for lines in row] for row in table.texts()]
+    """Columns aligned by spaces, a blank line between groups, a star after what is emphasised."""
+    rows = _starred(table)
     titles = [column.title for column in table.shown()]
     widths = [max(map(len, cells)) for cells in zip(titles, *rows, strict=True)]
 
@@ -124,20 +142,47 @@ def plain(table: Table) -> str:
 
     out = [table.title, "", line(titles), line("-" * width for width in widths)]
     for index, row in enumerate(rows):
-        out += [""] * (index in table.sections and index > 0) + [line(row)]
-    return "\n".join([*out, "", *table.notes, ""])
+        out += [""] * (index in table.sections and index > 0)
+        out += [h for h in [table.headings.get(index)] if h] + [line(row)]
+    stars = ["* bold in other forms."] if table.bold else []
+    return "\n".join([*out, "", *stars, *table.notes, ""])
+
+
+def _starred(table: Table) -> list[list[str]]:
+    """Texts of all cells; in columns where something is bold, with a star or its room."""
+    bold = [table.is_bold(row) for row in range(len(table.rows))]
+    room = [any(column) for column in zip(*bold, strict=True)] or [False] * len(table.columns)
+    return [
+        [
+            " ".join(lines) + ("*" if is_bold else " " * has_room)
+            for lines, is_bold, has_room in zip(row, marks, room, strict=True)
+        ]
+        for row, marks in zip(table.texts(), bold, strict=True)
+    ]
 
 
 def markdown(table: Table) -> str:
     """A Markdown table below its title, the notes after it."""
 
     def line(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(cells) + " |"
 
     rules = (":--" if column.left else "--:" for column in table.shown())
-    out = [f"**{table.title}**", "", line(c.title for c in table.shown()), line(rules)]
-    out += [line(" ".join(lines) for lines in row) for row in table.texts()]
-    return "\n".join([*out, "", *(f"{note}  " for note in table.notes), ""])
+    titles = line(_markdown_text(column.title) for column in table.shown())
+    out = [f"**{_markdown_text(table.title)}**", "", titles, line(rules)]
+    for index, row in enumerate(table.texts()):
+        if index in table.headings:
+            first = f"**{_markdown_text(table.headings[index])}**"
+            out.append(line([first, *[""] * (len(row) - 1)]))
+        marks = ["**" * b or "_" * (index in table.apart) for b in table.is_bold(index)]
+        texts = [_markdown_text(" ".join(lines)) for lines in row]
+        out.append(line(m + t + m if t else t for m, t in zip(marks, texts, strict=True)))
+    return "\n".join([*out, "", *(f"{_markdown_text(note)}  " for note in table.notes), ""])
+
+
+def _markdown_text(text: str) -> str:
+    """`text` as GitHub shows it, letter by letter."""
+    return re.sub(r"[\\|<>*`~&]|(?<!\w)_|_(?!\w)|(?<=\])\(", r"\\\g<0>", text)
 
 
 def comma_separated(table: Table) -> str:

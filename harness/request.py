@@ -45,6 +45,7 @@ class Request:
     output: Path
     fresh: bool
     match: str = TOKENS
+    report: bool = False
 
 
 def read_request(
@@ -66,6 +67,8 @@ def read_request(
         raise unknown("--match", match, MATCHES)
     if not (accuracy or efficiency):
         raise BadInput("--no-accuracy with --no-efficiency leaves nothing to do; give one of them")
+    if others.get("report") and not accuracy:
+        raise BadInput("--report shows answers; it does not go with --no-accuracy")
     _check_positive(limit=limit, batch_size=batch_size, repeats=repeats)
     check_output(output)
     return Request(

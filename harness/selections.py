@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from methods.adapters import adapter_for
-from methods.trace import Prefill, StageSelection
+if TYPE_CHECKING:
+    from methods.trace import Prefill, StageSelection
 
 
 def selections_of(prefill: Prefill, visual: Sequence[int], model: Any) -> list[list[dict]]:
@@ -17,6 +17,8 @@ def selections_of(prefill: Prefill, visual: Sequence[int], model: Any) -> list[l
     `visual`: each sample's visual tokens before any cut. "kept" is `mask` of the anchors; "groups"
     (the output row that each row went into, -1 for none) is there only where rows are merged.
     """
+    from methods.adapters import adapter_for
+
     tower_rows = adapter_for(model).shape().tower_rows
     found: list[list[dict]] = [[] for _ in visual]
     counts = list(visual)

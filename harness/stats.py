@@ -33,6 +33,9 @@ class Outcome:
     score: float
 
 
+Outcomes = Mapping[ItemKey, Outcome]
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A value and the bounds around it; NaN where the data say nothing."""
@@ -56,7 +59,7 @@ class Difference(Estimate):
 NOTHING = Estimate(nan, nan, nan)
 
 
-def task_means(outcomes: Mapping[ItemKey, Outcome]) -> dict[str, float]:
+def task_means(outcomes: Outcomes) -> dict[str, float]:
     """Mean score of each task."""
     scores: dict[str, list[float]] = {}
     for (task, _), outcome in outcomes.items():
@@ -64,7 +67,7 @@ def task_means(outcomes: Mapping[ItemKey, Outcome]) -> dict[str, float]:
     return {task: float(np.mean(values)) for task, values in scores.items()}
 
 
-def mean_interval(outcomes: Mapping[ItemKey, Outcome]) -> Estimate:
+def mean_interval(outcomes: Outcomes) -> Estimate:
     """Mean of the task means with its 95 % interval, resampling whole images over all tasks.
 
     With one image the interval is NaN; without any item the value is, too.
@@ -73,21 +76,28 @@ def mean_interval(outcomes: Mapping[ItemKey, Outcome]) -> Estimate:
     return _bootstrap(sums, counts)
 
 
-def paired_difference(
-    ours: Mapping[ItemKey, Outcome], theirs: Mapping[ItemKey, Outcome]
-) -> Difference:
+def paired_difference(ours: Outcomes, theirs: Outcomes) -> Difference:
     """Mean of the task means of `ours` - `theirs` over the items that both answered.
 
     The interval resamples images; p flips the sign of all of an image's differences at once.
     """
-    differences = [
-        (task, ours[task, item].image, ours[task, item].score - theirs[task, item].score)
-        for task, item in ours
-        if (task, item) in theirs
-    ]
-    sums, counts = _by_image(differences)
+    sums, counts = _by_image(_differences(ours, theirs))
     estimate = _bootstrap(sums, counts)
     return Difference(estimate.value, estimate.low, estimate.high, _sign_flip(sums, counts))
+
+
+def paired_p(ours: Outcomes, theirs: Outcomes) -> float:
+    """The p of `paired_difference`, alone."""
+    return _sign_flip(*_by_image(_differences(ours, theirs)))
+
+
+def _differences(ours: Outcomes, theirs: Outcomes) -> list[tuple[str, str, float]]:
+    """Task, image and `ours` - `theirs` of every item that both answered."""
+    return [
+        (task, outcome.image, outcome.score - theirs[task, item].score)
+        for (task, item), outcome in ours.items()
+        if (task, item) in theirs
+    ]
 
 
 def _by_image(rows: Iterable[tuple[str, str, float]]) -> tuple[Array, Array]:

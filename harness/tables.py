@@ -22,14 +22,22 @@ _OF_A_CELL = {
 
 def tables(records: Iterable[Record]) -> list[Table]:
     """Accuracy tables, one a configuration, then efficiency tables, one a run; the newest last."""
+    groups, runs = configurations(records)
+    return [*map(accuracy_table, groups), *map(efficiency_table, runs)]
+
+
+def configurations(records: Iterable[Record]) -> tuple[list[list[Record]], list[Record]]:
+    """Accuracy records by configuration, and the runs of efficiency; the newest last.
+
+    Of duplicates, and of records of several versions of a task, the newest are left.
+    """
     newest_last = sorted(_distinct(records), key=_created)
-    configurations: dict[str, list[Record]] = {}
+    groups: dict[str, list[Record]] = {}
     for record in newest_last:
         if record["kind"] == "accuracy":
-            configurations.setdefault(_configuration(record["identity"]), []).append(record)
-    accuracy = [accuracy_table(_newest_versions(group)) for group in configurations.values()]
+            groups.setdefault(_configuration(record["identity"]), []).append(record)
     runs = [record for record in newest_last if record["kind"] == "efficiency"]
-    return [*accuracy, *map(efficiency_table, runs)]
+    return [_newest_versions(group) for group in groups.values()], runs
 
 
 def _distinct(records: Iterable[Record]) -> list[Record]:
@@ -46,6 +54,18 @@ def _newest_versions(records: Sequence[Record]) -> list[Record]:
     """Without records of a task's older versions: their questions are others. Newest last."""
     newest = {r["identity"]["task"]: r["identity"]["task_version"] for r in records}
     return [r for r in records if r["identity"]["task_version"] == newest[r["identity"]["task"]]]
+
+
+def left_out(records: Iterable[Record]) -> list[str]:
+    """A sentence for each older version of a task, whose records no table shows."""
+    accuracy = [record for record in records if record["kind"] == "accuracy"]
+    newest = {(r["identity"]["task"]): r for r in sorted(accuracy, key=_created)}
+    versions = {(r["identity"]["task"], r["identity"]["task_version"]) for r in accuracy}
+    return [
+        f"{task} of version {version} is left out, {used} is newer"
+        for task, version in sorted(versions)
+        if (used := newest[task]["identity"]["task_version"]) != version
+    ]
 
 
 def _configuration(identity: Mapping[str, Any]) -> str:

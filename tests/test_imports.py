@@ -33,7 +33,10 @@ ALLOWED = {
 HOOKS = {"register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook"}
 WITHOUT_TORCH = [
     f"harness/{name}.py"
-    for name in ("record", "stats", "cost", "cells", "tables", "cli", "regress/gate")
+    for name in (
+        *("record", "stats", "cost", "cells", "tables", "cli", "layouts", "results", "show"),
+        *("published/__init__", "report/__init__", "regress/gate"),
+    )
 ]
 
 

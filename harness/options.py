@@ -1,0 +1,40 @@
+"""Words that options of the command line choose from."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Layout(StrEnum):
+    """What a table has as rows and columns."""
+
+    PAPER = "paper"
+    ACCURACY = "accuracy"
+    EFFICIENCY = "efficiency"
+    LONG = "long"
+
+
+class Format(StrEnum):
+    """What a table is written as."""
+
+    RICH = "rich"
+    MARKDOWN = "markdown"
+    LATEX = "latex"
+    CSV = "csv"
+    HTML = "html"
+
+
+class Emphasis(StrEnum):
+    """What is printed bold."""
+
+    NONE = "none"
+    BEST = "best"
+    SIGNIFICANT = "significant"
+
+
+class Intervals(StrEnum):
+    """How the 95 % intervals over images are printed."""
+
+    NONE = "none"
+    PLUSMINUS = "plusminus"
+    SMALL = "small"

@@ -1,0 +1,116 @@
+"""What stands in the paper's table, before it is written down: configurations, blocks, lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from math import isnan, nan
+
+from harness.accuracy_rows import Row, rows_of
+from harness.emphasis import no_better
+from harness.fidelity import Fidelity, fidelity_of
+from harness.record import Record
+from harness.stats import Outcome, Outcomes, task_means
+
+AVERAGE, RELATIVE = "Average", "Relative"
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a block: what each of its numbers is of, and why others are missing."""
+
+    row: Row
+    values: Mapping[str, Outcomes]
+    fidelity: Fidelity | None = None
+    noise: bool = False
+    missing: str = "not measured"
+
+
+@dataclass(frozen=True)
+class Block:
+    """The methods at one budget, of one configuration."""
+
+    model: str
+    checkpoint: str
+    heading: str
+    lines: tuple[Line, ...]
+
+
+def configuration_names(configurations: Sequence[Sequence[Record]]) -> list[str]:
+    """The model of each; what else they differ in where a model has several configurations."""
+    identities = [records[0]["identity"] for records in configurations]
+    names = []
+    for identity in identities:
+        same = [other for other in identities if other["model"] == identity["model"]]
+        differing = [
+            f"{key.removesuffix('_digest').replace('_', ' ')} {str(identity[key])[:10]}"
+            for key in ("model_digest", "dtype", "attention", "device", "batch_size", "limit")
+            if len({other.get(key) for other in same}) > 1
+        ]
+        if len(same) > 1 and not differing:
+            differing = [f"code {identity['code_digest'][:10]}"]
+        names.append(", ".join([identity["model"], *differing]))
+    return names
+
+
+def blocks_of(records: Sequence[Record], model: str, fidelity: bool) -> list[Block]:
+    """Unpruned first, then a block a budget from large to small."""
+    rows = rows_of(records)
+    upper = next((row for row in rows if row.budget is None and row.complete), None)
+    close = fidelity_of(records) if fidelity else {}
+    blocks = []
+    for budget, group in groupby(rows, lambda row: row.budget):
+        alike = list(group)
+        noise = _within_noise(alike)
+        lines = tuple(
+            Line(
+                row,
+                _values(row, upper),
+                close.get((row.method, budget)),
+                i in noise,
+                row.note if row.note and not row.outcomes else "not measured",
+            )
+            for i, row in enumerate(alike)
+        )
+        heading = " · ".join(part for part in (model, _heading(budget, upper)) if part)
+        blocks.append(Block(model, records[0]["identity"]["model"], heading, lines))
+    return blocks
+
+
+def _heading(budget: int | None, upper: Row | None) -> str:
+    whole = upper.tokens if upper else nan
+    if budget is None:
+        return "Upper bound" + ("" if isnan(whole) else f": {whole:.0f} tokens (100 %)")
+    share = "" if isnan(whole) else f" (↓ {100 * (1 - budget / whole):.1f} %)"
+    return f"Retain {budget} tokens{share}"
+
+
+def _values(row: Row, upper: Row | None) -> dict[str, Outcomes]:
+    """What each number of a row is the mean of, by column."""
+    values: dict[str, dict[tuple[str, str], Outcome]] = {}
+    for (task, item), outcome in row.outcomes.items():
+        values.setdefault(task, {})[task, item] = outcome
+    if row.complete:
+        values[AVERAGE] = dict(row.outcomes)
+        values[RELATIVE] = relative(row.outcomes, task_means(upper.outcomes) if upper else {})
+    return dict(values)
+
+
+def relative(outcomes: Outcomes, whole: Mapping[str, float]) -> dict[tuple[str, str], Outcome]:
+    """Scores in percent of the task's `whole` mean; nothing where one of these is not above 0."""
+    if any(whole.get(task, 0.0) <= 0 for task, _ in outcomes):
+        return {}
+    return {
+        (task, item): Outcome(o.image, 100 * o.score / whole[task])
+        for (task, item), o in outcomes.items()
+    }
+
+
+def _within_noise(rows: Sequence[Row]) -> set[int]:
+    control = next((row for row in rows if row.method == RANDOM and row.complete), None)
+    tested = [i for i, row in enumerate(rows) if row.complete and row is not control]
+    if control is None or control.budget is None:
+        return set()
+    return {tested[k] for k in no_better([rows[i].outcomes for i in tested], control.outcomes)}

@@ -1,0 +1,93 @@
+"""`harness report`: one self-contained HTML page, from records alone.
+
+No network, no build step: style, script, figures and images are inside. Without JavaScript
+everything is shown; with it the table sorts and the gallery filters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.efficiency_table import efficiency_table
+from harness.errors import BadInput
+from harness.markup import html
+from harness.numbers import origin
+from harness.options import Emphasis, Intervals
+from harness.paper_table import Style, paper_table
+from harness.record import Record, write_atomically
+from harness.report import plots
+from harness.report.gallery import gallery
+from harness.report.measured import Study, average, studies
+from harness.report.summary import findings
+
+_HERE = Path(__file__).parent
+
+
+def write_report(records: Sequence[Record], output: Path, force: bool = False) -> None:
+    """Write the page. Raises BadInput where it exists, or where no answers were recorded."""
+    if output.exists() and not force:
+        raise BadInput(f"{output} exists; --force replaces it")
+    content = page(records).encode()
+    try:
+        write_atomically(output, content)
+    except OSError as error:
+        raise BadInput(f"cannot write {output}: {error.strerror or error}") from error
+
+
+def page(records: Sequence[Record]) -> str:
+    """The whole page; `records` are whole, not outlines. Raises BadInput without accuracy."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    found = studies(records)
+    if not found:
+        raise BadInput("these records hold no answers; a report needs an accuracy run")
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.jinja").render(
+        studies=[_shown(study) for study in found],
+        style=(_HERE / "style.css").read_text(),
+        script=(_HERE / "script.js").read_text(),
+        commands=sorted({str(r["provenance"].get("command")) for r in records}),
+        created=max(str(r["provenance"].get("created", "")) for r in records)[:10],
+    )
+
+
+def _shown(study: Study) -> dict:
+    """What the template shows of a study; markup is finished, all other text is escaped there."""
+    items, without = gallery(study.records)
+    style = Style(Emphasis.SIGNIFICANT, Intervals.SMALL, fidelity=True)
+    tasks = sorted({task for record in study.records for task in [record["identity"]["task"]]})
+    budgets = sorted({point.budget for point in study.points if point.budget}, reverse=True)
+    return {
+        "name": study.name,
+        "findings": findings(study),
+        "legend": [
+            (label, plots.GLYPHS[i % len(plots.GLYPHS)], i % plots.SERIES)
+            for i, label in enumerate(study.labels.values())
+        ],
+        "tokens": plots.accuracy_against_tokens(study) if any(map(average, study.points)) else "",
+        "latency": plots.accuracy_against_latency(study),
+        "benchmarks": [plots.accuracy_against_tokens(study, task, small=True) for task in tasks],
+        "phases": plots.phases(study) if study.timings else "",
+        "layers": [plots.tokens_by_layer(study, budget) for budget in budgets],
+        "table": html(paper_table([study.records], style), "sortable"),
+        "efficiency": html(efficiency_table(study.run), "sortable") if study.run else "",
+        "items": items,
+        "without": without,
+        "tasks": sorted({item.task for item in items}),
+        "budgets": sorted({s.budget for item in items for s in item.shown}),
+        "origin": origin(study.records),
+        "links": sorted(
+            {
+                (r["method"]["label"], r["method"].get("venue", ""), r["method"].get("link", ""))
+                for r in study.records
+                if r["method"].get("link", "").startswith("https://")
+            }
+        ),
+    }
