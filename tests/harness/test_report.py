@@ -247,6 +247,7 @@ def test_in_a_browser_the_table_sorts_and_the_gallery_filters(browser_page):
     assert set(opened.locator(".item:visible").evaluate_all("x => x.map(i => i.dataset.task)")) == {
         "embedded_digits"
     }
+    opened.get_by_label("methods disagree").uncheck()
     opened.get_by_label("Budget").select_option("192")
     shots = opened.locator(".shot:visible[data-budget]")
     assert set(shots.evaluate_all("x => x.map(s => s.dataset.budget)")) == {"192"}
