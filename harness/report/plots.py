@@ -139,7 +139,8 @@ def phases(study: Study) -> str:
             range(len(names)), width, left=left, color=colour(place), height=0.72, label=title
         )
         left = [a + b for a, b in zip(left, width, strict=True)]
-    axes.set_yticks(range(len(names)), names)
+    # a dollar would begin a formula
+    axes.set_yticks(range(len(names)), [name.replace("$", r"\$") for name in names])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("ms, medians")
