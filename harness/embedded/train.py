@@ -92,7 +92,7 @@ CONTINUED = (
 SHIPPED_SEED = 8
 REDUCED = (
     Phase("tower", 300, Recipe(48, 8, 0, 3, 0), 0, 1.5e-3, 0.1, 1.0, 60),
-    Phase("answers-8", 200, Recipe(40, 8, 1, 3, 12), 8, 1.5e-3, 0.1, 0.0, naming=NAMED),
+    Phase("answers-8", 150, Recipe(40, 8, 1, 3, 12), 8, 1.5e-3, 0.1, 0.0, naming=NAMED),
 )
 
 
