@@ -31,8 +31,8 @@ def laid_out(records: Sequence[Record], layout: Layout | None, style: Style) -> 
         groups, _ = configurations(records)
         found = [_merged(groups, layout, style)] if groups else []
     else:
-        titles = [layout.capitalize()] if layout else ["Accuracy", "Efficiency"]
-        found = [table for table in tables(records) if table.title in titles]
+        titles = (layout.capitalize(),) if layout else ("Accuracy", "Efficiency")
+        found = [table for table in tables(records) if table.title.startswith(titles)]
     if not found:
         kinds = sorted({record["kind"] for record in records})
         raise BadInput(f"--layout {layout} shows nothing: these are {'/'.join(kinds)} records")

