@@ -25,6 +25,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from methods.clustering import cluster_dpc_knn
 from methods.interface import (
     Cut,
     DecoderStage,
@@ -40,7 +41,7 @@ from methods.interface import (
 )
 from methods.planning import SCHEDULES, half_up, layers_of, nearest_count, one_of
 from methods.registry import register
-from methods.tensors import best_in_order, distances, first_smallest, gather_rows
+from methods.tensors import best_in_order, gather_rows
 
 LAYERS = (2, 6, 15)
 PUBLISHED = {
@@ -68,25 +69,6 @@ def raters(visual: Tensor, text: Tensor, after: Tensor) -> Tensor:
     chosen = after & (weights > mean)
     chosen[:, -1] = ~chosen.any(-1)
     return chosen
-
-
-def cluster_dpc_knn(rows: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
-    """Density-peak clustering of [b, n, D]: centres int64 [b, clusters] by rank, labels [b, n]."""
-    n = rows.shape[1]
-    index = torch.arange(n, device=rows.device)
-    distance = distances(rows) / rows.shape[2] ** 0.5
-    nearest = distance.sort(-1).values[..., :clusters]
-    density = torch.exp(-(nearest**2).mean(-1))
-    earlier = index < index[:, None]
-    denser = (density[:, None] > density[..., None]) | (
-        (density[:, None] == density[..., None]) & earlier
-    )
-    apart = torch.where(denser, distance, inf).amin(-1)
-    apart = torch.minimum(apart, distance.flatten(1).amax(-1, keepdim=True))
-    centres = (apart * density).argsort(dim=-1, descending=True, stable=True)[:, :clusters]
-    labels = first_smallest(gather_rows(distance, centres).transpose(1, 2))
-    ranks = torch.arange(clusters, device=rows.device).expand_as(centres)
-    return centres, labels.scatter(1, centres, ranks)
 
 
 def rope_product(rows: Tensor, columns: Tensor, frequencies: Tensor) -> Tensor:

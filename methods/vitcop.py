@@ -17,12 +17,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from math import ceil, inf, log2
+from math import ceil
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from methods.clustering import cluster_in_reach
 from methods.interface import (
     Cut,
     DecoderStage,
@@ -38,110 +39,12 @@ from methods.interface import (
     Sizes,
     View,
 )
+from methods.merging import coprune
 from methods.planning import SCHEDULES, half_up, layers_of, one_of
 from methods.registry import register
-from methods.tensors import (
-    best_in_order,
-    dense_labels,
-    distances,
-    first_smallest,
-    first_true,
-    gather_rows,
-)
+from methods.tensors import best_in_order, gather_rows
 
-KERNEL_WIDTH = 8.0
-REACH = 0.6
 DEEP_SHARE = Fraction(1, 5)
-
-
-def cluster(keys: Tensor, positions: Tensor, share: float) -> Tensor:
-    """Visual Information Clustering: labels int64 [b, n].
-
-    `keys` [b, n, D] of the tower layer, heads side by side; `positions` [b, n, 2] or [n, 2] as
-    shares of the image's height and width; `share` of the tokens become centres. Labels are the
-    centres' ranks; tokens that lead to no centre (cycles of equal density) form one more cluster.
-    """
-    n = keys.shape[1]
-    index = torch.arange(n, device=keys.device)
-    # 0 on the diagonal, as in the published code
-    distance = (distances(keys) ** 2 + 1e-8).sqrt().masked_fill(index[:, None] == index, 0.0)
-    density = torch.exp(-((distance / KERNEL_WIDTH) ** 2)).sum(-1)
-    near = (positions.float()[..., :, None, :] - positions.float()[..., None, :, :]).norm(dim=-1)
-    denser = (density[:, None, :] >= density[:, :, None]) & (near <= REACH)
-    denser = denser & (index[:, None] != index)
-    to_denser = torch.where(denser, distance, inf)
-    delta = to_denser.amin(-1)
-    parent = first_smallest(to_denser)  # 0 where there is none, all being infinite
-
-    centres = (delta * density).argsort(dim=-1, descending=True, stable=True)
-    centres = centres[:, : max(1, int(share * n))]
-    ranks = torch.arange(centres.shape[1], device=keys.device).expand_as(centres)
-    label = torch.full_like(parent, centres.shape[1]).scatter(1, centres, ranks)
-    ancestor = parent.scatter(1, centres, centres)
-    for _ in range(ceil(log2(max(n, 2)))):
-        ancestor = ancestor.gather(1, ancestor)
-    return label.gather(1, ancestor)
-
-
-def coprune(hidden: Tensor, norms: Tensor, labels: Tensor, tokens: int) -> Cut:
-    """Visual-textual co-pruning of `hidden` [b, n, D] to `tokens` rows.
-
-    `norms` float [b, n]: key norms, smaller is more important; `labels` int64 [b, n]: clusters.
-    With more clusters than tokens whole clusters merge; otherwise each keeps its quota of tokens
-    and merges the rest. Merged rows lie at the middle member of their group.
-    Raises PruningError where `tokens` is not in 1 … n.
-    """
-    n = hidden.shape[1]
-    if not 1 <= tokens <= n or norms.shape != hidden.shape[:2] or labels.shape != norms.shape:
-        raise PruningError(f"co-pruning needs 1 to {n} tokens and norms and labels for each row")
-    norms, labels = norms.float(), dense_labels(labels)
-    index = torch.arange(n, device=hidden.device)
-    members = labels[:, None, :] == index[:, None]  # [b, clusters, n]
-    sizes = members.sum(-1)
-    sums = (members.float() @ norms[..., None])[..., 0].masked_fill(sizes == 0, inf)
-    order = sums.argsort(dim=-1, stable=True)
-    rank = torch.empty_like(order).scatter_(1, order, index.expand_as(order))
-    clusters = (sizes > 0).sum(-1, keepdim=True)
-
-    same = labels[:, :, None] == labels[:, None, :]
-    ahead = (norms[:, None, :] < norms[:, :, None]) | (
-        (norms[:, None, :] == norms[:, :, None]) & (index < index[:, None])
-    )
-    rank_in_cluster = (same & ahead).sum(-1)
-    kept = rank_in_cluster < _quotas(sizes, sums, clusters, tokens).gather(1, labels)
-    kept = kept & (clusters <= tokens)
-    merged_into = torch.where(clusters > tokens, rank.clamp(max=tokens - 1), rank)
-    return _as_cut(torch.where(kept, n + index, merged_into.gather(1, labels)), kept, tokens)
-
-
-def _quotas(sizes: Tensor, sums: Tensor, clusters: Tensor, tokens: int) -> Tensor:
-    """How many of its tokens each cluster keeps: int64 [b, clusters], summing to tokens − K."""
-    most = (sizes - 1).clamp(min=0)
-    free, wanted = most.sum(-1, keepdim=True).clamp(min=1), tokens - clusters
-    quota = torch.minimum((most.float() / free.float() * wanted.float()).round().long(), most)
-    missing = wanted - quota.sum(-1, keepdim=True)
-    gains = _first_by(sums, quota < most, missing)
-    losses = _first_by(-sums, quota > 0, -missing)
-    return quota + gains.long() - losses.long()
-
-
-def _first_by(keys: Tensor, eligible: Tensor, count: Tensor) -> Tensor:
-    """The first `count` [b, 1] of the eligible entries in ascending order of `keys`: bool."""
-    order = keys.argsort(dim=-1, stable=True)
-    chosen = eligible.gather(1, order)
-    chosen = chosen & (chosen.long().cumsum(-1) <= count)
-    return torch.empty_like(chosen).scatter_(1, order, chosen)
-
-
-def _as_cut(group_of: Tensor, kept: Tensor, tokens: int) -> Cut:
-    """The cut of groups named by `group_of` [b, n]: anchored at the middle, in position order."""
-    same = group_of[:, :, None] == group_of[:, None, :]
-    place = same.tril(-1).sum(-1)
-    is_anchor = place == same.sum(-1) // 2
-    output_row = is_anchor.long().cumsum(-1) - 1
-    anchor = (same & is_anchor[:, None, :]).to(torch.uint8).argmax(-1)
-    anchors = first_true(is_anchor, tokens)
-    return Cut(anchors, output_row.gather(1, anchor), ~kept.gather(1, anchors))
 
 
 def key_norms(keys: Tensor) -> Tensor:
@@ -236,7 +139,7 @@ def _vision(view: View, segment: Segment, tokens: int, share: float) -> Selectio
     keys = gather_rows(view[Read.TOWER_KEYS], salient + int(segment.has_cls))
     row, column = (salient // segment.w) % segment.h, salient % segment.w
     places = torch.stack([row / segment.h, column / segment.w], -1)
-    labels = cluster(keys, places, share)
+    labels = cluster_in_reach(keys, places, share)
     return Selection(Cut(salient + int(segment.has_cls)), visual={"labels": labels})
 
 

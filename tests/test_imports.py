@@ -25,8 +25,13 @@ ALLOWED = {
     "methods/recording.py": ["methods.attention"],
     "methods/trace.py": ["methods.interface"],
     "methods/adapters/llava.py": ["methods.attention", "methods.interface", "methods.tensors"],
+    "methods/clustering.py": ["methods.tensors"],
+    "methods/merging.py": ["methods.interface", "methods.tensors"],
     **{
-        file: ["methods.interface", "methods.planning", "methods.registry", "methods.tensors"]
+        file: [
+            *("methods.clustering", "methods.interface", "methods.merging", "methods.planning"),
+            *("methods.registry", "methods.tensors"),
+        ]
         for file in METHOD_FILES
     },
 }

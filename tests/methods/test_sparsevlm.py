@@ -7,8 +7,9 @@ from math import cos
 import pytest
 import torch
 
-from baselines.sparsevlm import cluster_dpc_knn, raters, recycled, rope_product
+from baselines.sparsevlm import raters, recycled, rope_product
 from methods import Budget, attach, get_method
+from methods.clustering import cluster_dpc_knn
 
 
 def text_of(*scores):

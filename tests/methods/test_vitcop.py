@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from loops import cluster_by_loops, groups_by_loops
 
 from methods import PruningError
+from methods.clustering import cluster_in_reach
+from methods.merging import coprune
 from methods.tensors import apply_cut
-from methods.vitcop import cluster, coprune
 
 
 @settings(max_examples=25, deadline=None)
@@ -21,7 +22,7 @@ def test_cluster_equals_the_loops(seed, n, share, ties):
     if ties:
         x = x.round() * 2
     p = torch.rand(2, n, 2, generator=generator)
-    labels = cluster(x, p, share)
+    labels = cluster_in_reach(x, p, share)
     for row in range(2):
         assert labels[row].tolist() == cluster_by_loops(x[row], p[row], share)
 
@@ -71,7 +72,7 @@ def test_cycles_of_equal_density_form_one_more_cluster():
     """Two far pairs of equal tokens: each pair's members are each other's parents."""
     x = torch.tensor([[[0.0], [0.0], [0.5], [900.0], [900.0]]])
     p = torch.zeros(1, 5, 2)
-    labels = cluster(x, p, 0.2)
+    labels = cluster_in_reach(x, p, 0.2)
     assert labels[0].tolist() == cluster_by_loops(x[0], p[0], 0.2)
     assert labels.max() == 1
 
@@ -80,7 +81,7 @@ def test_more_peaks_than_centres_take_the_first_tokens_label():
     """Tokens too far apart in the image to be one another's parents are all peaks."""
     x = torch.zeros(1, 3, 1)
     p = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    assert cluster(x, p, 0.4).tolist() == [[0, 0, 0]]
+    assert cluster_in_reach(x, p, 0.4).tolist() == [[0, 0, 0]]
 
 
 def test_a_merged_group_of_one_is_doubled():
