@@ -63,7 +63,9 @@ def prepare(request: Request) -> tuple[Work, Tools]:
 
         check_tasks(request.tasks)
     loaded = load_model(request.model, request.device, request.dtype, request.attention)
-    cells, infeasible = cells_for(request, loaded, load_of(request))
+    load = load_of(request)
+    text = question_tokens(loaded) if request.accuracy else load.prompt_tokens
+    cells, infeasible = cells_for(request, loaded, load.images, text)
     store = Store(request.output, warn, request.fresh)
     progress = progress_on(sys.stderr)
     work = Work(
@@ -78,25 +80,34 @@ def prepare(request: Request) -> tuple[Work, Tools]:
 
 
 def cells_for(
-    request: Request, loaded: Any, load: Load
+    request: Request, loaded: Any, images: int, text: int
 ) -> tuple[Sequence[Cell], Mapping[Cell, Feasible]]:
     """All cells of the request, and those that cannot be, with the budgets that can.
 
-    Budgets of FLOPs are those of a prompt of the load.
+    Budgets of FLOPs are those of a prompt with so many images and text tokens.
     """
     from methods.adapters import adapter_for
 
     adapter = adapter_for(loaded.model)
     shape = adapter.shape()
-    sizes = adapter.sizes(load.images * shape.image_tokens)
+    sizes = adapter.sizes(images * shape.image_tokens)
     if request.match == TOKENS:
         return cells_of(request), infeasible_cells(request, sizes)
     from harness.budgets import matched_cells
 
     check_budgets(request, sizes)
-    cells, infeasible = matched_cells(cells_of(request), sizes, shape, load.prompt_tokens)
+    cells, infeasible = matched_cells(cells_of(request), sizes, shape, text)
     check_some_meet(request, infeasible)
     return cells, infeasible
+
+
+def question_tokens(loaded: Any) -> int:
+    """Text tokens of the prompt of a short question about one image."""
+    content = [{"type": "image"}, {"type": "text", "text": "how many red objects ?"}]
+    prompt = loaded.processor.apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    )
+    return len(loaded.processor.tokenizer(prompt)["input_ids"]) - 1  # one stands for the image
 
 
 def load_of(request: Request) -> Load:

@@ -79,7 +79,7 @@ def efficiency(request: Request, extent: Extent) -> int:
     ]
     for load in loads:
         check_room(loaded, load)
-    cells, infeasible = cells_for(request, loaded, loads[0])
+    cells, infeasible = cells_for(request, loaded, images, extent.prompt_tokens)
     store, progress = Store(request.output, warn, request.fresh), progress_on(sys.stderr)
     origin = {**provenance(loaded.device), "gpu_before": state, "allow_busy": extent.allow_busy}
 

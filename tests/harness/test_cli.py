@@ -17,6 +17,7 @@ from synthetic_records import accuracy, efficiency
 
 from harness import record as records
 from harness.cli import main
+from harness.ledger import mean_prefill_flops
 
 ROOT = Path(__file__).parents[2]
 TINY_LLAVA = ROOT / "tests" / "fixtures" / "tiny-llava"
@@ -310,6 +311,22 @@ def test_compare_runs_end_to_end_and_goes_on_where_it_was(tmp_path, capsys):
     assert again.out == first.out
     assert main(["table", str(out)]) == 0
     assert capsys.readouterr().out == first.out
+
+
+def test_methods_are_matched_by_flops(tmp_path, capsys):
+    arguments = [
+        *("compare", "--model", "tiny", "--device", "cpu", "--methods", "fastv,random"),
+        *("--match", "flops", "--budgets", "128", "--tasks", "embedded_count", "--limit", "1"),
+        *("--no-efficiency", "--output", str(tmp_path)),
+    ]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.count("128 in FLOPs") == 2
+    flops = [
+        mean_prefill_flops(record["ledger"], record["shape"])
+        for record in map(records.read, sorted(tmp_path.glob("*@128*.gz")))
+    ]
+    assert len(flops) == 2
+    assert max(flops) < 1.02 * min(flops)
 
 
 @pytest.mark.slow
