@@ -78,15 +78,12 @@ FULL = (
 Only the phases of the tower and parts of answers-8 have been run so far.
 """
 PARTS = (128, 192, 288, 576)
+PART = Recipe(12, 24, 3, 8, 14, PARTS)
+WHOLE = Recipe(8, 24, 3, 8, 14)
+PLACES = ("place",)
 CONTINUED = (
-    Phase(
-        *("part-32", 400, Recipe(12, 24, 3, 8, 14, PARTS), 32, 7e-4, 0.5, 0.125),
-        **{"warm": 20, "check": 150, "curve": 750, "parts": 2, "naming": ("place",)},
-    ),
-    Phase(
-        *("whole-32", 420, Recipe(8, 24, 3, 8, 14), 32, 5e-4, 0.02, 0.125),
-        **{"warm": 10, "check": 140, "parts": 2, "naming": ("place",)},
-    ),
+    Phase("part-32", 400, PART, 32, 7e-4, 0.5, 0.125, 20, 150, 750, parts=2, naming=PLACES),
+    Phase("whole-32", 420, WHOLE, 32, 5e-4, 0.02, 0.125, 10, 140, parts=2, naming=PLACES),
 )
 """From a model that answers already, `--init`; the shipped weights are from this."""
 SHIPPED_SEED = 8
