@@ -65,7 +65,7 @@ def _selection() -> str:
         lines.append(
             f"| {info['method']} | {info['batch']} | {three_digits(1000 * median)} "
             f"| {three_digits(1000 * info['floor_seconds'])} "
-            f"| {100 * median / info['unpruned_prefill_seconds']:.1f} % | {info['host_reads']} |"
+            f"| {100 * median / info['unpruned_prefill_seconds']:.2f} % | {info['host_reads']} |"
         )
     loops = clustered["extra_info"]["loops_seconds"] / clustered["stats"]["median"]
     machine = kept["machine_info"]

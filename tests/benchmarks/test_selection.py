@@ -76,6 +76,15 @@ def states_moved(entering: tuple[int, ...]) -> int:
     return sum(2 * (after + TEXT) * SHAPE.hidden_size for before, after in steps if after < before)
 
 
+@pytest.fixture
+def one_thread():
+    """Both sides of the comparison work on little at a time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def patches():
     """Keys [1, 288, 1024] that form clusters, and their places."""
@@ -86,11 +95,11 @@ def patches():
     return keys[None], torch.rand(288, 2, generator=random)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_clustering(benchmark, patches):
     """ViTCoP's clusters of 288 patches against its formulas written down with loops."""
     benchmark.group = "ViTCoP clustering, 288 x 1024"
     keys, places = patches
-    torch.set_num_threads(1)  # both sides work on little at a time
     labels = benchmark.pedantic(cluster_in_reach, (keys, places, 0.18), rounds=20, warmup_rounds=2)
     began = perf_counter()
     expected = cluster_by_loops(keys[0], places, 0.18)
