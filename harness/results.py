@@ -100,7 +100,8 @@ def rounds(record: Record) -> Iterator[dict[str, Any]]:
         if cell["status"] != "ok":
             continue
         held = {key: cell[key] for key in ("peak_bytes", "kv_cache_bytes")}
-        phases = cell["raw_seconds"]
+        # the seconds of single stages are in those of the selection
+        phases = {p: raw for p, raw in cell["raw_seconds"].items() if p != "stages"}
         for number, values in enumerate(zip(*phases.values(), strict=True)):
             seconds = {
                 f"{phase}_seconds": median(value) if isinstance(value, list) else value

@@ -106,6 +106,8 @@ def _timing(record: Record, others: Sequence[Record]) -> Iterator[tuple[str, str
             if cell["cell"] == record["cell"] and cell["status"] == "ok":
                 for phase, raw in cell["raw_seconds"].items():
                     flat = [x for v in raw for x in (v if isinstance(v, list) else [v])]
+                    if not flat:
+                        continue
                     found = median_spread([1000 * seconds for seconds in flat])
                     three = map(numbers.three_digits, (found.value, found.low, found.high))
                     yield phase.replace("_", " ").capitalize(), "{} ms ({}–{})".format(*three)
