@@ -45,7 +45,7 @@ def configuration_names(configurations: Sequence[Sequence[Record]]) -> list[str]
     for identity in identities:
         same = [other for other in identities if other["model"] == identity["model"]]
         differing = [
-            f"{key.removesuffix('_digest').replace('_', ' ')} {str(identity[key])[:10]}"
+            _setting(key, identity[key])
             for key in ("model_digest", "dtype", "attention", "device", "batch_size", "limit")
             if len({other.get(key) for other in same}) > 1
         ]
@@ -53,6 +53,12 @@ def configuration_names(configurations: Sequence[Sequence[Record]]) -> list[str]
             differing = [f"code {identity['code_digest'][:10]}"]
         names.append(", ".join([identity["model"], *differing]))
     return names
+
+
+def _setting(key: str, value: object) -> str:
+    if key == "limit" and value is None:
+        return "all questions"
+    return f"{key.removesuffix('_digest').replace('_', ' ')} {str(value)[:10]}"
 
 
 def blocks_of(records: Sequence[Record], model: str, fidelity: bool) -> list[Block]:
