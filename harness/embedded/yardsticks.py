@@ -22,7 +22,7 @@ from harness.record import Record, read_all
 from harness.render import Column, Table
 from harness.stats import Estimate, Outcome, mean_interval, paired_difference
 
-FILE = "yardsticks.json"
+FILE = Path(__file__).with_suffix(".json")
 CONTROL = "random"
 SETS_APART = 0.05
 
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("records", type=Path, nargs="+", help="directories with records")
     options = parser.parse_args()
     measured = measure(list(read_all(options.records, warn=print)))
-    (checkpoint_path() / FILE).write_text(json.dumps(measured, indent=1) + "\n")
+    FILE.write_text(json.dumps(measured, indent=1) + "\n")
 
 
 def measure(records: Sequence[Record]) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def measure(records: Sequence[Record]) -> dict[str, Any]:
 
 def table() -> Table:
     """The yardsticks by task, as they were measured."""
-    measured = json.loads((checkpoint_path() / FILE).read_text())
+    measured = json.loads(FILE.read_text())
     names = [task.removeprefix("embedded_") for task in benchmark.TASKS]
     columns = (
         Column("Embedded model", ("yardstick",), left=True),

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from harness.embedded import benchmark, checkpoint_path, yardsticks
+from harness.embedded import benchmark, yardsticks
 from harness.models import load_model
 from harness.render import markdown
 
@@ -70,12 +70,12 @@ def test_separation_says_who_leads_and_where_methods_differ():
 
 
 def test_the_printed_yardsticks_are_of_the_shipped_weights():
-    measured = json.loads((checkpoint_path() / yardsticks.FILE).read_text())
+    measured = json.loads(yardsticks.FILE.read_text())
     assert measured["model_digest"] == load_model("embedded", "cpu").digest
     assert "| Majority answer | 50.0 | 10.0 |" in markdown(yardsticks.table())
 
 
 def test_without_its_image_a_question_earns_no_more_than_the_majority_answer():
-    percent = json.loads((checkpoint_path() / yardsticks.FILE).read_text())["percent"]
+    percent = json.loads(yardsticks.FILE.read_text())["percent"]
     for task in benchmark.TASKS:
         assert percent["Without the image"][task][0] <= percent["Majority answer"][task][0] + 5

@@ -88,10 +88,10 @@ def test_survivors_are_the_tokens_that_entered_the_last_layer():
 
 
 def test_an_image_that_is_not_the_measured_one_is_not_shown():
-    assert asked("embedded_count", "embedded_count/0", "32f13ae2b5be2e1e").question
+    assert asked("embedded_count", "embedded_count/0", "de2ad0363a41069d").question
     assert asked("embedded_count", "embedded_count/0", "0" * 16) is None
-    assert asked("gqa", "gqa/0", "32f13ae2b5be2e1e") is None
-    assert asked("embedded_count", "embedded_count/9999", "32f13ae2b5be2e1e") is None
+    assert asked("gqa", "gqa/0", "de2ad0363a41069d") is None
+    assert asked("embedded_count", "embedded_count/9999", "de2ad0363a41069d") is None
 
 
 def test_the_gallery_prefers_items_on_which_methods_disagree():
