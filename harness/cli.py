@@ -10,11 +10,20 @@ from typing import Annotated
 
 import typer
 
-from harness.errors import BadInput
-from harness.options import Emphasis, Format, Intervals, Layout
+from harness import cli_records
+from harness.errors import BadInput, warn
+from harness.options import (
+    OUTPUT,
+    Attention,
+    Device,
+    Dtype,
+    Fresh,
+    RecordsOutput,
+    Repeats,
+    Seed,
+)
 
 BAD_INPUT = 2
-OUTPUT = Path("results/local")
 _UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]  # its base has no public name
 
 app = typer.Typer(
@@ -71,13 +80,9 @@ def compare(
         int | None, typer.Option(help="Questions a task, the first ones; all if not given.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Questions answered at once.")] = 1,
-    device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `cuda:1`.")] = "auto",
-    dtype: Annotated[
-        str, typer.Option(help="`auto`, `float32`, `bfloat16` or `float16`.")
-    ] = "auto",
-    attention: Annotated[
-        str, typer.Option(help="`sdpa`, `eager` or `flash_attention_2`.")
-    ] = "sdpa",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    attention: Attention = "sdpa",
     controls: Annotated[
         bool, typer.Option("--controls", help="Also `uniform`, and `random` with five seeds.")
     ] = False,
@@ -87,14 +92,10 @@ def compare(
     no_efficiency: Annotated[
         bool, typer.Option("--no-efficiency", help="Do not measure time and memory.")
     ] = False,
-    repeats: Annotated[int, typer.Option(help="Rounds in which every cell is timed.")] = 10,
-    seed: Annotated[int, typer.Option(help="Of `random`, of the timed input and order.")] = 0,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Directory of the records and tables.")
-    ] = OUTPUT,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Measure again what the records already hold.")
-    ] = False,
+    repeats: Repeats = 10,
+    seed: Seed = 0,
+    output: RecordsOutput = OUTPUT,
+    fresh: Fresh = False,
     report: Annotated[
         bool, typer.Option("--report", help="Also write `report.html` beside the records.")
     ] = False,
@@ -165,7 +166,7 @@ def efficiency(
     images: Annotated[
         int | None, typer.Option(help="Images a prompt; the model's own number if not given.")
     ] = None,
-    repeats: Annotated[int, typer.Option(help="Rounds in which every cell is timed.")] = 20,
+    repeats: Repeats = 20,
     minutes: Annotated[
         float | None,
         typer.Option(help="Begin no further round this long after the first step."),
@@ -174,23 +175,15 @@ def efficiency(
         float | None,
         typer.Option(help="Also find the largest batch that fits into so many GiB."),
     ] = None,
-    device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `cuda:1`.")] = "auto",
-    dtype: Annotated[
-        str, typer.Option(help="`auto`, `float32`, `bfloat16` or `float16`.")
-    ] = "auto",
-    attention: Annotated[
-        str, typer.Option(help="`sdpa`, `eager` or `flash_attention_2`.")
-    ] = "sdpa",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    attention: Attention = "sdpa",
     allow_busy: Annotated[
         bool, typer.Option("--allow-busy", help="Measure on a busy or slowed GPU all the same.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of `random`, of the timed input and order.")] = 0,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Directory of the records and tables.")
-    ] = OUTPUT,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Measure again what the records already hold.")
-    ] = False,
+    seed: Seed = 0,
+    output: RecordsOutput = OUTPUT,
+    fresh: Fresh = False,
 ) -> int:
     """Measure time and memory by phase, beside what the device allows; needs no lmms-eval.
 
@@ -236,180 +229,10 @@ def efficiency(
         raise BadInput(str(error)) from error
 
 
-@app.command()
-def table(
-    directories: Annotated[
-        list[Path] | None, typer.Argument(help="Directories with records.", show_default=False)
-    ] = None,
-    layout: Annotated[
-        Layout | None,
-        typer.Option(help="Accuracy and efficiency if not given.", show_default=False),
-    ] = None,
-    format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.RICH,
-    emphasis: Annotated[
-        Emphasis,
-        typer.Option(help="Bold in `paper`: the best, or all that is not significantly worse."),
-    ] = Emphasis.SIGNIFICANT,
-    intervals: Annotated[
-        Intervals, typer.Option(help="95 % intervals in `paper`: as ± or in small type.")
-    ] = Intervals.NONE,
-    fidelity: Annotated[
-        bool, typer.Option("--fidelity", help="In `paper` also how close answers are to unpruned.")
-    ] = False,
-    published: Annotated[
-        bool, typer.Option("--published", help="In `paper` also what papers print.")
-    ] = False,
-    published_only: Annotated[
-        bool, typer.Option("--published-only", help="Only what papers print; no records.")
-    ] = False,
-    model: Annotated[str, typer.Option(help="Of `--published-only`.")] = "LLaVA-1.5-7B",
-    budget: Annotated[int, typer.Option(help="Of `--published-only`.")] = 64,
-) -> None:
-    """Print the tables again, from records alone.
-
-    **Examples**
-
-    `harness table results/local`
-
-    `harness table results/local --layout paper --format latex > table.tex`
-
-    `harness table --published-only --model LLaVA-1.5-7B --budget 64`
-    """
-    from harness.layouts import WRITERS, laid_out
-    from harness.paper_table import Style
-    from harness.render import show
-    from harness.results import read_records
-
-    if published_only:
-        from harness.published import survey
-
-        found = [survey(model, budget)]
-    else:
-        records = read_records(directories or [OUTPUT], _warn, whole=fidelity)
-        found = laid_out(records, layout, Style(emphasis, intervals, fidelity, published))
-    if format_ is Format.RICH:
-        show(found, sys.stdout)
-    else:
-        sys.stdout.write(WRITERS[format_](found))
-
-
-@app.command()
-def report(
-    directories: Annotated[
-        list[Path] | None, typer.Argument(help="Directories with records.", show_default=False)
-    ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path(
-        "report.html"
-    ),
-    force: Annotated[bool, typer.Option("--force", help="Replace the page.")] = False,
-) -> None:
-    """Write one HTML page of everything the records show: figures, tables, what was kept.
-
-    **Example**
-
-    `harness report results/local -o report.html`
-    """
-    from harness.report import write_report
-    from harness.results import read_records
-
-    write_report(read_records(directories or [OUTPUT], _warn, whole=True), output, force)
-
-
-@app.command(name="show")
-def show_(
-    path: Annotated[Path, typer.Argument(help="A record, or a directory of records.")] = OUTPUT,
-    item: Annotated[
-        str | None, typer.Option(help="A question, such as `embedded_count/3`.")
-    ] = None,
-    png: Annotated[
-        Path | None, typer.Option(help="Write what was kept of the item's image.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the picture.")] = False,
-) -> None:
-    """Show one cell or one item: plan, ledger, timing; answers and what each stage kept.
-
-    **Examples**
-
-    `harness show results/local/accuracy-vitcop@64-embedded_count-0123456789.json.gz`
-
-    `harness show results/local --item embedded_count/3 --png kept.png`
-    """
-    from harness import show
-    from harness.render import show as print_tables
-
-    if png is not None and (item is None or (png.exists() and not force)):
-        raise BadInput(
-            "--png needs --item" if item is None else f"{png} exists; --force replaces it"
-        )
-    records = show.opened(path, _warn)
-    if item is not None:
-        print_tables([show.item_table(records, item)], sys.stdout)
-        if png is not None:
-            show.write_sheet(records, item, png)
-    else:
-        print_tables(show.cell_tables(path, records), sys.stdout)
-
-
-@app.command()
-def regress(
-    against: Annotated[
-        Path,
-        typer.Option(help="Baseline: a directory of records, or a file of pytest-benchmark."),
-    ],
-    current: Annotated[
-        Path | None,
-        typer.Argument(
-            help="What is compared with it; records are measured now if not given.",
-            show_default=False,
-        ),
-    ] = None,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            help="Points of accuracy: a cell must be shown to lose no more. "
-            "Without it, only a significant loss is a regression.",
-            show_default=False,
-        ),
-    ] = None,
-    max_slowdown: Annotated[
-        str, typer.Option(help="Of time and memory, relative to unpruned in the same run.")
-    ] = "5%",
-    update: Annotated[
-        bool, typer.Option("--update", help="Make CURRENT the baseline, and say what changed.")
-    ] = False,
-    allow_dirty: Annotated[
-        bool, typer.Option("--allow-dirty", help="Accept a baseline that no commit holds.")
-    ] = False,
-    json: Annotated[Path | None, typer.Option(help="File for all findings.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="File for the table.")] = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Directory of records that are measured now.")
-    ] = OUTPUT / "regress",
-) -> int:
-    """Compare records with a baseline, each quantity by its nature, and give a verdict.
-
-    Exact: tokens, KV rows, FLOPs, parameters, selections, answers. Paired: accuracy on the same
-    questions. Ratio: times and memory, as shares of unpruned in the same run. Exit status: 0 no
-    regression, 1 regression, 2 bad input, 3 nothing comparable, 130 after Ctrl-C.
-
-    **Examples**
-
-    `harness regress --against results/baselines/embedded`
-
-    `harness regress --against before.json after.json --max-slowdown 10%`
-    """
-    from harness.regress.gate import Gate
-    from harness.regress.gate import regress as run
-    from harness.regress.records import Limits
-    from harness.request import check_output, percentage
-    from methods.interface import PruningError
-
-    check_output(output)
-    limits = Limits(percentage("--max-slowdown", max_slowdown), tolerance)
-    try:
-        return run(Gate(against, current, limits, output, update, allow_dirty, json, markdown))
-    except PruningError as error:
-        raise BadInput(str(error)) from error
+app.command()(cli_records.table)
+app.command()(cli_records.report)
+app.command(name="show")(cli_records.show)
+app.command()(cli_records.regress)
 
 
 @app.command(name="list")
@@ -443,15 +266,11 @@ def data(
     benchmark.write(output)
 
 
-def _warn(line: str) -> None:
-    print(f"harness: {line}", file=sys.stderr)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script: exit status; what the user can mend is one sentence and status 2."""
     try:
         return int(app(args=arguments, prog_name="harness", standalone_mode=False) or 0)
     except (_UsageError, BadInput) as error:
         sentence = str(error) if isinstance(error, BadInput) else error.format_message()
-        _warn(" ".join(sentence.split()))
+        warn(" ".join(sentence.split()))
         return BAD_INPUT

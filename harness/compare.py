@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.cells import Cell
-from harness.errors import BadInput
+from harness.errors import BadInput, warn
 from harness.presets import images_of, is_preset
 from harness.progress import Progress, progress_on
 from harness.provenance import code_digest, provenance, versions
@@ -179,11 +179,6 @@ def _tools(request: Request, loaded: Any) -> Tools:
 
         measure, settings = measuring(loaded, request.repeats, load_of(request))
     return Tools(accuracy, measure, settings)
-
-
-def warn(line: str) -> None:
-    """One line on standard error."""
-    print(f"harness: {line}", file=sys.stderr, flush=True)
 
 
 def _interrupted(store: Store) -> str:

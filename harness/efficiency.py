@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import BadInput
+from harness.errors import BadInput, warn
 from harness.placement import free_bytes
 from harness.progress import progress_on
 from harness.provenance import provenance
@@ -63,7 +63,7 @@ def check_extent(extent: Extent) -> Extent:
 
 def efficiency(request: Request, extent: Extent) -> int:
     """Exit status: 0, 1 if a cell failed, 130 after Ctrl-C. Raises BadInput and PruningError."""
-    from harness.compare import cells_for, conclude, identity_of, warn
+    from harness.compare import cells_for, conclude, identity_of
     from harness.gpu_state import check_idle
     from harness.models import check_model, load_model
     from harness.presets import images_of

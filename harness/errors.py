@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -23,3 +24,8 @@ def unknown(kind: str, word: str, allowed: Iterable[str]) -> BadInput:
     if len(names) <= 20:
         parts.append(f"allowed: {', '.join(names)}")
     return BadInput("; ".join(parts))
+
+
+def warn(line: str) -> None:
+    """One line on standard error."""
+    print(f"harness: {line}", file=sys.stderr, flush=True)

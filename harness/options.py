@@ -1,8 +1,29 @@
-"""Words that options of the command line choose from."""
+"""Options that commands share, and the words that options choose from."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+OUTPUT = Path("results/local")
+
+Device = Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `cuda:1`.")]
+Dtype = Annotated[str, typer.Option(help="`auto`, `float32`, `bfloat16` or `float16`.")]
+Attention = Annotated[str, typer.Option(help="`sdpa`, `eager` or `flash_attention_2`.")]
+Repeats = Annotated[int, typer.Option(help="Rounds in which every cell is timed.")]
+Seed = Annotated[int, typer.Option(help="Of `random`, of the timed input and order.")]
+RecordsOutput = Annotated[
+    Path, typer.Option("--output", "-o", help="Directory of the records and tables.")
+]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Measure again what the records already hold.")
+]
+Directories = Annotated[
+    list[Path] | None, typer.Argument(help="Directories with records.", show_default=False)
+]
 
 
 class Layout(StrEnum):

@@ -39,7 +39,18 @@ HOOKS = {"register_forward_hook", "register_forward_pre_hook", "register_full_ba
 WITHOUT_TORCH = [
     f"harness/{name}.py"
     for name in (
-        *("record", "stats", "cost", "cells", "tables", "cli", "layouts", "results", "show"),
+        *(
+            "record",
+            "stats",
+            "cost",
+            "cells",
+            "tables",
+            "cli",
+            "cli_records",
+            "layouts",
+            "results",
+            "show",
+        ),
         *("published/__init__", "report/__init__", "regress/gate"),
     )
 ]

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from harness.compare import INTERRUPTED, measure, prepare, warn
-from harness.errors import BadInput
+from harness.compare import INTERRUPTED, measure, prepare
+from harness.errors import BadInput, warn
 from harness.provenance import ROOT, commit_of
 from harness.record import Record, file_name, read
 from harness.regress import baseline

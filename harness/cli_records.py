@@ -1,0 +1,180 @@
+"""The commands that work on records, and load a model only where `regress` measures anew."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.errors import BadInput, warn
+from harness.options import OUTPUT, Directories, Emphasis, Format, Intervals, Layout
+
+
+def table(
+    directories: Directories = None,
+    layout: Annotated[
+        Layout | None,
+        typer.Option(help="Accuracy and efficiency if not given.", show_default=False),
+    ] = None,
+    format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.RICH,
+    emphasis: Annotated[
+        Emphasis,
+        typer.Option(help="Bold in `paper`: the best, or all that is not significantly worse."),
+    ] = Emphasis.SIGNIFICANT,
+    intervals: Annotated[
+        Intervals, typer.Option(help="95 % intervals in `paper`: as ± or in small type.")
+    ] = Intervals.NONE,
+    fidelity: Annotated[
+        bool, typer.Option("--fidelity", help="In `paper` also how close answers are to unpruned.")
+    ] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="In `paper` also what papers print.")
+    ] = False,
+    published_only: Annotated[
+        bool, typer.Option("--published-only", help="Only what papers print; no records.")
+    ] = False,
+    model: Annotated[str, typer.Option(help="Of `--published-only`.")] = "LLaVA-1.5-7B",
+    budget: Annotated[int, typer.Option(help="Of `--published-only`.")] = 64,
+) -> None:
+    """Print the tables again, from records alone.
+
+    **Examples**
+
+    `harness table results/local`
+
+    `harness table results/local --layout paper --format latex > table.tex`
+
+    `harness table --published-only --model LLaVA-1.5-7B --budget 64`
+    """
+    from harness.layouts import WRITERS, laid_out
+    from harness.paper_table import Style
+    from harness.render import show as print_tables
+    from harness.results import read_records
+
+    if published_only:
+        from harness.published import survey
+
+        found = [survey(model, budget)]
+    else:
+        records = read_records(directories or [OUTPUT], warn, whole=fidelity)
+        found = laid_out(records, layout, Style(emphasis, intervals, fidelity, published))
+    if format_ is Format.RICH:
+        print_tables(found, sys.stdout)
+    else:
+        sys.stdout.write(WRITERS[format_](found))
+
+
+def report(
+    directories: Directories = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path(
+        "report.html"
+    ),
+    force: Annotated[bool, typer.Option("--force", help="Replace the page.")] = False,
+) -> None:
+    """Write one HTML page of everything the records show: figures, tables, what was kept.
+
+    **Example**
+
+    `harness report results/local -o report.html`
+    """
+    from harness.report import write_report
+    from harness.results import read_records
+
+    write_report(read_records(directories or [OUTPUT], warn, whole=True), output, force)
+
+
+def show(
+    path: Annotated[Path, typer.Argument(help="A record, or a directory of records.")] = OUTPUT,
+    item: Annotated[
+        str | None, typer.Option(help="A question, such as `embedded_count/3`.")
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option(help="Write what was kept of the item's image.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the picture.")] = False,
+) -> None:
+    """Show one cell or one item: plan, ledger, timing; answers and what each stage kept.
+
+    **Examples**
+
+    `harness show results/local/accuracy-vitcop@64-embedded_count-0123456789.json.gz`
+
+    `harness show results/local --item embedded_count/3 --png kept.png`
+    """
+    from harness.render import show as print_tables
+    from harness.show import cell_tables, item_table, opened, write_sheet
+
+    if png is not None and (item is None or (png.exists() and not force)):
+        raise BadInput(
+            "--png needs --item" if item is None else f"{png} exists; --force replaces it"
+        )
+    records = opened(path, warn)
+    if item is not None:
+        print_tables([item_table(records, item)], sys.stdout)
+        if png is not None:
+            write_sheet(records, item, png)
+    else:
+        print_tables(cell_tables(path, records), sys.stdout)
+
+
+def regress(
+    against: Annotated[
+        Path,
+        typer.Option(help="Baseline: a directory of records, or a file of pytest-benchmark."),
+    ],
+    current: Annotated[
+        Path | None,
+        typer.Argument(
+            help="What is compared with it; records are measured now if not given.",
+            show_default=False,
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Points of accuracy: a cell must be shown to lose no more. "
+            "Without it, only a significant loss is a regression.",
+            show_default=False,
+        ),
+    ] = None,
+    max_slowdown: Annotated[
+        str, typer.Option(help="Of time and memory, relative to unpruned in the same run.")
+    ] = "5%",
+    update: Annotated[
+        bool, typer.Option("--update", help="Make CURRENT the baseline, and say what changed.")
+    ] = False,
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="Accept a baseline that no commit holds.")
+    ] = False,
+    json: Annotated[Path | None, typer.Option(help="File for all findings.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="File for the table.")] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Directory of records that are measured now.")
+    ] = OUTPUT / "regress",
+) -> int:
+    """Compare records with a baseline, each quantity by its nature, and give a verdict.
+
+    Exact: tokens, KV rows, FLOPs, parameters, selections, answers. Paired: accuracy on the same
+    questions. Ratio: times and memory, as shares of unpruned in the same run. Exit status: 0 no
+    regression, 1 regression, 2 bad input, 3 nothing comparable, 130 after Ctrl-C.
+
+    **Examples**
+
+    `harness regress --against results/baselines/embedded`
+
+    `harness regress --against before.json after.json --max-slowdown 10%`
+    """
+    from harness.regress.gate import Gate
+    from harness.regress.gate import regress as run
+    from harness.regress.records import Limits
+    from harness.request import check_output, percentage
+    from methods.interface import PruningError
+
+    check_output(output)
+    limits = Limits(percentage("--max-slowdown", max_slowdown), tolerance)
+    try:
+        return run(Gate(against, current, limits, output, update, allow_dirty, json, markdown))
+    except PruningError as error:
+        raise BadInput(str(error)) from error
