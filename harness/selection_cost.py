@@ -18,6 +18,7 @@ from methods.interface import (
     EncoderStage,
     ModelShape,
     Plan,
+    PruningError,
     Read,
     Selection,
     Sizes,
@@ -35,7 +36,8 @@ def selection_flops(plan: Plan, sizes: Sizes, shape: ModelShape, text: int) -> i
     """FLOPs of all stages of a plan for one sample with `text` text tokens.
 
     2 per multiply-add of matrix products. Attention that a stage reads is counted too; projecting
-    what a cut in the tower has merged is the projector's.
+    what a cut in the tower has merged is the projector's. Raises PruningError for a stage that
+    needs values, not shapes alone.
     """
     if not plan.encoder + plan.decoder:
         return 0
@@ -72,10 +74,10 @@ def _run_encoder(group: Group, stages: Sequence[EncoderStage], shape: ModelShape
             seeds=group.seeds,
             reads={read: shown[read] for read in stage.reads},
         )
-        selection = stage.select(view)
-        if selection.cut is not None and selection.cut.groups is not None:
-            apply_cut(view[Read.FEATURES], selection.cut)
-        counts.append(segment.tokens if selection.cut is None else selection.cut.anchors.shape[1])
+        selection = _select(f"stage {stage.name} in the vision tower", stage, view, Read.FEATURES)
+        if selection.cut is None:
+            raise PruningError(f"stage {stage.name} in the vision tower returned no cut")
+        counts.append(selection.cut.anchors.shape[1])
         carries.append(selection.visual)
     group.enter(counts, {n: torch.cat([carry[n] for carry in carries], 1) for n in carries[0]})
     return total
@@ -84,10 +86,8 @@ def _run_encoder(group: Group, stages: Sequence[EncoderStage], shape: ModelShape
 def _run_decoder(group: Group, stage: DecoderStage, shape: ModelShape, text: int) -> int:
     """Run a stage and follow its cut; FLOPs of what it reads."""
     view = _decoder_view(group, stage, shape, text)
-    selection: Selection = stage.select(view)
-    if selection.cut is not None and selection.cut.groups is not None:
-        apply_cut(view[Read.HIDDEN], selection.cut)
-    group.follow(selection)
+    where = f"stage {stage.name} before layer {stage.layer}"
+    group.follow(_select(where, stage, view, Read.HIDDEN))
     queries = shape.attention_heads * shape.head_dim
     length = view.count + text
     total = 0
@@ -100,6 +100,21 @@ def _run_decoder(group: Group, stage: DecoderStage, shape: ModelShape, text: int
         total += 2 * length * (queries + shape.hidden_size * keys)
         total += 2 * shape.hidden_size * queries
     return total
+
+
+def _select(where: str, stage: EncoderStage | DecoderStage, view: View, rows: Read) -> Selection:
+    """Run a stage on shapes alone, and the merging of `rows` that its cut asks for."""
+    try:
+        selection = stage.select(view)
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise PruningError(
+            f"{where} waits for the device: it reads a value back, lets values decide a shape or "
+            f"makes a tensor on another device than its view's ({reason})"
+        ) from error
+    if selection.cut is not None and selection.cut.groups is not None:
+        apply_cut(view[rows], selection.cut)
+    return selection
 
 
 def _decoder_view(group: Group, stage: DecoderStage, shape: ModelShape, text: int) -> View:

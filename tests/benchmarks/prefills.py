@@ -13,6 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from shapes import LLAVA_7B, ONE_IMAGE
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig
@@ -25,27 +26,9 @@ from methods import Budget, Method, stages
 from methods.adapters.llava import LlavaAdapter
 from methods.attention import QueriesKeys
 from methods.generation import Generation
-from methods.interface import ModelShape, Segment, Sizes
+from methods.interface import Sizes
 from methods.views import TowerRecording
 
-SHAPE = ModelShape(
-    layers=32,
-    hidden_size=4096,
-    intermediate_size=11008,
-    attention_heads=32,
-    key_value_heads=32,
-    head_dim=128,
-    vocabulary=32064,
-    tower_layers=23,
-    tower_width=1024,
-    tower_heads=16,
-    tower_intermediate=4096,
-    tower_rows=577,
-    patch_values=588,
-    projector_inner=4096,
-    image_tokens=576,
-)
-SIZES = Sizes(SHAPE.layers, (Segment(24, 24),))
 TEXT = 40
 IMAGE = 1
 
@@ -61,24 +44,24 @@ class Layers:
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self.text_config = LlamaConfig(
-            hidden_size=SHAPE.hidden_size,
-            intermediate_size=SHAPE.intermediate_size,
-            num_hidden_layers=SHAPE.layers,
-            num_attention_heads=SHAPE.attention_heads,
+            hidden_size=LLAVA_7B.hidden_size,
+            intermediate_size=LLAVA_7B.intermediate_size,
+            num_hidden_layers=LLAVA_7B.layers,
+            num_attention_heads=LLAVA_7B.attention_heads,
             attn_implementation="sdpa",
         )
         self.angles = LlamaRotaryEmbedding(self.text_config).to(device)
         self.inverse_frequencies = self.angles.inv_freq
         self.project = nn.Sequential(
-            nn.Linear(SHAPE.tower_width, SHAPE.hidden_size),
+            nn.Linear(LLAVA_7B.tower_width, LLAVA_7B.hidden_size),
             nn.GELU(),
-            nn.Linear(SHAPE.hidden_size, SHAPE.hidden_size),
+            nn.Linear(LLAVA_7B.hidden_size, LLAVA_7B.hidden_size),
         ).to(device, dtype)
         self.layer = LlamaDecoderLayer(self.text_config, 0).to(device, dtype)
-        self.layers = [self.layer] * SHAPE.layers
+        self.layers = [self.layer] * LLAVA_7B.layers
 
     def sizes(self, tokens: int) -> Sizes:
-        return SIZES
+        return ONE_IMAGE
 
     def visual(self, input_ids: Tensor) -> Tensor:
         return input_ids == IMAGE
@@ -111,20 +94,20 @@ class PrunedPrefill:
                 shape, generator=random, device=weight.device, dtype=torch.float32
             ).to(weight.dtype)
 
-        length = SHAPE.image_tokens + TEXT
+        length = LLAVA_7B.image_tokens + TEXT
         ids = torch.full((batch, length), 5, device=weight.device)
-        ids[:, 4 : 4 + SHAPE.image_tokens] = IMAGE
-        heads = (batch, SHAPE.attention_heads, length, SHAPE.head_dim)
-        of_tower = (batch, SHAPE.tower_heads, SHAPE.tower_rows, 64)
+        ids[:, 4 : 4 + LLAVA_7B.image_tokens] = IMAGE
+        heads = (batch, LLAVA_7B.attention_heads, length, LLAVA_7B.head_dim)
+        of_tower = (batch, LLAVA_7B.tower_heads, LLAVA_7B.tower_rows, 64)
         return cls(
             layers,
             method,
             budget,
-            draw(batch, length, SHAPE.hidden_size),
+            draw(batch, length, LLAVA_7B.hidden_size),
             ids,
-            QueriesKeys(draw(*heads), draw(*heads), SHAPE.head_dim**-0.5),
+            QueriesKeys(draw(*heads), draw(*heads), LLAVA_7B.head_dim**-0.5),
             TowerRecording(
-                draw(batch, SHAPE.tower_rows, SHAPE.tower_width),
+                draw(batch, LLAVA_7B.tower_rows, LLAVA_7B.tower_width),
                 QueriesKeys(draw(*of_tower)[:, :, :1], draw(*of_tower), 64**-0.5),
             ),
         )
@@ -138,7 +121,7 @@ class PrunedPrefill:
         kwargs = generation.enter_prefill(self.tower, start)
         hidden, positions = kwargs["inputs_embeds"], generation.run.positions
         angles = {"position_embeddings": self.layers.rotary(hidden, positions)}
-        for layer in range(SHAPE.layers):
+        for layer in range(LLAVA_7B.layers):
             changed = generation.before_layer(layer, (hidden,), angles)
             hidden = hidden if changed is None else changed[0][0]
             if generation.is_read(layer):

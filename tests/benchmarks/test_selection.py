@@ -12,7 +12,8 @@ from time import perf_counter
 import pytest
 import torch
 from loops import cluster_by_loops
-from prefills import SHAPE, SIZES, TEXT, Layers, PrunedPrefill, host_reads
+from prefills import TEXT, Layers, PrunedPrefill, host_reads
+from shapes import LLAVA_7B, ONE_IMAGE
 
 from harness.selection_cost import selection_flops
 from methods import Budget, get_method, methods
@@ -39,7 +40,7 @@ def unpruned_seconds(machine, layers):
             prefill.run_layer()
             machine.synchronize()
             times.append(perf_counter() - began)
-        found[batch] = SHAPE.layers * median(times)
+        found[batch] = LLAVA_7B.layers * median(times)
     return found
 
 
@@ -57,8 +58,8 @@ def test_selection(benchmark, machine, layers, unpruned_seconds, name, batch):
     benchmark.pedantic(run, rounds=5 if machine.device.type == "cpu" else 30, warmup_rounds=2)
     with host_reads() as reads:
         prefill.run()
-    plan = method.plan(Budget(BUDGET), SIZES)
-    flops = batch * selection_flops(plan, SIZES, SHAPE, TEXT)
+    plan = method.plan(Budget(BUDGET), ONE_IMAGE)
+    flops = batch * selection_flops(plan, ONE_IMAGE, LLAVA_7B, TEXT)
     moved = batch * states_moved(plan.entering) * machine.dtype.itemsize
     info = benchmark.extra_info
     info["method"], info["batch"], info["budget"] = name, batch, BUDGET
@@ -72,8 +73,10 @@ def test_selection(benchmark, machine, layers, unpruned_seconds, name, batch):
 
 def states_moved(entering: tuple[int, ...]) -> int:
     """Values read and written when the states that stay are gathered after each cut."""
-    steps = zip((SHAPE.image_tokens, *entering), entering, strict=False)
-    return sum(2 * (after + TEXT) * SHAPE.hidden_size for before, after in steps if after < before)
+    steps = zip((LLAVA_7B.image_tokens, *entering), entering, strict=False)
+    return sum(
+        2 * (after + TEXT) * LLAVA_7B.hidden_size for before, after in steps if after < before
+    )
 
 
 @pytest.fixture

@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from shapes import LLAVA_7B, ONE_IMAGE
 
 from harness.budgets import matched, matched_cells, method_flops, plain_flops
 from harness.cells import Cell, MethodSpec
 from harness.selection_cost import selection_flops
 from methods import Budget, InfeasibleBudgetError, get_method, methods
-from methods.interface import ModelShape, Segment, Sizes
+from methods.interface import Cut, DecoderStage, EncoderStage, Plan, PruningError, Selection
 
-LLAVA = Sizes(32, (Segment(24, 24),))
-SEVEN_B = ModelShape(
-    layers=32,
-    hidden_size=4096,
-    intermediate_size=11008,
-    attention_heads=32,
-    key_value_heads=32,
-    head_dim=128,
-    vocabulary=32064,
-    tower_layers=23,
-    tower_width=1024,
-    tower_heads=16,
-    tower_intermediate=4096,
-    tower_rows=577,
-    patch_values=588,
-    projector_inner=4096,
-    image_tokens=576,
-)
 TEXT = 40
 CUTTING = [name for name in methods() if name != "unpruned"]
 
@@ -35,27 +19,29 @@ CUTTING = [name for name in methods() if name != "unpruned"]
 @pytest.mark.parametrize("name", CUTTING)
 @pytest.mark.parametrize("budget", [192, 128, 64])
 def test_flops_match_within_one_percent_or_a_tokens_step(name, budget):
-    cell = matched(Cell(MethodSpec(name), budget), LLAVA, SEVEN_B, TEXT)
-    wanted = plain_flops(budget, SEVEN_B, TEXT)
-    found = method_flops(get_method(name), cell.tokens, LLAVA, SEVEN_B, TEXT)
-    step = plain_flops(budget + 1, SEVEN_B, TEXT) - wanted
+    cell = matched(Cell(MethodSpec(name), budget), ONE_IMAGE, LLAVA_7B, TEXT)
+    wanted = plain_flops(budget, LLAVA_7B, TEXT)
+    found = method_flops(get_method(name), cell.tokens, ONE_IMAGE, LLAVA_7B, TEXT)
+    step = plain_flops(budget + 1, LLAVA_7B, TEXT) - wanted
     assert abs(found - wanted) <= max(0.01 * wanted, step)
 
 
 def test_controls_that_cost_nothing_keep_their_budget():
-    assert matched(Cell(MethodSpec("random"), 192), LLAVA, SEVEN_B, TEXT).tokens == 192
+    assert matched(Cell(MethodSpec("random"), 192), ONE_IMAGE, LLAVA_7B, TEXT).tokens == 192
 
 
 def test_early_layers_left_whole_cost_more_than_their_share():
     """Attention is quadratic, so FastV's two whole layers cost more than its mean says."""
-    assert matched(Cell(MethodSpec("fastv"), 64), LLAVA, SEVEN_B, TEXT).tokens < 64
+    assert matched(Cell(MethodSpec("fastv"), 64), ONE_IMAGE, LLAVA_7B, TEXT).tokens < 64
 
 
 def test_a_cost_that_a_method_cannot_meet_is_infeasible():
     cell = Cell(MethodSpec("fastv"), 20)
     with pytest.raises(InfeasibleBudgetError, match="FastV cannot meet 20"):
-        matched(cell, LLAVA, SEVEN_B, TEXT)
-    cells, infeasible = matched_cells([cell, Cell(MethodSpec("uniform"), 20)], LLAVA, SEVEN_B, TEXT)
+        matched(cell, ONE_IMAGE, LLAVA_7B, TEXT)
+    cells, infeasible = matched_cells(
+        [cell, Cell(MethodSpec("uniform"), 20)], ONE_IMAGE, LLAVA_7B, TEXT
+    )
     assert set(infeasible) == {cell}
     assert [c.tokens for c in cells] == [20, 20]
 
@@ -70,31 +56,49 @@ def test_a_matched_cell_is_read_back_from_its_text():
 
 @pytest.mark.parametrize("name", CUTTING)
 def test_selections_cost_under_a_percent_of_the_unpruned_prefill(name):
-    plan = get_method(name).plan(Budget(192), LLAVA)
-    flops = selection_flops(plan, LLAVA, SEVEN_B, TEXT)
-    assert 0 <= flops < 0.01 * plain_flops(576, SEVEN_B, TEXT)
+    plan = get_method(name).plan(Budget(192), ONE_IMAGE)
+    flops = selection_flops(plan, ONE_IMAGE, LLAVA_7B, TEXT)
+    assert 0 <= flops < 0.01 * plain_flops(576, LLAVA_7B, TEXT)
+
+
+def reads_a_value(view):
+    return Selection(Cut(torch.zeros_like(view.segments)[:, : int(view.segments.sum())]))
+
+
+def lets_values_decide_a_shape(view):
+    return Selection(Cut(view.segments.nonzero()[None, :, 1]))
+
+
+@pytest.mark.parametrize("select", [reads_a_value, lets_values_decide_a_shape])
+def test_a_stage_that_waits_for_the_device_is_named(select):
+    late = Plan((1,) * 32, decoder=(DecoderStage("guess", 2, (), select),))
+    early = Plan((1,) * 32, encoder=(EncoderStage("glance", (), select),))
+    with pytest.raises(PruningError, match=r"stage guess before layer 2 waits for the device: \S"):
+        selection_flops(late, ONE_IMAGE, LLAVA_7B, TEXT)
+    with pytest.raises(PruningError, match=r"stage glance in the vision tower waits for the dev"):
+        selection_flops(early, ONE_IMAGE, LLAVA_7B, TEXT)
 
 
 def test_what_fastv_reads_is_one_row_of_attention():
-    plan = get_method("fastv").plan(Budget(192), LLAVA)
-    assert selection_flops(plan, LLAVA, SEVEN_B, TEXT) == 2 * (576 + TEXT) * 4096
+    plan = get_method("fastv").plan(Budget(192), ONE_IMAGE)
+    assert selection_flops(plan, ONE_IMAGE, LLAVA_7B, TEXT) == 2 * (576 + TEXT) * 4096
 
 
 def test_visionzip_compares_rows_with_targets():
-    plan = get_method("visionzip").plan(Budget(64), LLAVA)
+    plan = get_method("visionzip").plan(Budget(64), ONE_IMAGE)
     width = 1024
     cls_row = 2 * 577 * width
     similarities = 2 * 577 * 10 * (width // 16)
     merging = 2 * 64 * 577 * width
-    found = selection_flops(plan, LLAVA, SEVEN_B, TEXT)
+    found = selection_flops(plan, ONE_IMAGE, LLAVA_7B, TEXT)
     assert found == cls_row + similarities + merging
 
 
 def test_vitcop_compares_kept_patches_with_each_other():
-    plan = get_method("vitcop").plan(Budget(192), LLAVA)
+    plan = get_method("vitcop").plan(Budget(192), ONE_IMAGE)
     kept, tokens, _ = plan.parameters["tokens"]
     distances = 2 * kept**2 * 1024
     sums = 2 * kept * kept
     merging = 2 * tokens * kept * 4096
-    found = selection_flops(plan, LLAVA, SEVEN_B, TEXT)
+    found = selection_flops(plan, ONE_IMAGE, LLAVA_7B, TEXT)
     assert found == pytest.approx(2 * 577 * 1024 + distances + sums + merging, rel=0.01)

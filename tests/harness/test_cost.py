@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
+import shapes
 
 from harness import cost
 
-LLAVA_7B = {
-    "layers": 32,
-    "hidden_size": 4096,
-    "intermediate_size": 11008,
-    "attention_heads": 32,
-    "key_value_heads": 32,
-    "head_dim": 128,
-    "vocabulary": 32064,
-    "tower_layers": 23,
-    "tower_width": 1024,
-    "tower_heads": 16,
-    "tower_intermediate": 4096,
-    "tower_rows": 577,
-    "patch_values": 588,
-    "projector_inner": 4096,
-    "image_tokens": 576,
-}
+LLAVA_7B = asdict(shapes.LLAVA_7B)
 SMALL = {
     **LLAVA_7B,
     "layers": 3,
