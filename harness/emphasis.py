@@ -60,6 +60,7 @@ def no_better(rows: Sequence[Outcomes], control: Outcomes) -> set[int]:
 
 def holm(p: Sequence[float]) -> list[float]:
     """p-values adjusted for all of them being looked at, by Holm's step-down; NaN stays NaN."""
+    # a table shall be there within a second, and statsmodels, which has this, imports in two
     values = np.asarray(p, dtype=np.float64)
     tested = np.flatnonzero(~np.isnan(values))
     order = tested[np.argsort(values[tested], kind="stable")]

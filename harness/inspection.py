@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness.environment import prepare_environment
 from harness.stopwatch import FlopWatch, synchronize
 from harness.workload import Workload
 from methods import Budget, Method
@@ -47,7 +47,7 @@ def attention_kernels(run: Callable[[], object], device: torch.device) -> dict[s
 
 def profiling(device: torch.device) -> profile:
     """torch's profiler of the host and, where there is one, of the GPU."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it prints its own progress to stderr
+    prepare_environment()
     cuda = [ProfilerActivity.CUDA] if device.type == "cuda" else []
     return profile(activities=[ProfilerActivity.CPU, *cuda])
 

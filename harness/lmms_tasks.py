@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -16,6 +15,7 @@ from types import FunctionType
 from typing import Any
 
 from harness.embedded import benchmark
+from harness.environment import prepare_environment
 from harness.errors import BadInput, unknown
 
 
@@ -132,14 +132,6 @@ def _described(value: object) -> str:
         return getsource(value)
     # the text of other callables holds an address, which differs in every process
     return type(value).__qualname__ if callable(value) else str(value)
-
-
-def prepare_environment() -> None:
-    """What lmms-eval's dependencies must find set when they are imported.
-
-    The datasets library reports every load of a local file to a server, unless told not to.
-    """
-    os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -68,7 +68,7 @@ def provenance(device: str) -> dict[str, Any]:
         "commit": commit,
         "dirty": dirty,
         "created": now(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command(sys.argv),
         "device_name": torch.cuda.get_device_name(device) if cuda else None,
         "driver": _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
         if cuda
@@ -77,6 +77,13 @@ def provenance(device: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
     }
+
+
+def command(arguments: Sequence[str]) -> str:
+    """The command line; `python -m harness` is written as `harness`, which does the same."""
+    program = Path(arguments[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return shlex.join([name, *arguments[1:]])
 
 
 def now() -> str:
