@@ -31,6 +31,8 @@ class Recipe:
     One of `shown`, drawn for each batch, is how many patches of an image reach the decoder: those
     of objects and background drawn by chance. Most of a scene is background, so this trains
     faster, and a decoder does not learn to count in shares of the whole. Without `shown` all do.
+    `by_shape` is `questions.sample`'s. The first `blind` turns are asked without the image, so
+    that a model whose image is taken away guesses among a task's answers.
     """
 
     images: int
@@ -39,6 +41,8 @@ class Recipe:
     most: int
     turns: int
     shown: tuple[int, ...] = ()
+    by_shape: float = 0.0
+    blind: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class Batch:
     the patches that reach the decoder, in order. The rest is int64 [B, L]: ids, all turns after
     the image tokens, padded on the right; targets, the token that follows each, IGNORED but for
     answers; tasks, the task of each answer word, LISTED in a listing, -1 elsewhere; turns, the
-    number of each token's turn, -1 for padding; places, where in its turn it stands.
+    number of each token's turn, -1 for padding; places, where in its turn it stands; sighted, 1
+    where the turn has the image, else 0.
     """
 
     pixels: np.ndarray
@@ -64,6 +69,7 @@ class Batch:
     tasks: np.ndarray
     turns: np.ndarray
     places: np.ndarray
+    sighted: np.ndarray
 
     def split(self, parts: int) -> list[Batch]:
         """The images in `parts` batches of as many each, but for a rest of one."""
@@ -80,8 +86,9 @@ def training_batch(key: tuple[int, ...], recipe: Recipe) -> Batch:
         row, column = (int(v) for v in random.randint(0, scenes.GRID - recipe.grid + 1, 2))
         drawn.append(scene)
         corners.append((row, column))
-        asked = questions.sample(random, scene.objects, recipe.turns, (row, column))
-        turns.append(_turns(asked, scene, True))
+        corner = (row, column)
+        asked = questions.sample(random, scene.objects, recipe.turns, corner, recipe.by_shape)
+        turns.append(_turns(asked, scene, True, recipe.blind))
     choices = recipe.shown or (recipe.grid**2,)
     number = choices[random.randint(len(choices))]
     shown = np.stack([_shown(random, scene.labels, number) for scene in drawn])
@@ -141,23 +148,26 @@ class _Text:
     tasks: list[int] = field(default_factory=list)
     turns: list[int] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
+    sighted: list[int] = field(default_factory=list)
 
-    def add(self, text: str, answer: str, task: int) -> None:
+    def add(self, text: str, answer: str, task: int, sighted: bool = True) -> None:
         """One more turn. The "USER:" of all of them stands once, before the image."""
         prompt = [*questions.word_ids(text), ASSISTANT]
         reply = questions.word_ids(answer)
         length = len(prompt) + len(reply) + 1
         self.turns += [max(self.turns, default=-1) + 1] * length
         self.places += range(length)
+        self.sighted += [int(sighted)] * length
         self.ids += [*prompt, *reply, END]
         self.targets += [IGNORED] * (len(prompt) - 1) + [*reply, END, IGNORED]
         self.tasks += [-1] * (len(prompt) - 1) + [task] * len(reply) + [-1, -1]
 
 
-def _turns(asked: list[Question], scene: scenes.Scene, with_listing: bool) -> _Text:
+def _turns(asked: list[Question], scene: scenes.Scene, with_listing: bool, blind: int = 0) -> _Text:
     text = _Text()
-    for question in asked:
-        text.add(question.text, question.answer, TASKS.index(question.task))
+    for number, question in enumerate(asked):
+        task = TASKS.index(question.task)
+        text.add(question.text, question.answer, task, sighted=number >= blind)
     if with_listing:
         text.add(LISTING, questions.listing(scene.objects), LISTED)
     return text
@@ -186,6 +196,7 @@ def _collate(
         tasks=_padded([text.tasks for text in texts], -1),
         turns=_padded([text.turns for text in texts], -1),
         places=_padded([text.places for text in texts], 0),
+        sighted=_padded([text.sighted for text in texts], 1),
     )
 
 

@@ -146,8 +146,9 @@ def answer_outcome(
 ) -> Outcome:
     """Next-token loss on the answers, in the order of LLaVA's prompt: <s> USER: image text.
 
-    Every turn sees the image and itself and stands right after the image: many questions share the
-    work of one image, and each is learnt exactly as it will be asked, alone.
+    Every turn sees the image and itself and stands right after the image, or, if it is asked
+    without one, sees itself alone and stands where the image would: many questions share the work
+    of one image, and each is learnt exactly as it will be asked, alone.
     """
     with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen_tower):
         features = tower_features(tower_of(model), batch, device)[:, 1:]
@@ -159,12 +160,16 @@ def answer_outcome(
     text = decoder.embed_tokens(ids)
     sequence = torch.cat([decoder.embed_tokens(start), seen.to(text.dtype), text], 1)
     shared = sequence.shape[1] - ids.shape[1]
-    places = torch.from_numpy(batch.places).to(device) + start.shape[1] + visual.shape[1]
+    sighted = torch.from_numpy(batch.sighted).to(device)
+    places = torch.from_numpy(batch.places).to(device) + start.shape[1]
+    places = places + sighted * visual.shape[1]
     before = torch.arange(start.shape[1], device=device).expand(len(ids), -1)
     out = decoder(
         inputs_embeds=sequence,
         position_ids=torch.cat([before, start.shape[1] + shown, places], 1),
-        attention_mask=_turns_mask(torch.from_numpy(batch.turns).to(device), shared),
+        attention_mask=_turns_mask(
+            torch.from_numpy(batch.turns).to(device), sighted, start.shape[1], seen.shape[1]
+        ),
         use_cache=False,
     ).last_hidden_state[:, shared:]
     targets = torch.from_numpy(batch.targets).to(device)
@@ -183,10 +188,14 @@ def answer_outcome(
     return Outcome(loss, right)
 
 
-def _turns_mask(turns: torch.Tensor, shared: int) -> torch.Tensor:
-    """bool [B, 1, L, shared + L]: a token sees what is shared and its own turn so far."""
+def _turns_mask(
+    turns: torch.Tensor, sighted: torch.Tensor, start: int, visual: int
+) -> torch.Tensor:
+    """bool [B, 1, L, start + visual + L]: a token sees the start, the image if its turn has one,
+    and its own turn so far."""
     same = (turns[:, :, None] == turns[:, None, :]).tril()
-    return torch.cat([same.new_ones(*turns.shape, shared), same], 2)[:, None]
+    image = sighted.bool()[..., None].expand(-1, -1, visual)
+    return torch.cat([same.new_ones(*turns.shape, start), image, same], 2)[:, None]
 
 
 def turns_attention(

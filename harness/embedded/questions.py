@@ -61,11 +61,13 @@ def sample(
     objects: Sequence[Object],
     number: int,
     corner: tuple[int, int] = (0, 0),
+    by_shape: float = 0.0,
 ) -> list[Question]:
     """Up to `number` different questions: a task by chance, then an answer, then a question.
 
     Existence and count end when all that is left has one answer. Else most of what small scenes
-    are asked is answered by "no" and "0", and a model is content with saying so.
+    are asked is answered by "no" and "0", and a model is content with saying so. With a chance of
+    `by_shape` a question is one that colours alone do not answer, where its task has any left.
     """
     left = {task: possible(task, objects, corner) for task in TASKS}
     chosen: list[Question] = []
@@ -75,10 +77,24 @@ def sample(
         if not tasks:
             break
         task = tasks[random.randint(len(tasks))]
-        question = pick(random, left[task])
+        hard = [q for q in left[task] if needs_shape(q, objects)] if by_shape else []
+        question = pick(random, hard if hard and random.random_sample() < by_shape else left[task])
         left[task].remove(question)
         chosen.append(question)
     return chosen
+
+
+def needs_shape(question: Question, objects: Sequence[Object]) -> bool:
+    """Whether what is asked about cannot be found by its colour alone.
+
+    A model learns to find objects by colour long before it finds them by shape.
+    """
+    words = question.text.split()
+    named = [number for number, colour in enumerate(COLOURS) if colour in words]
+    if not named:
+        return True
+    same = sum(item.colour == named[0] for item in objects)
+    return same > 1 and any(shape in words for shape in SHAPES)
 
 
 def pick(random: np.random.RandomState, questions: Sequence[Question]) -> Question:

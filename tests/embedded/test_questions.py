@@ -86,6 +86,33 @@ def test_a_sample_repeats_nothing_and_knows_every_word() -> None:
     assert set(tasks) == set(TASKS)
 
 
+def test_what_needs_the_shape_is_what_colours_do_not_tell() -> None:
+    red_cross = Object(CROSS, RED, None, 20, 140, 16)
+    objects = (*OBJECTS, red_cross)
+    needing = {
+        q.text
+        for task in TASKS
+        for q in questions.possible(task, objects)
+        if questions.needs_shape(q, objects)
+    }
+    assert {"what color is the circle ?", "how many crosses ?"} <= needing
+    assert {"where is the red circle ?", "is there a red circle ?"} <= needing
+    assert not {"where is the blue cross ?", "what shape is the blue object ?"} & needing
+    assert not {"how many red objects ?", "is there a green circle ?"} & needing
+
+
+def test_a_sample_can_be_of_what_needs_the_shape() -> None:
+    shares = []
+    for chance in (0.0, 0.7):
+        random, needing = np.random.RandomState(0), []
+        for seed in range(40):
+            objects = scenes.draw(np.random.RandomState(seed), scenes.GRID, 3, 8).objects
+            sample = questions.sample(random, objects, 6, by_shape=chance)
+            needing += [questions.needs_shape(q, objects) for q in sample]
+        shares.append(np.mean(needing))
+    assert shares[1] > shares[0] + 0.2
+
+
 def test_answers_are_picked_evenly_where_the_scene_allows() -> None:
     random = np.random.RandomState(0)
     asked = questions.possible("existence", OBJECTS)

@@ -79,9 +79,12 @@ def test_targets_are_the_answers_and_the_listing_comes_last() -> None:
 
 
 def test_every_turn_is_learnt_as_it_is_asked_alone() -> None:
-    """The logits of many turns on one image are those of the stock model for each turn's prompt."""
+    """The logits of many turns on one image are those of the stock model for each turn's prompt,
+    with the image or, for a blind turn, without."""
     model = architecture.build_tiny()
-    batch = batches.training_batch((1, 4), Recipe(2, 24, 3, 8, 4))
+    batch = batches.training_batch((1, 4), Recipe(2, 24, 3, 8, 4, blind=1))
+    assert [(batch.turns[i][batch.sighted[i] == 0] == 0).all() for i in (0, 1)] == [True, True]
+    assert (batch.sighted == 0).any(1).all()
     seen: list[torch.Tensor] = []
     hook = model.lm_head.register_forward_hook(lambda *call: seen.append(call[2]))
     with torch.no_grad():
@@ -103,9 +106,11 @@ def _alone(
 ) -> torch.Tensor:
     """Logits at the scored places of one turn, by the model's own forward."""
     own = batch.turns[image] == turn
-    ids = torch.tensor([[BEGIN, USER] + [IMAGE] * 576 + batch.ids[image][own].tolist()])
-    pixels = objectives.pixel_values(batch, CPU)[image : image + 1]
-    logits = model(input_ids=ids, pixel_values=pixels).logits[0, 578:]
+    sighted = bool(batch.sighted[image][own].all())
+    start = [BEGIN, USER] + [IMAGE] * 576 * sighted
+    pixels = objectives.pixel_values(batch, CPU)[image : image + 1] if sighted else None
+    ids = torch.tensor([[*start, *batch.ids[image][own].tolist()]])
+    logits = model(input_ids=ids, pixel_values=pixels).logits[0, len(start) :]
     return logits[torch.from_numpy(batch.targets[image][own] >= 0)]
 
 
