@@ -13,8 +13,7 @@ from harness import record as records
 from harness.cells import Cell, MethodSpec
 from harness.compare import Tools, perform
 from harness.errors import BadInput
-from harness.progress import Progress, duration, score
-from harness.provenance import code_digest, commit_of, provenance, versions
+from harness.progress import Progress
 from harness.request import Request, cells_of, infeasible_cells, parse_budgets, parse_methods
 from harness.runs import Work
 from harness.store import Store
@@ -385,7 +384,7 @@ def test_budget_lists():
     assert parse_budgets("64, 192,64") == (192, 64)
 
 
-# progress and origin
+# progress
 
 
 def test_plain_progress_is_a_line_a_run_with_the_time_left(tmp_path):
@@ -395,78 +394,3 @@ def test_plain_progress_is_a_line_a_run_with_the_time_left(tmp_path):
     assert lines[1].startswith("[2/2] unpruned digits: 75.0 %")
     assert "left" not in lines[1]
     assert lines[2].startswith("[1/1] efficiency: 3 rounds over 1 cells")
-
-
-def test_live_progress_shows_cell_items_accuracy_and_time_left(monkeypatch):
-    from rich.console import Console
-
-    from harness.progress import LiveProgress, progress_on
-
-    class Screen(io.StringIO):
-        def isatty(self):
-            return True
-
-    monkeypatch.setenv("TERM", "xterm")
-    screen = Screen()
-    progress = progress_on(screen)
-    assert isinstance(progress, LiveProgress)
-    progress.begin("fastv@64 count", 2, 4)
-    progress.advance(30, 40, 0.625)
-    drawn = Console(file=io.StringIO(), width=120)
-    drawn.print(progress.bar.get_renderable())
-    text = drawn.file.getvalue()
-    assert "[2/4] fastv@64 count" in text
-    assert "30/40 · accuracy 62.5 %" in text
-    assert "left" in text
-    progress.end("62.5 %")
-    progress.stop()
-    assert "[2/4] fastv@64 count: 62.5 % in 0 s" in screen.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(8.4, "8 s"), (89, "89 s"), (200, "3 min"), (7500, "2 h 05 min")]
-)
-def test_durations(seconds, text):
-    assert duration(seconds) == text
-
-
-def test_scores_are_percent_where_they_can_be():
-    assert (score(0.6251), score(1523.4)) == ("62.5 %", "1523")
-
-
-def sources(root: Path) -> Path:
-    measuring = ("methods/a.py", "baselines/b.py", "harness/accuracy.py")
-    for name in (*measuring, "harness/tables.py", "harness/regress/gate.py"):
-        (root / name).parent.mkdir(exist_ok=True)
-        (root / name).write_text("x = 1\n")
-    return root
-
-
-def test_the_code_digest_follows_what_measures_and_nothing_else(tmp_path):
-    root = sources(tmp_path)
-    digests = [code_digest(root)]
-    for name in ("methods/a.py", "baselines/b.py", "harness/accuracy.py"):
-        (root / name).write_text("x = 2\n")
-        digests.append(code_digest(root))
-    assert len(set(digests)) == 4
-    for name in ("harness/tables.py", "harness/regress/gate.py"):
-        (root / name).write_text("x = 2\n")
-    (root / "README.md").write_text("")
-    assert code_digest(root) == digests[-1]
-
-
-def test_every_module_that_is_left_out_of_the_digest_exists():
-    from harness.provenance import _NOT_MEASURING, ROOT
-
-    places = {name: ROOT / "harness" / name for name in _NOT_MEASURING}
-    missing = {n for n, p in places.items() if not (p.with_suffix(".py").exists() or p.is_dir())}
-    assert missing == set()
-
-
-def test_origin_names_versions_and_machine(tmp_path):
-    assert set(versions()) == {"python", "torch", "transformers", "lmms_eval", "numpy"}
-    found = provenance("cpu")
-    assert set(found) >= set(PROVENANCE) | {"driver", "platform", "threads"}
-    assert found["device_name"] is None
-    assert found["cpu"]
-    assert commit_of(tmp_path) == (None, None)

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from synthetic_records import accuracy, efficiency, without_result
 
-from harness import provenance
 from harness import record as records
 
 
@@ -191,15 +190,3 @@ def test_an_ok_record_must_hold_what_tables_need():
     with pytest.raises(records.UnreadableRecordError, match="it lacks ledger"):
         records.checked(record)
     assert records.checked(without_result("failed", reason="r"))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "command"),
-    [
-        (["/bin/harness", "compare", "--limit", "4"], "harness compare --limit 4"),
-        (["/src/harness/__main__.py", "list", "methods"], "harness list methods"),
-        (["scripts/check answers.py"], "'check answers.py'"),
-    ],
-)
-def test_the_command_is_what_repeats_it(arguments, command):
-    assert provenance.command(arguments) == command

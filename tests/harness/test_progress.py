@@ -1,0 +1,46 @@
+"""What is said while a comparison runs."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from harness.progress import duration, score
+
+
+def test_live_progress_shows_cell_items_accuracy_and_time_left(monkeypatch):
+    from rich.console import Console
+
+    from harness.progress import LiveProgress, progress_on
+
+    class Screen(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    screen = Screen()
+    progress = progress_on(screen)
+    assert isinstance(progress, LiveProgress)
+    progress.begin("fastv@64 count", 2, 4)
+    progress.advance(30, 40, 0.625)
+    drawn = Console(file=io.StringIO(), width=120)
+    drawn.print(progress.bar.get_renderable())
+    text = drawn.file.getvalue()
+    assert "[2/4] fastv@64 count" in text
+    assert "30/40 · accuracy 62.5 %" in text
+    assert "left" in text
+    progress.end("62.5 %")
+    progress.stop()
+    assert "[2/4] fastv@64 count: 62.5 % in 0 s" in screen.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(8.4, "8 s"), (89, "89 s"), (200, "3 min"), (7500, "2 h 05 min")]
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_scores_are_percent_where_they_can_be():
+    assert (score(0.6251), score(1523.4)) == ("62.5 %", "1523")
