@@ -56,7 +56,8 @@ class Batch:
     the image tokens, padded on the right; targets, the token that follows each, IGNORED but for
     answers; tasks, the task of each answer word, LISTED in a listing, -1 elsewhere; turns, the
     number of each token's turn, -1 for padding; places, where in its turn it stands; sighted, 1
-    where the turn has the image, else 0.
+    where the turn has the image, else 0; shapes and colours, where a question ends, what it asks
+    about, plus one as in the labels, 0 for any, and elsewhere IGNORED.
     """
 
     pixels: np.ndarray
@@ -70,6 +71,8 @@ class Batch:
     turns: np.ndarray
     places: np.ndarray
     sighted: np.ndarray
+    shapes: np.ndarray
+    colours: np.ndarray
 
     def split(self, parts: int) -> list[Batch]:
         """The images in `parts` batches of as many each, but for a rest of one."""
@@ -149,6 +152,8 @@ class _Text:
     turns: list[int] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     sighted: list[int] = field(default_factory=list)
+    shapes: list[int] = field(default_factory=list)
+    colours: list[int] = field(default_factory=list)
 
     def add(self, text: str, answer: str, task: int, sighted: bool = True) -> None:
         """One more turn. The "USER:" of all of them stands once, before the image."""
@@ -158,6 +163,9 @@ class _Text:
         self.turns += [max(self.turns, default=-1) + 1] * length
         self.places += range(length)
         self.sighted += [int(sighted)] * length
+        asked = questions.asked_about(text) if task != LISTED else (IGNORED, IGNORED)
+        for row, number in zip((self.shapes, self.colours), asked, strict=True):
+            row += [IGNORED] * (len(prompt) - 1) + [number] + [IGNORED] * (len(reply) + 1)
         self.ids += [*prompt, *reply, END]
         self.targets += [IGNORED] * (len(prompt) - 1) + [*reply, END, IGNORED]
         self.tasks += [-1] * (len(prompt) - 1) + [task] * len(reply) + [-1, -1]
@@ -197,6 +205,8 @@ def _collate(
         turns=_padded([text.turns for text in texts], -1),
         places=_padded([text.places for text in texts], 0),
         sighted=_padded([text.sighted for text in texts], 1),
+        shapes=_padded([text.shapes for text in texts], IGNORED),
+        colours=_padded([text.colours for text in texts], IGNORED),
     )
 
 

@@ -9,7 +9,7 @@ files.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -63,9 +63,15 @@ def image_ids() -> tuple[str, ...]:
 
 
 def majority(task: str) -> float:
-    """Accuracy of always giving a task's most frequent answer."""
-    answers = Counter(item.answer for item in items(task))
-    return max(answers.values()) / answers.total()
+    """Accuracy of always giving the most frequent answer to the question's kind.
+
+    A question's words tell its kind: "what color" is never answered by "circle".
+    """
+    answers: dict[str, Counter[str]] = defaultdict(Counter)
+    for item in items(task):
+        kind, answer = stratum(item.question, item.answer)
+        answers[kind][answer] += 1
+    return sum(max(kind.values()) for kind in answers.values()) / len(items(task))
 
 
 def digest() -> str:

@@ -10,23 +10,18 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import AttentionInterface, LlavaForConditionalGeneration
+from transformers import LlavaForConditionalGeneration
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from harness.embedded.batches import IGNORED, LISTED, Batch
-from harness.embedded.questions import BEGIN, CELLS, TASKS, USER, WORDS
+from harness.embedded.guides import CENTRE_WEIGHT, naming_loss, pointing_loss
+from harness.embedded.questions import BEGIN, TASKS, USER
 from harness.embedded.scenes import COLOURS, GRID, PATCH, SHAPES
+from harness.embedded.turns import Look, turns_mask
 
-TURNS = "embedded_turns"
-"""The name of `turns_attention` among the attention implementations of transformers."""
 BACKGROUND_WEIGHT = 0.15
 """Most patches show background; weighted down they do not drown the objects."""
 DIGIT_WEIGHT = 2.0
-NAMED = ("shape", "colour", "digit", "place", "centre")
-"""What `naming_loss` can make patches name."""
-NAMING_SCALE = 16.0
-CENTRE_WEIGHT = 8.0
-"""A centre is one patch among many."""
 LISTING_WEIGHT, END_WEIGHT = 0.5, 0.1
 """Beside the one word of an answer a listing has many words, and the end of a turn is no secret."""
 
@@ -143,12 +138,14 @@ def answer_outcome(
     *,
     frozen_tower: bool = False,
     naming: Sequence[str] = (),
+    pointing: float = 0.0,
 ) -> Outcome:
     """Next-token loss on the answers, in the order of LLaVA's prompt: <s> USER: image text.
 
     Every turn sees the image and itself and stands right after the image, or, if it is asked
     without one, sees itself alone and stands where the image would: many questions share the work
-    of one image, and each is learnt exactly as it will be asked, alone.
+    of one image, and each is learnt exactly as it will be asked, alone. `naming` and the weight
+    `pointing` add `naming_loss` and `pointing_loss`.
     """
     with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen_tower):
         features = tower_features(tower_of(model), batch, device)[:, 1:]
@@ -164,13 +161,15 @@ def answer_outcome(
     places = torch.from_numpy(batch.places).to(device) + start.shape[1]
     places = places + sighted * visual.shape[1]
     before = torch.arange(start.shape[1], device=device).expand(len(ids), -1)
+    looks: list[Look] = []
     out = decoder(
         inputs_embeds=sequence,
         position_ids=torch.cat([before, start.shape[1] + shown, places], 1),
-        attention_mask=_turns_mask(
+        attention_mask=turns_mask(
             torch.from_numpy(batch.turns).to(device), sighted, start.shape[1], seen.shape[1]
         ),
         use_cache=False,
+        looks=looks if pointing else None,
     ).last_hidden_state[:, shared:]
     targets = torch.from_numpy(batch.targets).to(device)
     scored = targets != IGNORED
@@ -185,86 +184,9 @@ def answer_outcome(
     loss = (each * weight).sum() / weight.sum()
     if naming:
         loss = loss + naming_loss(visual, model.lm_head.weight, batch, device, naming)
+    if pointing:
+        loss = loss + pointing * pointing_loss(looks, batch, device)
     return Outcome(loss, right)
-
-
-def _turns_mask(
-    turns: torch.Tensor, sighted: torch.Tensor, start: int, visual: int
-) -> torch.Tensor:
-    """bool [B, 1, L, start + visual + L]: a token sees the start, the image if its turn has one,
-    and its own turn so far."""
-    same = (turns[:, :, None] == turns[:, None, :]).tril()
-    image = sighted.bool()[..., None].expand(-1, -1, visual)
-    return torch.cat([same.new_ones(*turns.shape, start), image, same], 2)[:, None]
-
-
-def turns_attention(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor,
-    scaling: float,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attention [B, heads, shared + L, width] under a mask of `_turns_mask`.
-
-    What is shared is causal, which needs no mask and half the work.
-    """
-    attend, shared = functional.scaled_dot_product_attention, key.shape[2] - attention_mask.shape[2]
-    first, last = query[:, :, :shared], query[:, :, shared:]
-    start = attend(first, key[:, :, :shared], value[:, :, :shared], is_causal=True, scale=scaling)
-    rest = attend(last, key, value, attn_mask=attention_mask, scale=scaling)
-    return torch.cat([start, rest], 2).transpose(1, 2).contiguous(), None
-
-
-AttentionInterface.register(TURNS, turns_attention)
-
-
-def naming_loss(
-    visual: torch.Tensor,
-    words: torch.Tensor,
-    batch: Batch,
-    device: torch.device,
-    named: Sequence[str] = NAMED,
-) -> torch.Tensor:
-    """Makes projected patches [B, P, width] name what they show in the decoder's own words.
-
-    A patch of a red circle comes near the embeddings [vocabulary, width] of "red", "circle", its
-    digit and its ninth of the image (`place`), and an object's centre near "object", each where
-    `named` has it. So the words of a question match what they are about from the start, without
-    which decoders stay for long at guessing among what the image shows. Only directions count:
-    would lengths, patches grew so long that no layer could add much to them.
-    """
-    direction = functional.normalize(visual.float(), dim=-1) * NAMING_SCALE
-    words = functional.normalize(words.float(), dim=-1)
-    labels = torch.from_numpy(batch.labels).to(device).long()
-    corners, grid = torch.from_numpy(batch.corners).to(device), batch.pixels.shape[1] // PATCH
-    line = torch.arange(grid, device=device)
-    rows, columns = ((corners[:, i, None] + line) * len(CELLS) // GRID for i in (0, 1))
-    cells = (rows[:, :, None] * len(CELLS) + columns[:, None, :]).flatten(1) + 1
-    cells = torch.where(labels[..., 0] > 0, cells, 0)
-    chosen = {
-        "shape": (SHAPES, labels[..., 0]),
-        "colour": (COLOURS, labels[..., 1]),
-        "digit": ([str(digit) for digit in range(10)], labels[..., 2]),
-        "place": ([cell for row in CELLS for cell in row], cells),
-    }
-    losses = []
-    for name, (names, truth) in chosen.items():
-        if name not in named:
-            continue
-        among = words[[WORDS.index(word) for word in names]]
-        there = truth > 0
-        logits = direction[there] @ among.T
-        # a sum over a count that may be 0: a batch without digits has no digits to name
-        total = functional.cross_entropy(logits, truth[there] - 1, reduction="sum")
-        losses.append(total / there.sum().clamp(min=1))
-    if "centre" in named:
-        centre, truth = direction @ words[WORDS.index("object")], labels[..., 3].float()
-        scale = torch.tensor(CENTRE_WEIGHT, device=device)
-        losses.append(functional.binary_cross_entropy_with_logits(centre, truth, pos_weight=scale))
-    return torch.stack(losses).mean()
 
 
 def _share(hit: torch.Tensor, among: torch.Tensor | None = None) -> float:

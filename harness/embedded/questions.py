@@ -84,17 +84,24 @@ def sample(
     return chosen
 
 
+def asked_about(text: str) -> tuple[int, int]:
+    """Places in SHAPES and COLOURS plus one of what a question names, 0 where it names none."""
+    words = text.split()
+    shapes = [
+        i for i, pair in enumerate(zip(SHAPES, PLURALS, strict=True), 1) if {*pair} & {*words}
+    ]
+    colours = [i for i, colour in enumerate(COLOURS, 1) if colour in words]
+    return (shapes or [0])[0], (colours or [0])[0]
+
+
 def needs_shape(question: Question, objects: Sequence[Object]) -> bool:
     """Whether what is asked about cannot be found by its colour alone.
 
     A model learns to find objects by colour long before it finds them by shape.
     """
-    words = question.text.split()
-    named = [number for number, colour in enumerate(COLOURS) if colour in words]
-    if not named:
-        return True
-    same = sum(item.colour == named[0] for item in objects)
-    return same > 1 and any(shape in words for shape in SHAPES)
+    shape, colour = asked_about(question.text)
+    same = sum(item.colour == colour - 1 for item in objects)
+    return not colour or (same > 1 and bool(shape))
 
 
 def pick(random: np.random.RandomState, questions: Sequence[Question]) -> Question:

@@ -21,14 +21,29 @@ from harness.embedded import (
     train,
 )
 from harness.embedded.batches import WHOLE, Recipe
-from harness.embedded.questions import BEGIN, END, IMAGE, LISTING, TASKS, USER, word_ids
+from harness.embedded.guides import NAMED, pointing_loss
+from harness.embedded.questions import (
+    ASSISTANT,
+    BEGIN,
+    END,
+    IMAGE,
+    LISTING,
+    PLURALS,
+    TASKS,
+    USER,
+    WORDS,
+    word_ids,
+)
+from harness.embedded.scenes import COLOURS, SHAPES
 from harness.embedded.train import Phase
+from harness.embedded.turns import Look, turns_mask
 from methods import Budget, attach, get_method
 
 CPU = torch.device("cpu")
+RECIPE = Recipe(2, 8, 1, 3, 4, by_shape=0.5, blind=1)
 PHASES = (
     Phase("tower", 3, Recipe(2, 8, 0, 3, 0), 0, 1e-3, 0.1, 1.0, warm=1),
-    Phase("answers", 4, Recipe(2, 8, 1, 3, 4), 8, 1e-3, 0.1, 0.125, warm=1, parts=2),
+    Phase("answers", 4, RECIPE, 8, 1e-3, 0.1, 0.125, 1, parts=2, naming=NAMED, pointing=0.5),
 )
 
 
@@ -112,6 +127,38 @@ def _alone(
     ids = torch.tensor([[*start, *batch.ids[image][own].tolist()]])
     logits = model(input_ids=ids, pixel_values=pixels).logits[0, len(start) :]
     return logits[torch.from_numpy(batch.targets[image][own] >= 0)]
+
+
+def test_heads_are_to_look_at_what_a_question_is_about() -> None:
+    """Looking at nothing else costs nothing, looking everywhere the logarithm of the share."""
+    batch = batches.training_batch((1, 8), Recipe(3, 24, 3, 8, 6, (150,), blind=1))
+    (images, length), shown = batch.ids.shape, batch.shown.shape[1]
+    queries, shares = torch.zeros(images, length, shown), []
+    for image, end in zip(*np.nonzero(batch.ids == ASSISTANT), strict=True):
+        own = batch.turns[image] == batch.turns[image, end]
+        words = {WORDS[i] for i in batch.ids[image, :end][own[:end]]}
+        if not batch.sighted[image, end] or words == set(LISTING.split()):
+            continue
+        labels = batch.labels[image, batch.shown[image]]
+        asked = np.array([row[0] > 0 and _is_named(row, words) for row in labels])
+        if asked.any():
+            queries[image, end] = 100 * torch.from_numpy(asked)
+            shares.append(asked.sum() / (2 + shown + own[: end + 1].sum()))
+    keys = torch.zeros(images, 2 + shown + length, shown)
+    keys[:, 2 : 2 + shown] = torch.eye(shown)
+    turns, sighted = torch.from_numpy(batch.turns), torch.from_numpy(batch.sighted)
+    mask = turns_mask(turns, sighted, 2, shown)[:, 0]
+    right, blank = Look(queries, keys, mask, 1.0), Look(0 * queries, keys, mask, 1.0)
+    assert pointing_loss([right], batch, CPU).item() == pytest.approx(0, abs=1e-4)
+    expected = -np.log(shares).mean()
+    assert pointing_loss([blank], batch, CPU).item() == pytest.approx(expected, rel=1e-4)
+
+
+def _is_named(label: np.ndarray, words: set[str]) -> bool:
+    shape, colour = SHAPES[label[0] - 1], COLOURS[label[1] - 1]
+    plural = PLURALS[label[0] - 1]
+    named_shape = not words & {*SHAPES, *PLURALS} or bool(words & {shape, plural})
+    return named_shape and (not words & {*COLOURS} or colour in words)
 
 
 def test_a_few_steps_reduce_the_loss_of_tower_and_answers() -> None:
