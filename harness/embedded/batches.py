@@ -56,8 +56,9 @@ class Batch:
     the image tokens, padded on the right; targets, the token that follows each, IGNORED but for
     answers; tasks, the task of each answer word, LISTED in a listing, -1 elsewhere; turns, the
     number of each token's turn, -1 for padding; places, where in its turn it stands; sighted, 1
-    where the turn has the image, else 0; shapes and colours, where a question ends, what it asks
-    about, plus one as in the labels, 0 for any, and elsewhere IGNORED.
+    where the turn has the image, else 0; shapes and colours, from a question's last word that names
+    what it asks about to its end, that shape and colour, plus one as in the labels, 0 for any, and
+    elsewhere IGNORED.
     """
 
     pixels: np.ndarray
@@ -163,9 +164,11 @@ class _Text:
         self.turns += [max(self.turns, default=-1) + 1] * length
         self.places += range(length)
         self.sighted += [int(sighted)] * length
-        asked = questions.asked_about(text) if task != LISTED else (IGNORED, IGNORED)
+        asked = questions.named(text)
+        known = questions.named_at(text) if any(asked) else len(prompt)
         for row, number in zip((self.shapes, self.colours), asked, strict=True):
-            row += [IGNORED] * (len(prompt) - 1) + [number] + [IGNORED] * (len(reply) + 1)
+            row += [IGNORED] * known + [number] * (len(prompt) - known)
+            row += [IGNORED] * (len(reply) + 1)
         self.ids += [*prompt, *reply, END]
         self.targets += [IGNORED] * (len(prompt) - 1) + [*reply, END, IGNORED]
         self.tasks += [-1] * (len(prompt) - 1) + [task] * len(reply) + [-1, -1]

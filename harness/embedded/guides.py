@@ -67,7 +67,7 @@ def naming_loss(
 
 
 def pointing_loss(looks: Sequence[Look], batch: Batch, device: torch.device) -> torch.Tensor:
-    """Where a question ends, heads are to look at the patches of the objects that it asks about.
+    """Once a question has named its objects, heads are to look at their patches.
 
     Left to itself a decoder finds objects by their colours and stays for long at guessing among
     objects of one colour. What is not in the image, or not seen, is not looked for.

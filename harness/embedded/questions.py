@@ -84,7 +84,7 @@ def sample(
     return chosen
 
 
-def asked_about(text: str) -> tuple[int, int]:
+def named(text: str) -> tuple[int, int]:
     """Places in SHAPES and COLOURS plus one of what a question names, 0 where it names none."""
     words = text.split()
     shapes = [
@@ -94,12 +94,18 @@ def asked_about(text: str) -> tuple[int, int]:
     return (shapes or [0])[0], (colours or [0])[0]
 
 
+def named_at(text: str) -> int:
+    """The place of the last word of a question that names a shape or a colour."""
+    naming = {*SHAPES, *PLURALS, *COLOURS}
+    return max(i for i, word in enumerate(text.split()) if word in naming)
+
+
 def needs_shape(question: Question, objects: Sequence[Object]) -> bool:
     """Whether what is asked about cannot be found by its colour alone.
 
     A model learns to find objects by colour long before it finds them by shape.
     """
-    shape, colour = asked_about(question.text)
+    shape, colour = named(question.text)
     same = sum(item.colour == colour - 1 for item in objects)
     return not colour or (same > 1 and bool(shape))
 

@@ -83,7 +83,7 @@ SHAPES_FIRST = Recipe(16, 24, 3, 8, 18, (128, 192), by_shape=0.7, blind=2)
 WHOLE = Recipe(8, 24, 3, 8, 14, by_shape=0.5, blind=1)
 NAMES = ("shape", "colour", "place")
 CONTINUED = (
-    Phase("shapes-32", 340, SHAPES_FIRST, 32, 8e-4, 0.5, 0.0, 30, 170, 0, 2, NAMES, 0.5),
+    Phase("shapes-32", 320, SHAPES_FIRST, 32, 8e-4, 0.5, 0.0, 30, 160, 0, 2, NAMES, 1.0),
     Phase("whole-32", 340, WHOLE, 32, 4e-4, 0.02, 0.125, 15, 170, 0, 2, NAMES, 0.2),
 )
 """From a model that answers already, `--init`; the shipped weights are from this."""

@@ -23,7 +23,6 @@ from harness.embedded import (
 from harness.embedded.batches import WHOLE, Recipe
 from harness.embedded.guides import NAMED, pointing_loss
 from harness.embedded.questions import (
-    ASSISTANT,
     BEGIN,
     END,
     IMAGE,
@@ -134,16 +133,20 @@ def test_heads_are_to_look_at_what_a_question_is_about() -> None:
     batch = batches.training_batch((1, 8), Recipe(3, 24, 3, 8, 6, (150,), blind=1))
     (images, length), shown = batch.ids.shape, batch.shown.shape[1]
     queries, shares = torch.zeros(images, length, shown), []
-    for image, end in zip(*np.nonzero(batch.ids == ASSISTANT), strict=True):
-        own = batch.turns[image] == batch.turns[image, end]
-        words = {WORDS[i] for i in batch.ids[image, :end][own[:end]]}
-        if not batch.sighted[image, end] or words == set(LISTING.split()):
+    names = {*SHAPES, *PLURALS, *COLOURS}
+    for image, at in zip(*np.nonzero(batch.turns >= 0), strict=True):
+        own = (batch.turns[image] == batch.turns[image, at]).nonzero()[0]
+        words = [WORDS[i] for i in batch.ids[image, own]]
+        asked_about = names & {*words[: words.index("ASSISTANT:")]}
+        last = max((words.index(name) for name in asked_about), default=length)
+        now = at - own[0]
+        if not batch.sighted[image, at] or not last <= now <= words.index("ASSISTANT:"):
             continue
         labels = batch.labels[image, batch.shown[image]]
-        asked = np.array([row[0] > 0 and _is_named(row, words) for row in labels])
-        if asked.any():
-            queries[image, end] = 100 * torch.from_numpy(asked)
-            shares.append(asked.sum() / (2 + shown + own[: end + 1].sum()))
+        wanted = np.array([row[0] > 0 and _is_named(row, asked_about) for row in labels])
+        if wanted.any():
+            queries[image, at] = 100 * torch.from_numpy(wanted)
+            shares.append(wanted.sum() / (2 + shown + now + 1))
     keys = torch.zeros(images, 2 + shown + length, shown)
     keys[:, 2 : 2 + shown] = torch.eye(shown)
     turns, sighted = torch.from_numpy(batch.turns), torch.from_numpy(batch.sighted)
