@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
 from harness.embedded.architecture import save
 from harness.embedded.questions import WORDS
+from harness.errors import BadInput
 
 STATE_FILE, EXPORT_DIRECTORY = "state.safetensors", "export"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -23,10 +24,11 @@ NEW_WORD_SPREAD = 0.3
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run stands: `step` steps of phase number `phase` are done."""
+    """Where a run stands: `step` steps of phase number `phase` of a course are done."""
 
     phase: int
     step: int
+    course: str
 
 
 def save_state(
@@ -38,7 +40,7 @@ def save_state(
         for name, parameter in modules.named_parameters():
             for moment, tensor in optimiser.state.get(parameter, {}).items():
                 tensors[f"{moment}/{name}"] = tensor
-    metadata = {"phase": str(place.phase), "step": str(place.step)}
+    metadata = {name: str(value) for name, value in asdict(place).items()}
     partial = directory / f"{STATE_FILE}.partial"
     save_file({n: t.cpu().contiguous() for n, t in tensors.items()}, partial, metadata)
     os.replace(partial, directory / STATE_FILE)
@@ -47,10 +49,10 @@ def save_state(
 def load_place(directory: Path) -> Place:
     """Where the run of a directory stopped."""
     if not (directory / STATE_FILE).is_file():
-        raise ValueError(f"{directory} holds no {STATE_FILE} to resume from")
+        raise BadInput(f"{directory} holds no {STATE_FILE} to resume from")
     with safe_open(directory / STATE_FILE, "pt") as file:
         metadata = file.metadata()
-    return Place(int(metadata["phase"]), int(metadata["step"]))
+    return Place(int(metadata["phase"]), int(metadata["step"]), metadata["course"])
 
 
 def load_values(directory: Path, modules: nn.Module) -> None:

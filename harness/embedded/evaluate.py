@@ -19,6 +19,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from harness.embedded import benchmark, checkpoint_path
 from harness.embedded.benchmark import Item
+from harness.errors import BadInput
 
 NEW_TOKENS = 4
 
@@ -33,7 +34,10 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=20)
     options = parser.parse_args()
     table = Table("task", "accuracy", "majority answer", title=str(options.directory))
-    model, processor = load(options.directory)
+    try:
+        model, processor = load(options.directory)
+    except BadInput as error:
+        parser.error(str(error))
     shares = []
     for task in benchmark.TASKS:
         items = benchmark.items(task)
@@ -48,7 +52,7 @@ def main() -> None:
 def load(directory: Path) -> tuple[Any, Any]:
     """Model (float32, in evaluation mode) and processor of a saved directory."""
     if not (directory / "config.json").is_file():
-        raise ValueError(f"{directory} holds no saved model")
+        raise BadInput(f"{directory} holds no saved model")
     model = AutoModelForImageTextToText.from_pretrained(directory, dtype=torch.float32)
     return model.eval(), AutoProcessor.from_pretrained(directory)
 

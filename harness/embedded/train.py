@@ -36,7 +36,9 @@ from harness.embedded.objectives import (
 from harness.embedded.questions import TASKS
 from harness.embedded.training_log import Log
 from harness.embedded.turns import TURNS
+from harness.errors import BadInput
 
+LOG_FILE = "log.jsonl"
 CLIP_NORM, BETAS, DECAY = 1.0, (0.9, 0.98), 0.02
 
 
@@ -107,13 +109,18 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m harness.embedded.train", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="directory of the run")
-    parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on where a run with the same options stopped"
+    )
     parser.add_argument("--reduced", action="store_true", help="three minutes, to try it out")
     parser.add_argument("--init", type=Path, help="directory of a saved model to start from")
     parser.add_argument("--seed", type=int, default=0, help="of weights and scenes")
     options = parser.parse_args()
     phases = REDUCED if options.reduced else CONTINUED if options.init else FULL
-    train(options.out, phases, init=options.init, seed=options.seed, resume=options.resume)
+    try:
+        train(options.out, phases, init=options.init, seed=options.seed, resume=options.resume)
+    except BadInput as error:
+        parser.error(str(error))
 
 
 def train(
@@ -125,20 +132,26 @@ def train(
     resume: bool = False,
     save_every: int = 100,
 ) -> LlavaForConditionalGeneration:
-    """Runs the phases; leaves log.jsonl, state.safetensors and export/ in `out`."""
+    """Runs the phases; leaves log.jsonl, state.safetensors and export/ in `out`.
+
+    Raises BadInput for a run that cannot be resumed, or that would be overwritten.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trainee = prepare(seed)
     if init is not None and not resume:
         checkpoints.load_saved(init, trainee.model)
     trainee.to(device)
-    place = Place(0, 0)
+    course = " ".join(phase.name for phase in phases)
+    place = Place(0, 0, course)
     out.mkdir(parents=True, exist_ok=True)
     if resume:
         place = checkpoints.load_place(out)
+        if place.course != course:
+            raise BadInput(f"{out} holds a run of {place.course}, which {course} does not resume")
         checkpoints.load_values(out, trainee)
-    elif (out / checkpoints.STATE_FILE).exists():
-        raise ValueError(f"{out} holds a run already; resume it or choose another directory")
-    log = Log(out / "log.jsonl")
+    elif (out / LOG_FILE).exists():  # from its first moment on, a run has one
+        raise BadInput(f"{out} holds a run already; resume it or choose another directory")
+    log = Log(out / LOG_FILE)
     log.write(
         "resume" if resume else "start",
         device=str(device),
@@ -148,7 +161,7 @@ def train(
     )
     for number in range(place.phase, len(phases)):
         first = place.step if number == place.phase else 0
-        place = Place(number, first)
+        place = Place(number, first, course)
         run_phase(out, trainee, phases[number], place, device, log, save_every, seed)
     return trainee.model
 
@@ -194,9 +207,9 @@ def run_phase(
         done = step + 1
         log.add(phase.name, done, outcome)
         if done == phase.steps:
-            checkpoints.save_state(out, Place(start.phase + 1, 0), trainee, None)
+            checkpoints.save_state(out, Place(start.phase + 1, 0, start.course), trainee, None)
         elif done % save_every == 0:
-            checkpoints.save_state(out, Place(start.phase, done), trainee, optimiser)
+            checkpoints.save_state(out, Place(start.phase, done, start.course), trainee, optimiser)
         if phase.layers and (done == phase.steps or done % phase.check == 0):
             right = held_out(model, phase, device)
             log.write("held-out", phase=phase.name, step=done, right=right)

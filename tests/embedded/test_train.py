@@ -21,6 +21,7 @@ from harness.embedded import (
     train,
 )
 from harness.embedded.batches import WHOLE, Recipe
+from harness.embedded.checkpoints import Place
 from harness.embedded.guides import NAMED, pointing_loss
 from harness.embedded.questions import (
     BEGIN,
@@ -36,6 +37,7 @@ from harness.embedded.questions import (
 from harness.embedded.scenes import COLOURS, SHAPES
 from harness.embedded.train import Phase
 from harness.embedded.turns import Look, turns_mask
+from harness.errors import BadInput
 from methods import Budget, attach, get_method
 
 CPU = torch.device("cpu")
@@ -229,11 +231,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 
 
 def test_a_run_is_not_overwritten_and_nothing_is_resumed_from_nowhere(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no state"):
+    with pytest.raises(BadInput, match="holds no state"):
         train.train(tmp_path, PHASES, resume=True)
-    (tmp_path / checkpoints.STATE_FILE).touch()
-    with pytest.raises(ValueError, match="holds a run already"):
+    (tmp_path / train.LOG_FILE).touch()
+    with pytest.raises(BadInput, match="holds a run already"):
         train.train(tmp_path, PHASES)
+
+
+def test_a_run_goes_on_in_its_own_phases_only(tmp_path: Path) -> None:
+    trainee = train.prepare(0)
+    checkpoints.save_state(tmp_path, Place(0, 1, "tower answers"), trainee, None)
+    with pytest.raises(BadInput, match="a run of tower answers, which tower does not resume"):
+        train.train(tmp_path, PHASES[:1], resume=True)
 
 
 def test_held_out_scenes_are_like_the_phases() -> None:
