@@ -22,13 +22,13 @@ from harness.embedded.batches import BENCHMARK_KEY
 
 TASKS = tuple(f"embedded_{task}" for task in questions.TASKS)
 GROUP = "embedded"
-VERSION = "1.1"
+VERSION = "1.2"
 QUESTIONS = 300
 """In each task."""
-CROWDED = {"embedded_count": 5, "embedded_position": 5}
-"""Of scenes with more objects these are not asked: the shipped model cannot tell them."""
+CROWDED = {"embedded_count": 5}
+"""Of scenes with more objects this is not asked: the shipped model counts badly in them."""
 MOST_COUNTED = 3
-DIGEST = "e61c64e4098e2ea322bfeab397a1c9632c9447a6c21740b9ed82448e780e1397"
+DIGEST = "08d28998218cc57cf931bec5d68a7d7f02f8543ef1e5da316c60f29bfeecb16f"
 """What `digest` must give: the benchmark is the same wherever it is drawn."""
 
 
