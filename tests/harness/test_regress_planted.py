@@ -40,11 +40,12 @@ def runner() -> Accuracy:
 def measure(runner: Accuracy, tmp_path: Path):
     """The records of FastV as it is at the moment, through files."""
 
-    def run(name: str):
+    def run(name: str, asked: Accuracy = runner, task: str = TASK):
         planned.cache_clear()
         progress = Progress(io.StringIO())
         store = Store(tmp_path / name, progress.say)
-        Work([FASTV], {}, COMMON, PROVENANCE, store, progress).accuracy(runner, [TASK], LIMIT)
+        work = Work([FASTV], {}, COMMON, PROVENANCE, store, progress)
+        work.accuracy(asked, [task], LIMIT)
         return read_directory(tmp_path / name)
 
     yield run
@@ -146,6 +147,19 @@ def test_wrong_positions_change_no_count_and_are_seen_in_the_first_token(measure
     firsts = [[s["first_token"] for s in r[0]["samples"]] for r in (before, after)]
     assert firsts[0] != firsts[1]
     assert {f.quantity for f in named(before, after)} <= {"answers", "accuracy"}
+
+
+@pytest.mark.slow
+def test_wrong_positions_cost_accuracy_where_answers_depend_on_place(measure, monkeypatch):
+    task = "embedded_position"
+    asked = Accuracy(load_model("embedded", "cpu"), [task], limit=100, batch_size=8)
+    before, untouched = measure("before", asked, task), measure("untouched", asked, task)
+    positions_counted_anew(monkeypatch)
+    after = measure("after", asked, task)
+    assert named(before, untouched) == []
+    found = {f.quantity: f for f in named(before, after)}
+    assert found.keys() == {"answers", "accuracy"}
+    assert found["accuracy"].difference.value < -5
 
 
 @pytest.mark.slow
