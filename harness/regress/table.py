@@ -51,16 +51,23 @@ def verdict_table(findings: Sequence[Finding], notes: Sequence[str]) -> Table:
         rows += [_row(group) for group in _folded(list(of_cell))]
     failed = exit_status(findings) == REGRESSION
     notes = (summary(findings), HOW_TO_READ, *notes)
-    return Table("Regression gate", columns, tuple(rows), frozenset(begins), notes, failed)
+    title = f"Regression gate: {headline(findings)}"
+    return Table(title, columns, tuple(rows), frozenset(begins), notes, failed)
+
+
+def headline(findings: Sequence[Finding]) -> str:
+    """`2 regressions` or `no regression`."""
+    worse = sum(finding.verdict is Verdict.WORSE for finding in findings)
+    return f"{worse or 'no'} regression{'s' * (worse > 1)}"
 
 
 def summary(findings: Sequence[Finding]) -> str:
     """`2 regressions: fastv@64 tokens, fastv@64 KV rows; 3 not comparable`."""
     worse = [f"{f.cell} {f.quantity}" for f in findings if f.verdict is Verdict.WORSE]
-    head = f"{len(worse)} regression{'s' * (len(worse) > 1)}: {', '.join(worse)}"
     counts = {v: sum(f.verdict is v for f in findings) for v in Verdict}
     others = [f"{n} {v}" for v, n in counts.items() if n and v is not Verdict.WORSE]
-    return "; ".join([head if worse else "No regression", *others])
+    head = headline(findings).capitalize()
+    return "; ".join([f"{head}: {', '.join(worse)}" if worse else head, *others])
 
 
 def as_json(findings: Sequence[Finding], **settings: Any) -> str:

@@ -105,6 +105,7 @@ def test_json_and_markdown_hold_every_finding(kept, capsys, tmp_path):
     (found,) = [f for f in content["findings"] if f["verdict"] == "worse"]
     assert (found["cell"], found["quantity"], found["p"]) == ("fastv@64", "selections", None)
     text = (tmp_path / "gate.md").read_text()
+    assert text.startswith("**Regression gate: 1 regression**")
     rows = [line for line in text.splitlines() if line.startswith("| fastv@64")]
     assert {line.count(" | ") for line in rows} == {6}
     assert any("| worse |" in line for line in rows)
