@@ -11,8 +11,8 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import redirect_stdout
 from copy import deepcopy
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
@@ -47,13 +47,14 @@ def main(
         compare(run, "efficiency", "--repeats", str(FEWEST_ROUNDS), "--no-accuracy")
     timed = [directory / f"short-{number:03}" for number in range(2 * short)]
     context = get_context("forkserver")
-    context.set_forkserver_preload(["harness.compare", "harness.timing", "methods.runtime"])
+    context.set_forkserver_preload(["harness.efficiency", "harness.timing", "methods.runtime"])
     for run in timed:
         if not holds(run, "efficiency"):
             process = context.Process(target=time_once, args=(run, rounds))
             process.start()
             process.join()
-            print(f"{run.name} of {len(timed)}", file=sys.stderr, flush=True)
+            if process.exitcode:
+                sys.exit(f"{run.name} failed with exit status {process.exitcode}")
     if full:
         report("whole gate, exact and paired", pairs(whole), lambda f: f.kind is not Kind.RATIO)
     report("short timing runs", pairs(timed), lambda f: f.kind is Kind.RATIO)
@@ -77,31 +78,12 @@ def compare(run: Path, kind: str, *arguments: str) -> None:
 
 def time_once(run: Path, rounds: int) -> None:
     """One efficiency record of the tiny model with few new tokens."""
-    from harness.compare import prepare
-    from harness.request import read_request
+    from harness.cli import main
 
-    request = read_request(
-        methods="vitcop",
-        budgets="64",
-        model="tiny",
-        tasks="embedded",
-        limit=None,
-        batch_size=1,
-        device="cpu",
-        dtype="auto",
-        attention="sdpa",
-        controls=False,
-        accuracy=False,
-        efficiency=True,
-        repeats=rounds,
-        seed=0,
-        output=run,
-        fresh=True,
-    )
-    work, tools = prepare(request)
-    assert tools.measure is not None
-    settings = {**tools.timing, "new_tokens": NEW_TOKENS}
-    work.efficiency(partial(tools.measure, new_tokens=NEW_TOKENS), settings)
+    size = ["--batch-size", "1", "--new-tokens", str(NEW_TOKENS), "--repeats", str(rounds)]
+    asked = ["--model", "tiny", "--methods", "vitcop", "--budgets", "64", "--device", "cpu"]
+    with redirect_stdout(sys.stderr):
+        sys.exit(main(["efficiency", *asked, *size, "--output", str(run)]))
 
 
 def pairs(runs: Iterable[Path]) -> Iterator[Pair]:
