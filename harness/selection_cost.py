@@ -107,10 +107,10 @@ def _select(where: str, stage: EncoderStage | DecoderStage, view: View, rows: Re
     try:
         selection = stage.select(view)
     except (RuntimeError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise PruningError(
-            f"{where} waits for the device: it reads a value back, lets values decide a shape or "
-            f"makes a tensor on another device than its view's ({reason})"
+            f"{where} fails on tensors without data, by which its FLOPs are counted: a selection "
+            "reads no value back, lets none decide a shape and makes tensors on its view's device "
+            f"({type(error).__name__}: {error})"
         ) from error
     if selection.cut is not None and selection.cut.groups is not None:
         apply_cut(view[rows], selection.cut)
