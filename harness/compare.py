@@ -64,7 +64,9 @@ def prepare(request: Request) -> tuple[Work, Tools]:
         check_tasks(request.tasks)
     loaded = load_model(request.model, request.device, request.dtype, request.attention)
     load = load_of(request)
-    text = question_tokens(loaded) if request.accuracy else load.prompt_tokens
+    text = load.prompt_tokens
+    if request.accuracy and request.match != TOKENS:
+        text = question_tokens(loaded)
     cells, infeasible = cells_for(request, loaded, load.images, text)
     store = Store(request.output, warn, request.fresh)
     progress = progress_on(sys.stderr)

@@ -32,15 +32,15 @@ SLOWDOWNS = {
 
 def gpu_state(device: object) -> dict[str, Any]:
     """Clocks, temperature, load and other processes now; of a CPU nothing, see `NOT_CHECKED`."""
-    kind, _, index = str(device).partition(":")
-    if kind != "cuda":
+    if not str(device).startswith("cuda"):
         return {}
-    fields = _query("--query-gpu", index or "0", FIELDS.values())
+    name = _name(str(device))
+    fields = _query("--query-gpu", name, FIELDS.values())
     if not fields:
         return {"problem": NOT_CHECKED}
     values = dict(zip(FIELDS, map(_number, fields[0]), strict=True))
-    reasons = next(filter(None, (_query("--query-gpu", index or "0", [n]) for n in REASONS)), [])
-    others = _query("--query-compute-apps", index or "0", ["pid", "used_memory"])
+    reasons = next(filter(None, (_query("--query-gpu", name, [n]) for n in REASONS)), [])
+    others = _query("--query-compute-apps", name, ["pid", "used_memory"])
     return {**values, "slowdown_bits": _bits(reasons), "processes": len(others)}
 
 
@@ -68,9 +68,16 @@ def check_idle(device: str, allow_busy: bool) -> dict[str, Any]:
     return state
 
 
-def _query(what: str, index: str, fields: Sequence[str] | Any) -> list[list[str]]:
+def _name(device: str) -> str:
+    """The driver counts every GPU, torch those it is shown; both know a GPU by its UUID."""
+    import torch
+
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+
+
+def _query(what: str, gpu: str, fields: Sequence[str] | Any) -> list[list[str]]:
     """Rows of the tool's answer, none where it is missing or refuses."""
-    command = ["nvidia-smi", f"--id={index}", f"{what}={','.join(fields)}"]
+    command = ["nvidia-smi", f"--id={gpu}", f"{what}={','.join(fields)}"]
     try:
         done = subprocess.run(
             [*command, "--format=csv,noheader,nounits"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,18 +12,29 @@ from harness.gpu_state import NOT_CHECKED, check_idle, complaints, gpu_state
 
 ANSWER = """#!/bin/sh
 case "$*" in
+  *--id=GPU-{uuid}*) ;;
+  *) exit 6 ;;
+esac
+case "$*" in
   *compute-apps*) printf '%s' '{apps}' ;;
   *reasons*) echo 0x{bits:016x} ;;
   *) echo '{load}, 41, 1980, 1980, 3201, 120.5, [N/A]' ;;
 esac
 """
+UUID = "12345678-9abc-def0-1234-56789abcdef0"
+
+
+@pytest.fixture(autouse=True)
+def one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    properties = SimpleNamespace(uuid=UUID)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: properties)
 
 
 @pytest.fixture
 def answering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def answer(load: int = 0, bits: int = 0x4, apps: str = "") -> None:
         tool = tmp_path / "nvidia-smi"
-        tool.write_text(ANSWER.format(load=load, bits=bits, apps=apps))
+        tool.write_text(ANSWER.format(uuid=UUID, load=load, bits=bits, apps=apps))
         tool.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
 
