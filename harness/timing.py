@@ -105,6 +105,31 @@ def _no_memory(batch: int) -> str:
     )
 
 
+@contextmanager
+def _garbage_uncollected() -> Iterator[None]:
+    """A collection in the middle of a run would be counted as the method's."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@contextmanager
+def _only_new_garbage() -> Iterator[None]:
+    """To look through what the model's libraries hold takes as long as a round of a small model."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@_only_new_garbage()
 def _warm_up(runs: Sequence[_Run]) -> int:
     """Run every cell until its time is steady; returns how many rounds that took."""
     for number in range(MOST_WARMUPS):
@@ -117,6 +142,7 @@ def _warm_up(runs: Sequence[_Run]) -> int:
     return MOST_WARMUPS
 
 
+@_only_new_garbage()
 def _rounds(
     runs: Sequence[_Run],
     workload: Workload,
@@ -277,16 +303,3 @@ def _merged_rows(prefill: Any) -> int:
 
 def _columns(runs: Sequence[Seconds]) -> dict[str, list]:
     return {phase: [run[phase] for run in runs] for phase in (*ONCE, *LISTS, "end_to_end")}
-
-
-@contextmanager
-def _garbage_uncollected() -> Iterator[None]:
-    """A collection in the middle of a run would be counted as the method's."""
-    enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -98,9 +98,7 @@ class ViTCoP(Method):
             kept = [min(ceil(ratio * s.tokens), s.tokens) for s in sizes.segments]
             tokens = half_up((sizes.layers * budget - shallow * sum(kept)) / late)
         n = sum(kept)
-        if tokens > n:
-            return None
-        if tokens < 1:
+        if not 1 <= tokens <= n:
             return None
 
         deep_tokens = max(half_up(tokens * DEEP_SHARE), 1)

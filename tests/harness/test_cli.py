@@ -331,7 +331,7 @@ def test_methods_are_matched_by_flops(tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("sign", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_an_interrupted_comparison_loses_and_repeats_nothing(tmp_path, sign, status):
+def test_an_interrupted_comparison_loses_and_repeats_nothing(tmp_path, capsys, sign, status):
     """In a process of its own, stopped as soon as two records are there."""
     out = tmp_path / "out"
     arguments = [
@@ -355,10 +355,11 @@ def test_an_interrupted_comparison_loses_and_repeats_nothing(tmp_path, sign, sta
     assert (b"the same command goes on from there" in said) == (sign == signal.SIGINT)
     finished = {path.name: path.stat().st_mtime_ns for path in out.glob("*.json.gz")}
     assert 2 <= len(finished) < 6
-    again = harness(*arguments, str(out))
-    assert f"reused {len(finished)} of 6 accuracy records" in again.stderr
+    assert main([*arguments, str(out)]) == 0
+    again = capsys.readouterr()
+    assert f"reused {len(finished)} of 6 accuracy records" in again.err
     kept = {path.name: path.stat().st_mtime_ns for path in out.glob("*.json.gz")}
     assert len(kept) == 6
     assert finished.items() <= kept.items()
-    whole = harness(*arguments, str(tmp_path / "whole"))
-    assert whole.stdout == again.stdout
+    assert main([*arguments, str(tmp_path / "whole")]) == 0
+    assert capsys.readouterr().out == again.out
