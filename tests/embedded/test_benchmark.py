@@ -8,7 +8,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from harness.embedded import TASKS, batches, benchmark, scenes, train
+from harness.embedded import TASKS, batches, benchmark, scenes
+from harness.embedded.phases import CONTINUED, FULL, SHIPPED_SEED
 from harness.embedded.questions import CELLS
 from harness.embedded.scenes import COLOURS, SHAPES, SIDE
 
@@ -57,7 +58,7 @@ def test_no_image_is_a_training_or_validation_image() -> None:
     assert len(held_out) == len(benchmark.image_ids())
     keys = {batches.TRAINING_KEY, batches.VALIDATION_KEY, batches.BENCHMARK_KEY}
     assert len(keys) == 3
-    for seed, phases in ((0, train.FULL), (train.SHIPPED_SEED, train.CONTINUED)):
+    for seed, phases in ((0, FULL), (SHIPPED_SEED, CONTINUED)):
         whole = [n for n, phase in enumerate(phases) if phase.recipe.grid == scenes.GRID]
         assert whole
         for number in whole:

@@ -23,6 +23,7 @@ from harness.embedded import (
 from harness.embedded.batches import WHOLE, Recipe
 from harness.embedded.checkpoints import Place
 from harness.embedded.guides import NAMED, pointing_loss
+from harness.embedded.phases import REDUCED, Phase
 from harness.embedded.questions import (
     BEGIN,
     END,
@@ -35,7 +36,6 @@ from harness.embedded.questions import (
     word_ids,
 )
 from harness.embedded.scenes import COLOURS, SHAPES
-from harness.embedded.train import Phase
 from harness.embedded.turns import Look, turns_mask
 from harness.errors import BadInput
 from methods import Budget, attach, get_method
@@ -289,7 +289,7 @@ def test_three_minutes_of_training_beat_the_majority_on_two_tasks(
 ) -> None:
     monkeypatch.undo()
     torch.set_num_threads(2)
-    train.train(tmp_path, train.REDUCED)
+    train.train(tmp_path, REDUCED)
     *_, last = (tmp_path / "log.jsonl").read_text().splitlines()
     right = json.loads(last)["right"]
     better = [
