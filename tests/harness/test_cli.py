@@ -1,33 +1,18 @@
-"""The command line: exit status and sentence of every bad input, help, listings, tables."""
+"""The command line: exit status and sentence of every bad input, help, listings."""
 
 from __future__ import annotations
 
 import json
 import re
-import resource
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-from synthetic_records import accuracy, efficiency
+from command_line import ROOT, harness
 
-from harness import record as records
 from harness.cli import main
-from harness.ledger import mean_prefill_flops
 
-ROOT = Path(__file__).parents[2]
 TINY_LLAVA = ROOT / "tests" / "fixtures" / "tiny-llava"
-
-
-def harness(*arguments: str, code: str = "sys.exit(main())") -> subprocess.CompletedProcess:
-    """The console script in a process of its own."""
-    script = f"import sys; from harness.cli import main; {code}"
-    command = [sys.executable, "-c", script, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
 
 
 @pytest.fixture
@@ -229,137 +214,3 @@ def test_listing_tasks_imports_neither_lmms_eval_nor_torch():
 
 
 # table
-
-
-@pytest.fixture
-def results(tmp_path):
-    directory = tmp_path / "results"
-    for record in (accuracy("unpruned", None), accuracy(), efficiency()):
-        records.write(directory, record)
-    return directory
-
-
-def test_tables_are_printed_again_from_records(results, capsys):
-    assert main(["table", str(results)]) == 0
-    printed = capsys.readouterr()
-    assert printed.out.index("Accuracy") < printed.out.index("Efficiency")
-    assert printed.err == ""
-
-
-def test_torn_and_foreign_records_are_named_and_stay(results, capsys):
-    (results / "torn.json.gz").write_bytes(next(results.glob("eff*")).read_bytes()[:50])
-    (results / "foreign.json.gz").write_bytes(b"PK")
-    assert main(["table", str(results)]) == 0
-    printed = capsys.readouterr()
-    assert "FastV" in printed.out
-    for name in ("torn.json.gz", "foreign.json.gz"):
-        assert f"harness: skipping {results / name}: it is torn" in printed.err
-        assert (results / name).exists()
-
-
-def test_several_directories_are_one_table(results, tmp_path, capsys):
-    other = tmp_path / "other"
-    records.write(other, accuracy("vitcop"))
-    assert main(["table", str(results), str(other)]) == 0
-    first = capsys.readouterr().out.split("Efficiency")[0]
-    assert "FastV" in first
-    assert "ViTCoP" in first
-
-
-def test_directories_without_records_are_refused(tmp_path, capsys):
-    assert main(["table", str(tmp_path)]) == 2
-    assert f"no records in {tmp_path}" in capsys.readouterr().err
-    assert main(["table", str(tmp_path / "none")]) == 2
-    assert f"there is no directory {tmp_path / 'none'}" in capsys.readouterr().err
-
-
-def test_a_table_takes_under_a_second_and_no_torch(tmp_path):
-    """Of 40 records with 300 questions each, what the default comparison leaves."""
-    tasks = [f"task{n}" for n in range(5)]
-    cells = [("unpruned", None), *((m, b) for b in range(1, 5) for m in ("fastv", "vitcop"))]
-    for task in tasks:
-        for method, budget in cells[:8]:
-            records.write(tmp_path, accuracy(method, budget, task, scores=[1.0, 0.0] * 150))
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    code = "main(); print({'torch', 'transformers', 'methods', 'pandas'} & set(sys.modules))"
-    done = harness("table", str(tmp_path), code=code)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.stdout.endswith("set()\n")
-    seconds = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-    assert seconds < 1
-
-
-# the real thing
-
-
-def test_compare_runs_end_to_end_and_goes_on_where_it_was(tmp_path, capsys):
-    out = tmp_path / "out"
-    arguments = [
-        *("compare", "--model", "tiny", "--device", "cpu", "--methods", "vitcop,fastv"),
-        *("--budgets", "64,20", "--tasks", "embedded_count", "--limit", "2", "--repeats", "2"),
-        *("--output", str(out)),
-    ]
-    assert main(arguments) == 0
-    first = capsys.readouterr()
-    assert first.out.index("Accuracy") < first.out.index("Efficiency")
-    assert first.out.count("infeasible (37–576)") == 2
-    assert "FAILED" not in first.out
-    assert len(list(out.glob("accuracy-*.json.gz"))) == 5
-    assert main(arguments) == 0
-    again = capsys.readouterr()
-    assert "reused 5 of 5 accuracy records" in again.err
-    assert again.out == first.out
-    assert main(["table", str(out)]) == 0
-    assert capsys.readouterr().out == first.out
-
-
-def test_methods_are_matched_by_flops(tmp_path, capsys):
-    arguments = [
-        *("compare", "--model", "tiny", "--device", "cpu", "--methods", "fastv,random"),
-        *("--match", "flops", "--budgets", "128", "--tasks", "embedded_count", "--limit", "1"),
-        *("--no-efficiency", "--output", str(tmp_path)),
-    ]
-    assert main(arguments) == 0
-    assert capsys.readouterr().out.count("128 in FLOPs") == 2
-    flops = [
-        mean_prefill_flops(record["ledger"], record["shape"])
-        for record in map(records.read, sorted(tmp_path.glob("*@128*.gz")))
-    ]
-    assert len(flops) == 2
-    assert max(flops) < 1.02 * min(flops)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("sign", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_an_interrupted_comparison_loses_and_repeats_nothing(tmp_path, capsys, sign, status):
-    """In a process of its own, stopped as soon as two records are there."""
-    out = tmp_path / "out"
-    arguments = [
-        *("compare", "--model", "tiny", "--device", "cpu", "--methods", "fastv"),
-        *("--budgets", "64", "--tasks", "embedded_count,embedded_digits,embedded_position"),
-        *("--limit", "6", "--no-efficiency", "--output"),
-    ]
-    # a test run in the background of a shell is born deaf to SIGINT, and so would its children be
-    hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    start = "import sys; from harness.cli import main; sys.exit(main())"
-    script = [sys.executable, "-c", f"{hear}; {start}"]
-    process = subprocess.Popen(
-        [*script, *arguments, str(out)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    deadline = time.monotonic() + 120
-    while len(list(out.glob("*.json.gz"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(sign)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == status
-    assert (b"the same command goes on from there" in said) == (sign == signal.SIGINT)
-    finished = {path.name: path.stat().st_mtime_ns for path in out.glob("*.json.gz")}
-    assert 2 <= len(finished) < 6
-    assert main([*arguments, str(out)]) == 0
-    again = capsys.readouterr()
-    assert f"reused {len(finished)} of 6 accuracy records" in again.err
-    kept = {path.name: path.stat().st_mtime_ns for path in out.glob("*.json.gz")}
-    assert len(kept) == 6
-    assert finished.items() <= kept.items()
-    assert main([*arguments, str(tmp_path / "whole")]) == 0
-    assert capsys.readouterr().out == again.out

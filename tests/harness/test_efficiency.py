@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from command_line import harness
 
 from harness.cli import main
 from harness.record import read_all
 
-ROOT = Path(__file__).parent.parent.parent
-WITHOUT_LMMS_EVAL = """
-import sys
-sys.modules["lmms_eval"] = None
-from harness.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
+without_lmms_eval = partial(harness, before="sys.modules['lmms_eval'] = None")
 SMALL = ("--model", "random:tiny", "--device", "cpu", "--methods", "fastv,vitcop")
 QUICK = (*SMALL, "--budgets", "64", "--repeats", "2", "--new-tokens", "3")
-
-
-def harness(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-c", WITHOUT_LMMS_EVAL, *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.mark.slow
 def test_runs_without_lmms_eval_and_is_resumed(tmp_path: Path) -> None:
     command = ("efficiency", *QUICK, "--batch-size", "2,1", "-o", str(tmp_path))
-    first = harness(*command)
+    first = without_lmms_eval(*command)
     assert first.returncode == 0, first.stderr
     assert first.stdout.count("Efficiency, batch ") == 2
     assert (tmp_path / "efficiency-batch-2.md").exists()
@@ -44,16 +28,19 @@ def test_runs_without_lmms_eval_and_is_resumed(tmp_path: Path) -> None:
     records = list(read_all([tmp_path], print))
     assert {record["identity"]["batch_size"] for record in records} == {1, 2}
     assert [cell["status"] for record in records for cell in record["cells"]] == ["ok"] * 6
-    again = harness(*command)
+    again = without_lmms_eval(*command)
     assert again.stderr.count("reused the efficiency record") == 2
     assert again.stdout == first.stdout
-    assert harness("table", str(tmp_path)).stdout.splitlines() == first.stdout.splitlines()
+    table = without_lmms_eval("table", str(tmp_path))
+    assert table.stdout.splitlines() == first.stdout.splitlines()
 
 
 @pytest.mark.slow
 def test_compare_without_accuracy_times_presets(tmp_path: Path) -> None:
     options = ("--model", "random:tiny", "--methods", "fastv", "--budgets", "64")
-    done = harness("compare", "--no-accuracy", *options, "--repeats", "2", "-o", str(tmp_path))
+    done = without_lmms_eval(
+        "compare", "--no-accuracy", *options, "--repeats", "2", "-o", str(tmp_path)
+    )
     assert done.returncode == 0, done.stderr
     assert "FastV" in done.stdout
 
