@@ -14,18 +14,24 @@ class Progress:
 
     def __init__(self, file: TextIO) -> None:
         self.file = file
-        self.name, self.number, self.runs = "", 0, 0
+        self.name, self.number, self.runs, self.doing = "", 0, 0, ""
         self.began = self.started = monotonic()
 
     def begin(self, name: str, number: int, runs: int) -> None:
         """Run `number`, from 1, of `runs` starts."""
-        self.name, self.number, self.runs = name, number, runs
+        self.name, self.number, self.runs, self.doing = name, number, runs, ""
         self.began = monotonic()
         if number == 1:
             self.started = self.began
 
     def advance(self, done: int, total: int, accuracy: float | None = None) -> None:
-        """`done` of `total` items or rounds of the run; `accuracy` is the mean score so far."""
+        """`done` of the run's `total` items; `accuracy` is the mean score so far."""
+
+    def step(self, doing: str, number: int, total: int) -> None:
+        """Number `number`, from 1, of `total` begins of what the run is `doing` now."""
+        if doing != self.doing:
+            self.doing = doing
+            self.say(f"[{self.number}/{self.runs}] {self.name}: {doing}")
 
     def end(self, result: str) -> None:
         """The run is finished."""
@@ -36,7 +42,7 @@ class Progress:
         self.say(f"[{self.number}/{self.runs}] {self.name}: {result} in {took}{remaining}")
 
     def say(self, line: str) -> None:
-        """One line between runs."""
+        """One line of its own."""
         print(line, file=self.file, flush=True)
 
     def stop(self) -> None:
@@ -79,6 +85,15 @@ class LiveProgress(Progress):
         state += [] if accuracy is None else [f"accuracy {score(accuracy)}"]
         state += [f"{duration(left)} left"] if done else []
         self._draw(completed=whole, state=" · ".join(state))
+
+    def step(self, doing: str, number: int, total: int) -> None:
+        if doing != self.doing:
+            self.doing, self.doing_since = doing, monotonic()
+        done, state = number - 1, f"{doing} {number}/{total}"
+        if done:
+            left = (monotonic() - self.doing_since) * (total / done - 1)
+            state += f" · {duration(left)} left"
+        self._draw(completed=done / total, state=state)
 
     def _draw(self, **fields: Any) -> None:
         """At most ten times a second."""

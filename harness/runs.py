@@ -25,10 +25,10 @@ Measured = Mapping[str, Any]
 
 
 class Measure(Protocol):
-    """`harness.timing.measure` for a loaded model; `on_round` gets rounds done and in all."""
+    """`harness.timing.measure` for a loaded model; `on_step` as there."""
 
     def __call__(
-        self, cells: Sequence[Cell], *, on_round: Callable[[int, int], None]
+        self, cells: Sequence[Cell], *, on_step: Callable[[str, int, int], None]
     ) -> Measured: ...
 
 
@@ -146,7 +146,7 @@ class Work:
     def _timed(self, cells: Sequence[Cell], measure: Measure) -> Measured:
         """What was measured; a run that breaks off is a failure of all its cells."""
         try:
-            return measure(cells, on_round=self.progress.advance)
+            return measure(cells, on_step=self.progress.step)
         except BadInput:
             raise
         except Exception as error:  # as for accuracy

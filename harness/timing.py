@@ -38,6 +38,8 @@ LISTS = ("stages", "decode", "between_tokens")
 """Seconds of each selecting stage, of each new token's forward, and between two forwards."""
 OUT_OF_MEMORY = "out_of_memory"
 
+Step = Callable[[str, int, int], None]
+"""Told what is being done, and which of how many of it begins."""
 Seconds = dict[str, Any]
 """Of one run: seconds of each phase of `ONCE`, "end_to_end", and `LISTS` as lists."""
 
@@ -50,7 +52,7 @@ def measure(
     repeats: int,
     most_seconds: float | None = None,
     memory_gib: float | None = None,
-    on_round: Callable[[int, int], None] = lambda done, total: None,
+    on_step: Step = lambda doing, done, total: None,
 ) -> dict[str, Any]:
     """The measured parts of an efficiency record: cells, order of each round, rates, shape.
 
@@ -64,12 +66,13 @@ def measure(
     rates = device_rates(device, model.model.dtype)
     workload = _workload(model, load)
     runs = [_Run(cell, workload) for cell in cells]
-    warm_up_rounds = _warm_up(runs)
-    for run in runs:
+    warm_up_rounds = _warm_up(runs, on_step)
+    for number, run in enumerate(runs, 1):
+        on_step("memory, FLOPs and kernels", number, len(runs))
         run.attempt(run.inspect)
     _check_memory(runs, load.batch_size)
     warm = gpu_state(device)
-    order, stock = _rounds(runs, workload, repeats, began, most_seconds, on_round)
+    order, stock = _rounds(runs, workload, repeats, began, most_seconds, on_step)
     after = gpu_state(device)
     if memory_gib is not None:
         for run in runs:
@@ -130,14 +133,15 @@ def _only_new_garbage() -> Iterator[None]:
 
 
 @_only_new_garbage()
-def _warm_up(runs: Sequence[_Run]) -> int:
+def _warm_up(runs: Sequence[_Run], on_step: Step) -> int:
     """Run every cell until its time is steady; returns how many rounds that took."""
     for number in range(MOST_WARMUPS):
         cold = [run for run in runs if run.status == "ok" and not run.is_warm]
         if not cold:
             return number
         with _garbage_uncollected():
-            for run in cold:
+            for i, run in enumerate(cold, 1):
+                on_step(f"warm-up round {number + 1}", i, len(cold))
                 run.attempt(run.warm_up)
     return MOST_WARMUPS
 
@@ -149,7 +153,7 @@ def _rounds(
     repeats: int,
     began: float,
     most_seconds: float | None,
-    on_round: Callable[[int, int], None],
+    on_step: Step,
 ) -> tuple[list[list[int]], list[float]]:
     """The order of the cells in each round; seconds of `generate` without hooks, one a round
     in which unpruned ran.
@@ -163,6 +167,7 @@ def _rounds(
         alive = [i for i, run in enumerate(runs) if run.status == "ok"]
         if not alive:
             break
+        on_step("rounds", number + 1, repeats)
         shuffle.shuffle(alive)
         with _garbage_uncollected():
             for i in alive:
@@ -170,7 +175,6 @@ def _rounds(
             if any(run.status == "ok" and run.cell.budget is None for run in runs):
                 stock.append(_whole(workload))
         order.append(alive)
-        on_round(number + 1, repeats)
     return order, stock
 
 

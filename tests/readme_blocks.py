@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from harness.embedded import yardsticks
@@ -23,6 +24,22 @@ README = ROOT / "README.md"
 def _tables(directory: str) -> str:
     records = read_all([ROOT / directory], warn=print)
     return "\n".join(markdown(table) for table in tables(records))
+
+
+SPEED = ("Method", "Budget", "Tokens", "Selection ms", "Prefill ms", "Of theory", "End to end ms")
+
+
+def _speed() -> str:
+    """The columns of the efficiency table that say what pruning gives."""
+    (table,) = tables(read_all([ROOT / "results/eighth"], warn=print))
+    chosen = [i for i, column in enumerate(table.columns) if column.title in SPEED]
+    return markdown(
+        replace(
+            table,
+            columns=tuple(table.columns[i] for i in chosen),
+            rows=tuple(tuple(row[i] for i in chosen) for row in table.rows),
+        )
+    )
 
 
 def _methods() -> str:
@@ -87,6 +104,7 @@ BLOCKS = {
     "embedded": _embedded,
     "yardsticks": _yardsticks,
     "selection": _selection,
+    "speed": _speed,
 }
 
 

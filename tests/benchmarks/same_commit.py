@@ -60,12 +60,13 @@ def main(
                 sys.exit(f"{run.name} failed with exit status {process.exitcode}")
     if full:
         report("whole gate, exact and paired", pairs(whole), lambda f: f.kind is not Kind.RATIO)
+        print(f"{limit} questions a task · {origin(read_directory(whole[-1]))}")
     for count in sorted({FEWEST_ROUNDS, rounds}):
         compared = [(first(count, before), first(count, after)) for before, after in pairs(timed)]
         report(f"{count} rounds", compared, lambda f: f.kind is Kind.RATIO)
         for fault, (phase, factor) in PLANTED.items():
             power(fault, compared, phase, factor)
-    print(f"{limit} questions a task, {THREADS} thread · {origin(read_directory(timed[-1]))}")
+    print(f"{THREADS} thread · {origin(read_directory(timed[-1]))}")
 
 
 def holds(run: Path, kind: str) -> bool:

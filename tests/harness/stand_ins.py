@@ -48,9 +48,9 @@ class Timer:
     def __init__(self, error=None, fail=()):
         self.calls, self.error, self.fail = [], error, fail
 
-    def __call__(self, cells, *, on_round):
+    def __call__(self, cells, *, on_step):
         self.calls.append([cell.text for cell in cells])
-        on_round(1, 2)
+        on_step("rounds", 1, 2)
         if self.error is not None:
             raise self.error
         rows = [efficiency_cell(cell.method.text, cell.budget, 0.1) for cell in cells]

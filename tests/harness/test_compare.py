@@ -140,4 +140,5 @@ def test_plain_progress_is_a_line_a_run_with_the_time_left(tmp_path):
     assert lines[0].startswith("[1/2] unpruned count: 75.0 % of 4 questions in 0 s, about")
     assert lines[1].startswith("[2/2] unpruned digits: 75.0 %")
     assert "left" not in lines[1]
-    assert lines[2].startswith("[1/1] efficiency: 3 rounds over 1 cells")
+    assert lines[2] == "[1/1] efficiency: rounds"
+    assert lines[3].startswith("[1/1] efficiency: 3 rounds over 1 cells")

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from harness.progress import duration, score
+from harness.progress import Progress, duration, score
 
 
 def test_live_progress_shows_cell_items_accuracy_and_time_left(monkeypatch):
@@ -31,8 +31,24 @@ def test_live_progress_shows_cell_items_accuracy_and_time_left(monkeypatch):
     assert "30/40 · accuracy 62.5 %" in text
     assert "left" in text
     progress.end("62.5 %")
+    progress.begin("efficiency", 1, 1)
+    progress.step("rounds", 6, 20)
+    drawn.print(progress.bar.get_renderable())
+    assert "rounds 6/20 · 0 s left" in drawn.file.getvalue()
     progress.stop()
     assert "[2/4] fastv@64 count: 62.5 % in 0 s" in screen.getvalue()
+
+
+def test_plain_progress_names_each_part_of_a_run_once():
+    said = io.StringIO()
+    progress = Progress(said)
+    progress.begin("efficiency", 1, 1)
+    for doing, number in (("warm-up", 1), ("warm-up", 2), ("rounds", 1), ("rounds", 2)):
+        progress.step(doing, number, 2)
+    assert said.getvalue().splitlines() == [
+        "[1/1] efficiency: warm-up",
+        "[1/1] efficiency: rounds",
+    ]
 
 
 @pytest.mark.parametrize(

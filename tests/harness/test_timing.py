@@ -77,13 +77,13 @@ def measured(loaded: LoadedModel):
         patch.setitem(registry._METHODS, "broken", Broken)
         patch.setitem(registry._METHODS, "greedy", Greedy)
         patch.setattr("methods.generation.planned", lambda m, budget, own: m.plan(budget, own))
-        heard: list[tuple[int, int]] = []
+        heard: list[tuple[str, int, int]] = []
         result = measure(
             loaded,
             CELLS,
             load=LOAD,
             repeats=3,
-            on_round=lambda done, total: heard.append((done, total)),
+            on_step=lambda *step: heard.append(step),
         )
     return result, heard
 
@@ -131,7 +131,10 @@ def test_a_cell_that_fails_or_cannot_be_does_not_stop_the_others(measured) -> No
 def test_every_round_runs_every_cell_that_works(measured) -> None:
     result, heard = measured
     assert [sorted(order) for order in result["order"]] == [[0, 1]] * 3
-    assert heard == [(n + 1, 3) for n in range(3)]
+    assert heard[-3:] == [("rounds", n + 1, 3) for n in range(3)]
+    assert heard[0] == ("warm-up round 1", 1, len(CELLS))
+    named = list(dict.fromkeys(doing for doing, *_ in heard))
+    assert named[-2:] == ["memory, FLOPs and kernels", "rounds"]
     assert gc.isenabled()
 
 
