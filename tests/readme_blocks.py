@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from harness.embedded import yardsticks
 from harness.listing import methods_tables
 from harness.numbers import three_digits
 from harness.record import read_all
-from harness.render import markdown
+from harness.render import Table, markdown
 from harness.tables import tables
 
 ROOT = Path(__file__).parent.parent
@@ -30,15 +31,17 @@ SPEED = ("Method", "Budget", "Tokens", "Selection ms", "Prefill ms", "Of theory"
 
 
 def _speed() -> str:
-    """The columns of the efficiency table that say what pruning gives."""
-    (table,) = tables(read_all([ROOT / "results/eighth"], warn=print))
-    chosen = [i for i, column in enumerate(table.columns) if column.title in SPEED]
-    return markdown(
-        replace(
-            table,
-            columns=tuple(table.columns[i] for i in chosen),
-            rows=tuple(tuple(row[i] for i in chosen) for row in table.rows),
-        )
+    """The columns of the efficiency tables that say what pruning gives."""
+    found = tables(read_all([ROOT / "results/eighth"], warn=print))
+    return "\n".join(markdown(_columns(table, SPEED)) for table in found)
+
+
+def _columns(table: Table, titles: Sequence[str]) -> Table:
+    chosen = [i for i, column in enumerate(table.columns) if column.title in titles]
+    return replace(
+        table,
+        columns=tuple(table.columns[i] for i in chosen),
+        rows=tuple(tuple(row[i] for i in chosen) for row in table.rows),
     )
 
 
