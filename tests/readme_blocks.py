@@ -10,11 +10,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
+from harness import speed
 from harness.embedded import yardsticks
 from harness.listing import methods_tables
 from harness.numbers import three_digits
-from harness.record import read_all
+from harness.record import Record, read_all
 from harness.render import Table, markdown
 from harness.tables import tables
 
@@ -31,9 +33,26 @@ SPEED = ("Method", "Budget", "Tokens", "Selection ms", "Prefill ms", "Of theory"
 
 
 def _speed() -> str:
-    """The columns of the efficiency tables that say what pruning gives."""
-    found = tables(read_all([ROOT / "results/eighth"], warn=print))
-    return "\n".join(markdown(_columns(table, SPEED)) for table in found)
+    """The columns of the efficiency tables that say what pruning gives, and that in a sentence."""
+    records = list(read_all([ROOT / "results/eighth"], warn=print))
+    shown = [markdown(_columns(table, SPEED)) for table in tables(records)]
+    reached = [_reached(r) for r in sorted(records, key=lambda r: r["identity"]["batch_size"])]
+    return "\n".join([*shown, " ".join(reached)])
+
+
+def _reached(record: Record) -> str:
+    upper, *cells = record["cells"]
+    assert upper["budget"] is None
+    theory = [speed.theory_share(cell, upper, record)[1] for cell in cells]
+    unpruned = {phase: median(speed.rounds(upper, phase)) for phase in ("prefill", "decode")}
+    selection = max(median(speed.rounds(c, "selection")) for c in cells) / unpruned["prefill"]
+    decode = [median(speed.rounds(cell, "decode")) / unpruned["decode"] for cell in cells]
+    return (
+        f"Batch {record['identity']['batch_size']}: all methods reach {min(theory):.2f} to "
+        f"{max(theory):.2f} of the prefill's speed-up that FLOPs promise; no selection takes more "
+        f"than {100 * selection:.1f} % of the unpruned prefill; a new token takes "
+        f"{min(decode):.2f} to {max(decode):.2f} times the unpruned model's time."
+    )
 
 
 def _columns(table: Table, titles: Sequence[str]) -> Table:
