@@ -198,8 +198,9 @@ def _why(line: Line, column: str) -> str:
 def _number(outcomes: Outcomes, style: Style, bold: bool, missing: str, decimals: int = 1) -> Parts:
     if not outcomes:
         return "", "", "", "", missing
-    estimate = Estimate(mean_of(outcomes), nan, nan)
-    if style.intervals is not Intervals.NONE:
+    if style.intervals is Intervals.NONE:
+        estimate = Estimate(mean_of(outcomes), nan, nan)
+    else:
         estimate = mean_interval(outcomes)
     return (*numbers.estimate(estimate, decimals), "yes" if bold else "", "")
 

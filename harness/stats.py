@@ -6,6 +6,7 @@ images. All randomness has a fixed seed: equal records give equal tables. Knows 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -61,9 +62,9 @@ NOTHING = Estimate(nan, nan, nan)
 
 def task_means(outcomes: Outcomes) -> dict[str, float]:
     """Mean score of each task."""
-    scores: dict[str, list[float]] = {}
+    scores: dict[str, list[float]] = defaultdict(list)
     for (task, _), outcome in outcomes.items():
-        scores.setdefault(task, []).append(outcome.score)
+        scores[task].append(outcome.score)
     return {task: float(np.mean(values)) for task, values in scores.items()}
 
 

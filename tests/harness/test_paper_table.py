@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -332,3 +333,18 @@ def test_an_older_task_version_is_named_and_left_out(tmp_path, capsys):
     printed = capsys.readouterr()
     assert "count of version 0.9 is left out, 1.0 is newer" in printed.err
     assert "75.0" in printed.out
+
+
+def test_200_records_take_less_than_a_second(tmp_path):
+    many = [
+        accuracy(*((f"m{m}", 64 * b) if m else ("unpruned", None)), f"t{t}", scores(m + t, 0.5))
+        for m in range(9)
+        for b in ((1, 2, 3) if m else (1,))
+        for t in range(8)
+    ]
+    directory = written_to(tmp_path, many)
+    assert len(many) == 200
+    for options in ([], ["--layout", "paper"]):
+        start = time.process_time()
+        assert main(["table", directory, *options, "--format", "csv"]) == 0
+        assert time.process_time() - start < 1
