@@ -52,7 +52,7 @@ def measure(
     repeats: int,
     most_seconds: float | None = None,
     memory_gib: float | None = None,
-    on_step: Step = lambda doing, done, total: None,
+    on_step: Step = lambda doing, number, total: None,
 ) -> dict[str, Any]:
     """The measured parts of an efficiency record: cells, order of each round, rates, shape.
 
