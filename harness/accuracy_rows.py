@@ -10,10 +10,8 @@ from statistics import fmean
 from harness import numbers, stats
 from harness.cells import Cell
 from harness.ledger import broken_promise, mean_cache_bytes, mean_entering, mean_prefill_flops
+from harness.outcomes import Outcomes, Scores, averaged
 from harness.record import Record
-from harness.stats import ItemKey, Outcome
-
-Outcomes = dict[ItemKey, Outcome]
 
 
 @dataclass(frozen=True)
@@ -111,25 +109,12 @@ def _note(records: Sequence[Record], expected: int) -> str:
 
 
 def _outcomes(records: Sequence[Record], scales: Mapping[str, float]) -> Outcomes:
-    found = {}
-    for record in records:
-        task = record["identity"]["task"]
-        for sample in record["samples"]:
-            score = sample["score"] * scales[task]
-            found[task, str(sample["item"])] = Outcome(str(sample["image"]), score)
-    return found
+    return {record["identity"]["task"]: _scores(record, scales) for record in records}
 
 
-def averaged(by_seed: Sequence[Outcomes]) -> Outcomes:
-    """Each question's mean score over the seeds that answered it."""
-    if len(by_seed) == 1:
-        return by_seed[0]
-    scores: dict[ItemKey, list[float]] = {}
-    images = {key: outcome.image for outcomes in by_seed for key, outcome in outcomes.items()}
-    for outcomes in by_seed:
-        for key, outcome in outcomes.items():
-            scores.setdefault(key, []).append(outcome.score)
-    return {key: Outcome(images[key], fmean(values)) for key, values in scores.items()}
+def _scores(record: Record, scales: Mapping[str, float]) -> Scores:
+    rows = [(str(s["item"]), str(s["image"]), s["score"]) for s in record["samples"]]
+    return Scores.of(rows).scaled(scales[record["identity"]["task"]])
 
 
 def _by_task(records: Sequence[Record], value: Callable[[Record], float]) -> dict[str, float]:

@@ -115,8 +115,10 @@ def _average(by_task: dict[str, float]) -> float:
 
 def _items(rows: Sequence[Row], tasks: Sequence[str]) -> str:
     """`300 questions a task`, or each task's number where they differ."""
-    keys = {key for row in rows for key in row.outcomes}
-    counts = {task: sum(name == task for name, _ in keys) for task in tasks}
+    counts = {
+        task: len({i for row in rows if task in row.outcomes for i in row.outcomes[task].items})
+        for task in tasks
+    }
     if len(set(counts.values())) == 1:
         return f"{next(iter(counts.values()))} questions a task"
     return "questions: " + ", ".join(f"{task} {count}" for task, count in counts.items())

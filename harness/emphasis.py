@@ -11,7 +11,8 @@ from math import nan
 import numpy as np
 
 from harness.options import Emphasis
-from harness.stats import SIGNIFICANCE, Outcomes, paired_p, task_means
+from harness.outcomes import Outcomes
+from harness.stats import SIGNIFICANCE, paired_p, task_means
 
 Place = tuple[int, str]
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from math import exp, log
 from typing import Any
 
-from harness.accuracy_rows import averaged
 from harness.cells import Cell
+from harness.outcomes import Outcomes, Scores, averaged
 from harness.record import Record
-from harness.stats import Outcome, Outcomes
 
 Sample = Mapping[str, Any]
 Key = tuple[str, int | None]
+About = tuple[str, str]  # task, item
 
 ROUNDING = 1e-4
 """Probability below which what is left beside the listed tokens is only their rounding."""
@@ -31,7 +31,7 @@ HOW_TO_READ = (
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Outcomes by item: the first three are 0 or 100, for percent; `kl` in nats."""
+    """The first three are 0 or 100, for percent; `kl` in nats."""
 
     same: Outcomes
     to_wrong: Outcomes
@@ -59,26 +59,14 @@ def fidelity_of(records: Sequence[Record]) -> dict[Key, Fidelity]:
     )
 
 
-def _samples(record: Record) -> list[tuple[tuple[str, str], Sample]]:
+def _samples(record: Record) -> list[tuple[About, Sample]]:
     task = record["identity"]["task"]
     return [((task, str(sample["item"])), sample) for sample in record["samples"]]
 
 
-def _fidelity(
-    by_seed: Sequence[Sequence[Record]], upper: Mapping[tuple[str, str], Sample]
-) -> Fidelity:
+def _fidelity(by_seed: Sequence[Sequence[Record]], upper: Mapping[About, Sample]) -> Fidelity:
     def outcomes(value: Callable[[Sample, Sample], float]) -> Outcomes:
-        return averaged(
-            [
-                {
-                    key: Outcome(str(sample["image"]), value(sample, upper[key]))
-                    for record in records
-                    for key, sample in _samples(record)
-                    if key in upper
-                }
-                for records in by_seed
-            ]
-        )
+        return averaged([_outcomes(records, upper, value) for records in by_seed])
 
     return Fidelity(
         outcomes(lambda ours, theirs: 100.0 * (ours["answer"] == theirs["answer"])),
@@ -86,6 +74,21 @@ def _fidelity(
         outcomes(lambda ours, theirs: 100.0 * (ours["score"] > theirs["score"])),
         outcomes(lambda ours, theirs: divergence(theirs["first_token"], ours["first_token"])),
     )
+
+
+def _outcomes(
+    records: Sequence[Record],
+    upper: Mapping[About, Sample],
+    value: Callable[[Sample, Sample], float],
+) -> Outcomes:
+    """`value` of each sample and unpruned's answer to the same question, where there is one."""
+    found = {}
+    for record in records:
+        pairs = [(sample, upper[key]) for key, sample in _samples(record) if key in upper]
+        rows = [(str(s["item"]), str(s["image"]), value(s, theirs)) for s, theirs in pairs]
+        if rows:
+            found[record["identity"]["task"]] = Scores.of(rows)
+    return found
 
 
 def divergence(whole: Mapping[str, Sequence], pruned: Mapping[str, Sequence]) -> float:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from harness import numbers
 from harness.accuracy_rows import Row, rows_of
+from harness.outcomes import Outcomes
 from harness.paper_blocks import configuration_names
 from harness.record import Record
 from harness.render import Column, Parts, Table, separate
-from harness.stats import Outcomes, mean_interval, paired_difference
+from harness.stats import mean_interval, paired_difference
 
 HOW_TO_READ = (
     "Score: in brackets its 95 % interval over images. Difference: to unpruned on the same "
@@ -69,8 +70,8 @@ def _cells(model: str, row: Row, task: str, upper: Row | None) -> tuple[Parts, .
         difference, p = numbers.estimate(found, sign=True), numbers.number(found.p, 4)
     score = numbers.estimate(mean_interval(ours))
     tokens = numbers.number(row.tokens)
-    return (*head, (str(len(ours)),), (tokens,), score, difference, (p,), (row.note,))
+    return (*head, (str(len(ours[task].items)),), (tokens,), score, difference, (p,), (row.note,))
 
 
 def _of(row: Row, task: str) -> Outcomes:
-    return {key: outcome for key, outcome in row.outcomes.items() if key[0] == task}
+    return {task: row.outcomes[task]} if task in row.outcomes else {}

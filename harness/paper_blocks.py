@@ -10,8 +10,9 @@ from math import isnan, nan
 from harness.accuracy_rows import Row, rows_of
 from harness.emphasis import no_better
 from harness.fidelity import Fidelity, fidelity_of
+from harness.outcomes import Outcomes
 from harness.record import Record
-from harness.stats import Outcome, Outcomes, task_means
+from harness.stats import task_means
 
 AVERAGE, RELATIVE = "Average", "Relative"
 RANDOM = "random"
@@ -95,23 +96,18 @@ def _heading(budget: int | None, upper: Row | None) -> str:
 
 def _values(row: Row, upper: Row | None) -> dict[str, Outcomes]:
     """What each number of a row is the mean of, by column."""
-    values: dict[str, dict[tuple[str, str], Outcome]] = {}
-    for (task, item), outcome in row.outcomes.items():
-        values.setdefault(task, {})[task, item] = outcome
+    values: dict[str, Outcomes] = {task: {task: scores} for task, scores in row.outcomes.items()}
     if row.complete:
-        values[AVERAGE] = dict(row.outcomes)
+        values[AVERAGE] = row.outcomes
         values[RELATIVE] = relative(row.outcomes, task_means(upper.outcomes) if upper else {})
-    return dict(values)
+    return values
 
 
-def relative(outcomes: Outcomes, whole: Mapping[str, float]) -> dict[tuple[str, str], Outcome]:
+def relative(outcomes: Outcomes, whole: Mapping[str, float]) -> Outcomes:
     """Scores in percent of the task's `whole` mean; nothing where one of these is not above 0."""
-    if any(whole.get(task, 0.0) <= 0 for task, _ in outcomes):
+    if any(whole.get(task, 0.0) <= 0 for task in outcomes):
         return {}
-    return {
-        (task, item): Outcome(o.image, 100 * o.score / whole[task])
-        for (task, item), o in outcomes.items()
-    }
+    return {task: scores.scaled(100 / whole[task]) for task, scores in outcomes.items()}
 
 
 def _within_noise(rows: Sequence[Row]) -> set[int]:

@@ -14,11 +14,12 @@ from harness.emphasis import emphasised, mean_of
 from harness.fidelity import HOW_TO_READ as FIDELITY
 from harness.footnotes import Footnotes
 from harness.options import Emphasis, Intervals
+from harness.outcomes import Outcomes
 from harness.paper_blocks import AVERAGE, RELATIVE, Block, Line, blocks_of, configuration_names
 from harness.published_rows import published_rows
 from harness.record import Record
 from harness.render import MISSING, Column, Parts, Table
-from harness.stats import Estimate, Outcomes, mean_interval
+from harness.stats import Estimate, mean_interval
 
 FIDELITY_COLUMNS = {
     "Same %": "same",

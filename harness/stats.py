@@ -6,8 +6,7 @@ images. All randomness has a fixed seed: equal records give equal tables. Knows 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import nan
@@ -15,26 +14,14 @@ from math import nan
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.outcomes import Array, Outcomes, differences
+
 RESAMPLES = 2000
 FLIPS = 9999
 SIGNIFICANCE = 0.05
 _SEED = 20240
 _EXACT = 12  # up to this many images, all 2^n sign flips are counted instead of drawn
 _BYTE_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float64)
-
-Array = NDArray[np.float64]
-ItemKey = tuple[str, str]  # task, item
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One answered question: the image it is about, and its score."""
-
-    image: str
-    score: float
-
-
-Outcomes = Mapping[ItemKey, Outcome]
 
 
 @dataclass(frozen=True)
@@ -62,10 +49,7 @@ NOTHING = Estimate(nan, nan, nan)
 
 def task_means(outcomes: Outcomes) -> dict[str, float]:
     """Mean score of each task."""
-    scores: dict[str, list[float]] = defaultdict(list)
-    for (task, _), outcome in outcomes.items():
-        scores[task].append(outcome.score)
-    return {task: float(np.mean(values)) for task, values in scores.items()}
+    return {task: float(scores.values.mean()) for task, scores in outcomes.items()}
 
 
 def mean_interval(outcomes: Outcomes) -> Estimate:
@@ -73,8 +57,7 @@ def mean_interval(outcomes: Outcomes) -> Estimate:
 
     With one image the interval is NaN; without any item the value is, too.
     """
-    sums, counts = _by_image([(task, o.image, o.score) for (task, _), o in outcomes.items()])
-    return _bootstrap(sums, counts)
+    return _bootstrap(*_by_image(outcomes))
 
 
 def paired_difference(ours: Outcomes, theirs: Outcomes) -> Difference:
@@ -82,36 +65,26 @@ def paired_difference(ours: Outcomes, theirs: Outcomes) -> Difference:
 
     The interval resamples images; p flips the sign of all of an image's differences at once.
     """
-    sums, counts = _by_image(_differences(ours, theirs))
+    sums, counts = _by_image(differences(ours, theirs))
     estimate = _bootstrap(sums, counts)
     return Difference(estimate.value, estimate.low, estimate.high, _sign_flip(sums, counts))
 
 
 def paired_p(ours: Outcomes, theirs: Outcomes) -> float:
     """The p of `paired_difference`, alone."""
-    return _sign_flip(*_by_image(_differences(ours, theirs)))
+    return _sign_flip(*_by_image(differences(ours, theirs)))
 
 
-def _differences(ours: Outcomes, theirs: Outcomes) -> list[tuple[str, str, float]]:
-    """Task, image and `ours` - `theirs` of every item that both answered."""
-    return [
-        (task, outcome.image, outcome.score - theirs[task, item].score)
-        for (task, item), outcome in ours.items()
-        if (task, item) in theirs
-    ]
-
-
-def _by_image(rows: Iterable[tuple[str, str, float]]) -> tuple[Array, Array]:
+def _by_image(outcomes: Outcomes) -> tuple[Array, Array]:
     """Sums and counts of the values, both float64 [tasks, images]."""
-    rows = list(rows)
-    if not rows:
-        return np.zeros((0, 0)), np.zeros((0, 0))
-    names, images, values = zip(*rows, strict=True)
-    task_names, task = np.unique(names, return_inverse=True)
-    image_names, image = np.unique(images, return_inverse=True)
-    sums, counts = np.zeros((2, len(task_names), len(image_names)))
-    np.add.at(sums, (task, image), values)
-    np.add.at(counts, (task, image), 1)
+    images = sorted({image for scores in outcomes.values() for image in scores.images})
+    places = {image: place for place, image in enumerate(images)}
+    sums, counts = np.zeros((2, len(outcomes), len(images)))
+    for row, task in enumerate(sorted(outcomes)):
+        scores = outcomes[task]
+        place = [places[image] for image in scores.images]
+        sums[row] = np.bincount(place, scores.values, len(images))
+        counts[row] = np.bincount(place, minlength=len(images))
     return sums, counts
 
 
@@ -122,8 +95,10 @@ def _bootstrap(sums: Array, counts: Array) -> Estimate:
     if sums.shape[1] == 1:
         return Estimate(value, nan, nan)
     weights = _weights(sums.shape[1])
+    different, which = np.unique(counts, axis=0, return_inverse=True)
     # einsum: equal on every machine, and no threads that would wait for a busy core
-    drawn, scored = (np.einsum("ri,ti->rt", weights, table) for table in (counts, sums))
+    drawn = np.einsum("ri,ti->rt", weights, different)[:, which]
+    scored = np.einsum("ri,ti->rt", weights, sums)
     with np.errstate(invalid="ignore", divide="ignore"):
         means = np.where(drawn > 0, scored / drawn, nan)
     low, high = np.quantile(_row_means(means), [0.025, 0.975])
@@ -158,11 +133,16 @@ def _sign_flip(sums: Array, counts: Array) -> float:
         return float((np.abs((1 - 2.0 * bits) @ parts) >= observed).mean())
     parts = np.pad(parts, (0, -len(parts) % 8)).reshape(-1, 8)
     subsets = np.einsum("sb,wb->sw", _BYTE_BITS, parts)  # what a byte of flips adds up to
-    rng = np.random.default_rng(_SEED)
-    flips = rng.integers(256, size=(FLIPS, len(parts)), dtype=np.uint8)
-    flipped = subsets[flips, np.arange(len(parts))].sum(1)
+    flipped = sum(subsets[:, byte][flips] for byte, flips in enumerate(_flips(len(parts))))
     extreme = np.abs(parts.sum() - 2 * flipped) >= observed
     return float((1 + extreme.sum()) / (1 + FLIPS))
+
+
+@lru_cache(maxsize=8)
+def _flips(width: int) -> NDArray[np.uint8]:
+    """Which signs are flipped, eight a byte: uint8 [width, FLIPS]."""
+    rng = np.random.default_rng(_SEED)
+    return np.ascontiguousarray(rng.integers(256, size=(FLIPS, width), dtype=np.uint8).T)
 
 
 def median_spread(samples: Sequence[float]) -> Estimate:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,14 @@ from typing import Any
 from harness.accuracy_rows import Row, rows_of
 from harness.embedded import benchmark, checkpoint_path
 from harness.numbers import number
+from harness.outcomes import Outcomes, Scores
 from harness.record import Record, read_all
 from harness.render import Column, Table
-from harness.stats import Estimate, Outcome, mean_interval, paired_difference
+from harness.stats import Estimate, mean_interval, paired_difference
 
 FILE = Path(__file__).with_suffix(".json")
 CONTROL = "random"
 SETS_APART = 0.05
-
-Outcomes = Mapping[tuple[str, str], Outcome]
 
 
 def main() -> None:
@@ -103,7 +102,7 @@ def separation(records: Sequence[Record], budget: int) -> str:
 
 
 def _apart(rows: Sequence[Row], task: str) -> int:
-    own = [{key: o for key, o in row.outcomes.items() if key[0] == task} for row in rows]
+    own = [{task: row.outcomes[task]} for row in rows]
     return sum(paired_difference(a, b).p < SETS_APART for a, b in combinations(own, 2))
 
 
@@ -112,11 +111,7 @@ def _name(row: Row) -> str:
 
 
 def _by_task(outcomes: Outcomes) -> dict[str, list[float]]:
-    found = {}
-    for task in benchmark.TASKS:
-        own = {key: outcome for key, outcome in outcomes.items() if key[0] == task}
-        found[task] = _rounded(mean_interval(own))
-    return found
+    return {task: _rounded(mean_interval({task: held})) for task, held in outcomes.items()}
 
 
 def _rounded(share: Estimate) -> list[float]:
@@ -132,9 +127,12 @@ def _without_image() -> Outcomes:
     for task in benchmark.TASKS:
         items = benchmark.items(task)
         answers = evaluate.answer(model, processor, items, 20, with_image=False)
-        for item, answer in zip(items, answers, strict=True):
-            score = 100.0 * (answer == item.answer)
-            found[task, item.item_id] = Outcome(item.image_id, score)
+        found[task] = Scores.of(
+            [
+                (item.item_id, item.image_id, 100.0 * (answer == item.answer))
+                for item, answer in zip(items, answers, strict=True)
+            ]
+        )
     return found
 
 

@@ -10,7 +10,7 @@ from harness.record import Record
 from harness.regress.findings import Finding, Kind, Verdict, not_comparable
 from harness.regress.significance import holm, mcnemar_p, sign_flip_p, sum_interval
 from harness.regress.sources import Pair
-from harness.stats import SIGNIFICANCE, ItemKey, Outcome
+from harness.stats import SIGNIFICANCE
 
 QUANTITY = "accuracy"
 
@@ -31,13 +31,12 @@ def accuracy_finding(cell: str, pairs: Sequence[Pair]) -> Finding:
     this is McNemar's test, and is made as such.
     """
     scales = [_scale([pair.before, pair.after]) for pair in pairs]
-    before = _outcomes([pair.before for pair in pairs], scales)
-    after = _outcomes([pair.after for pair in pairs], scales)
+    before = _scores([pair.before for pair in pairs], scales)
+    after = _scores([pair.after for pair in pairs], scales)
     if before.keys() != after.keys():
         return not_comparable(cell, QUANTITY, Kind.PAIRED, "the questions differ")
     questions = [
-        _Question(key[0], outcome.image, outcome.score, after[key].score)
-        for key, outcome in before.items()
+        _Question(key[0], image, score, after[key][1]) for key, (image, score) in before.items()
     ]
     return Finding(
         cell,
@@ -84,10 +83,14 @@ def _scale(records: Iterable[Record]) -> float:
     return 100.0 if all(0 <= score <= 1 for score in scores) else 1.0
 
 
-def _outcomes(records: Sequence[Record], scales: Sequence[float]) -> dict[ItemKey, Outcome]:
+def _scores(
+    records: Sequence[Record], scales: Sequence[float]
+) -> dict[tuple[str, str], tuple[str, float]]:
+    """Image and score by task and item."""
     return {
-        (record["identity"]["task"], str(sample["item"])): Outcome(
-            str(sample["image"]), sample["score"] * scale
+        (record["identity"]["task"], str(sample["item"])): (
+            str(sample["image"]),
+            sample["score"] * scale,
         )
         for record, scale in zip(records, scales, strict=True)
         for sample in record["samples"]

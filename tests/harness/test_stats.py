@@ -9,13 +9,13 @@ import pytest
 from scipy import stats as scipy_stats
 
 from harness import stats
-from harness.stats import Outcome
+from harness.outcomes import Scores
 
 
 def outcomes(scores, images=None, task="t"):
     images = images or [f"i{n}" for n in range(len(scores))]
     pairs = zip(images, scores, strict=True)
-    return {(task, str(n)): Outcome(image, float(s)) for n, (image, s) in enumerate(pairs)}
+    return {task: Scores.of([(str(n), image, s) for n, (image, s) in enumerate(pairs)])}
 
 
 def test_the_interval_of_independent_questions_is_scipys_bootstrap():
