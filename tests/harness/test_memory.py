@@ -19,7 +19,7 @@ MEGABYTE = 2**20
 
 def hold(megabytes: int) -> None:
     held = torch.ones(megabytes * MEGABYTE // 4)
-    sleep(0.01)  # long enough to be seen
+    sleep(0.05)  # long enough to be seen
     del held
 
 
