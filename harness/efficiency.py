@@ -103,11 +103,11 @@ def measuring(
     memory_gib: float | None = None,
 ) -> tuple[Measure, dict[str, Any]]:
     """What measures, and the run's own part of the record's identity."""
-    from harness import timing
+    from harness import timed_cell, timing
 
     settings = {
         "repeats": repeats,
-        "warmups": [timing.WARMUPS, timing.MOST_WARMUPS],
+        "warmups": [timed_cell.WARMUPS, timing.MOST_WARMUPS],
         "most_minutes": most_minutes,
         "memory_gib": memory_gib,
         **load.identity(),

@@ -42,6 +42,10 @@ FLOORS = (
     "Break-even: answer tokens from which less than 5 % is saved end to end (0: never that much, "
     "∞: always), extrapolated. Context: rows a layer that a new token attends to."
 )
+EQUAL_CONTEXT = (
+    "Decode at equal context: a new token's time over that of the unpruned model in the same "
+    "round, after a text prompt that fills as many rows of the cache."
+)
 PEAKS = {
     "device": "Peak: bytes that torch held on the device, weights included.",
     "process": "Peak: how far the process's resident memory rose.",
@@ -85,7 +89,7 @@ class _Run:
         budget = numbers.budget(cell["budget"], cell.get("matched") is not None)
         head: tuple[Parts, ...] = ((label,), (budget,))
         if note:
-            return (*head, *((),) * (len(PHASES) + 10), (note,))
+            return (*head, *((),) * (len(PHASES) + 11), (note,))
         doubts = "; ".join(speed.doubts(cell, self.record))
         return (*head, *self._numbers(cell), (doubts,))
 
@@ -95,6 +99,7 @@ class _Run:
             (numbers.number(mean_entering(cell["ledger"])),),
             *(self._time(cell, phase, floors.get(phase)) for phase in PHASES),
             (numbers.number(speed.context(cell, self.record), 0),) if floors else (),
+            self._at_equal_context(cell),
             self._flops(cell),
             *self._against_unpruned(cell, bool(floors)),
             self._bytes(cell, "peak_bytes", self.peak),
@@ -116,6 +121,12 @@ class _Run:
             return (*times, "", "", "", least)
         ratio = round_ratio(ours, rounds(self.upper, phase))
         return (*times, *numbers.estimate(ratio, decimals=2), least)
+
+    def _at_equal_context(self, cell: Measured) -> Parts:
+        plain = speed.decode_at_equal_context(cell, self.record)
+        if not plain:
+            return ()
+        return numbers.estimate(round_ratio(rounds(cell, "decode"), plain), decimals=2)
 
     def _flops(self, cell: Measured) -> Parts:
         flops = _flops(cell, self.record)
@@ -154,6 +165,12 @@ def _columns(run: _Run) -> tuple[Column, ...]:
             for phase, title in PHASES.items()
         ),
         Column("Context", ("context_rows",), optional=True),
+        Column(
+            "Decode at equal context",
+            tuple(f"decode_equal_context_{part}" for part in ("ratio", "low", "high")),
+            _ratio_lines,
+            optional=True,
+        ),
         Column(f"Prefill {flops}", (f"prefill_{flops.lower()}", "prefill_percent"), _flops_lines),
         Column(
             "Of theory",
@@ -181,6 +198,11 @@ def _time_lines(parts: Parts) -> list[str]:
             f"floor {floor}" if floor else "",
         )
     )
+
+
+def _ratio_lines(parts: Parts) -> list[str]:
+    value, low, high = parts
+    return [f"×{value} [{low}, {high}]" if low else f"×{value}"]
 
 
 def _flops_lines(parts: Parts) -> list[str]:
@@ -233,6 +255,10 @@ def _of_the_run(record: Record, held: Sequence[Measured]) -> list[str]:
         f"Prompt: {identity['images']} × {record['shape']['image_tokens']} visual and "
         f"{identity['prompt_tokens']} text tokens; weights {weights}."
     ]
+    if plain := record.get("equal_context"):
+        lines.append(EQUAL_CONTEXT)
+        failed = [f"after {run['rows']} rows: {run['reason']}" for run in plain if run["reason"]]
+        lines += [f"FAILED {reason}." for reason in failed]
     if held:
         lines.append(_attention_line(held))
         lines.append(_sum_line(record, held))

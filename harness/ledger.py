@@ -62,6 +62,11 @@ def mean_entering(ledger: Sequence[Row]) -> float:
     return _over_samples(ledger, lambda row: sum(row["entering"]) / len(row["entering"]))
 
 
+def mean_cached(ledger: Sequence[Row]) -> float:
+    """Rows of the KV cache after the prefill, averaged over layers and samples."""
+    return _over_samples(ledger, lambda row: sum(row["cached"]) / len(row["cached"]))
+
+
 def mean_prefill_flops(ledger: Sequence[Row], shape: cost.Shape) -> float:
     """FLOPs of the decoder's prefill with all selections, averaged over samples."""
     return _over_samples(

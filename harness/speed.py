@@ -12,7 +12,7 @@ from statistics import fmean, median
 from typing import Any
 
 from harness import cost
-from harness.ledger import mean_cache_bytes, mean_prefill_flops
+from harness.ledger import mean_cache_bytes, mean_cached, mean_prefill_flops
 from harness.record import Record
 
 Measured = Mapping[str, Any]
@@ -93,6 +93,15 @@ def _rows_in_decode(cell: Measured, identity: Mapping[str, Any]) -> list[float]:
     weights = [row["samples"] for row in cell["ledger"]]
     means = [sum(r * w for r, w in zip(rows, weights, strict=True)) / samples for rows in layers]
     return [mean + identity["new_tokens"] / 2 for mean in means]
+
+
+def decode_at_equal_context(cell: Measured, record: Record) -> list[float]:
+    """Seconds of a new token in each round, of the unpruned model after a text prompt that fills
+    as many rows of the KV cache; empty where this was not measured.
+    """
+    rows = round(mean_cached(cell["ledger"]))
+    plain = (run for run in record.get("equal_context", ()) if run["rows"] == rows)
+    return [median(steps) for run in plain if run["status"] == "ok" for steps in run["decode"]]
 
 
 def theory_share(ours: Measured, theirs: Measured, record: Record) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -69,6 +69,14 @@ class Workload:
         }
         return cls(loaded, inputs, load)
 
+    def of_text(self, tokens: int) -> Workload:
+        """The batch with `tokens` random text tokens a sample, and no image."""
+        generator = torch.Generator().manual_seed(self.load.seed)
+        ids = _words(self.loaded, self.load.batch_size, tokens, generator)
+        ids = ids.to(self.loaded.model.device)
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return replace(self, inputs=inputs)
+
     def generate(self, new_tokens: int | None = None) -> Any:
         """Greedy, exactly `new_tokens` (by default the load's), whatever the model answers."""
         length = self.load.new_tokens if new_tokens is None else new_tokens
@@ -97,13 +105,15 @@ class Workload:
 def _prompt(loaded: LoadedModel, load: Load, generator: torch.Generator) -> Tensor:
     """Random text around the image tokens, int64 [batch, length] on the CPU."""
     image = loaded.model.config.image_token_id
-    words = torch.randint(
-        loaded.model.config.get_text_config().vocab_size - 1,
-        (load.batch_size, load.prompt_tokens),
-        generator=generator,
-    )
-    words += words >= image  # every token but the image's
+    words = _words(loaded, load.batch_size, load.prompt_tokens, generator)
     visual = load.images * adapter_for(loaded.model).shape().image_tokens
     before = min(_BEFORE_IMAGE, load.prompt_tokens - 1)
     images = torch.full((load.batch_size, visual), image)
     return torch.cat([words[:, :before], images, words[:, before:]], 1)
+
+
+def _words(loaded: LoadedModel, batch: int, tokens: int, generator: torch.Generator) -> Tensor:
+    """Random tokens that are not the image's, int64 [batch, tokens] on the CPU."""
+    vocabulary = loaded.model.config.get_text_config().vocab_size
+    words = torch.randint(vocabulary - 1, (batch, tokens), generator=generator)
+    return words + (words >= loaded.model.config.image_token_id)

@@ -26,7 +26,7 @@ from harness.provenance import provenance
 from harness.record import write_atomically
 from harness.request import parse_methods
 from harness.stopwatch import synchronize
-from harness.timing import time_run
+from harness.timed_cell import time_run
 from harness.workload import Load, Workload
 
 RUNS, WARMUPS = 7, 3

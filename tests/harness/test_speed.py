@@ -6,6 +6,7 @@ from math import inf, isnan
 
 import pytest
 from synthetic_records import SHAPE, efficiency, efficiency_cell
+from table_rows import row
 
 from harness import cost, speed
 from harness.ledger import mean_prefill_flops
@@ -69,6 +70,20 @@ def test_share_of_theory() -> None:
     saved, gained = speed.theory_share(ours, theirs, record)
     assert saved == pytest.approx(0.6 / (1 - promised))
     assert gained == pytest.approx(2.5 * promised)
+
+
+def test_decoding_is_compared_at_equal_context() -> None:
+    ours, theirs = cell("fastv", 64, 0.4, 0.009), cell("unpruned", None, 1.0, 0.02)
+    plain_run = {"rows": 64 + 10, "status": "ok", "reason": None, "decode": [[0.01] * 3] * 3}
+    longer = {**plain_run, "rows": 586, "status": "failed", "reason": "no memory", "decode": []}
+    record = run(theirs, ours, equal_context=[plain_run, longer])
+    assert speed.decode_at_equal_context(ours, record) == [0.01] * 3
+    assert row([record], "FastV")["decode_equal_context_ratio"] == "0.90"
+    assert row([record], "Unpruned")["decode_equal_context_ratio"] == ""
+    shown = plain(tables([record])[0])
+    assert "×0.90 [0.90, 0.90]" in shown
+    assert "FAILED after 586 rows: no memory." in shown
+    assert "equal context" not in plain(tables([run(theirs, ours)])[0])
 
 
 def test_where_nothing_is_pruned_nothing_is_promised() -> None:

@@ -16,13 +16,14 @@ import pytest
 import torch
 
 from baselines.uniform import Uniform
-from harness import stopwatch, timing
+from harness import stopwatch, timed_cell
 from harness.cells import Cell
 from harness.errors import BadInput
 from harness.models import LoadedModel, load_model
 from harness.speed import coverage
 from harness.stopwatch import Stopwatch
-from harness.timing import MOST_WARMUPS, ONCE, WARMUPS, measure, stage_names, time_run
+from harness.timed_cell import ONCE, WARMUPS, stage_names, time_run
+from harness.timing import MOST_WARMUPS, measure
 from harness.workload import Load, Workload
 from methods import Budget, Plan, Sizes, View, get_method, registry
 from methods.adapters import adapter_for
@@ -92,7 +93,7 @@ def measured(loaded: LoadedModel):
 def _only_naps_take_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setitem(globals(), "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
-    for module in (stopwatch, timing):
+    for module in (stopwatch, timed_cell):
         monkeypatch.setattr(module, "perf_counter", lambda: now[0])
 
 
@@ -127,6 +128,17 @@ def test_counts_and_memory_are_measured(measured) -> None:
     assert len(measured[0]["stock_seconds"]) == 3
 
 
+def test_decoding_is_timed_at_equal_context_too(measured) -> None:
+    unpruned, uniform = measured[0]["cells"][:2]
+    text = LOAD.prompt_tokens
+    short, long = measured[0]["equal_context"]
+    assert (short["rows"], long["rows"]) == (64 + text, 576 + text)
+    for plain, cell in ((short, uniform), (long, unpruned)):
+        assert plain["status"] == "ok"
+        assert [len(steps) for steps in plain["decode"]] == [LOAD.new_tokens - 1] * 3
+        assert set(cell["ledger"][0]["cached"]) == {plain["rows"]}
+
+
 def test_a_cell_that_fails_or_cannot_be_does_not_stop_the_others(measured) -> None:
     result, _ = measured
     statuses = [cell["status"] for cell in result["cells"]]
@@ -138,7 +150,8 @@ def test_a_cell_that_fails_or_cannot_be_does_not_stop_the_others(measured) -> No
 
 def test_every_round_runs_every_cell_that_works(measured) -> None:
     result, heard = measured
-    assert [sorted(order) for order in result["order"]] == [[0, 1]] * 3
+    # the cells that work, then one run of plain text for the rows that each of them caches
+    assert [sorted(order) for order in result["order"]] == [[0, 1, 5, 6]] * 3
     assert heard[-3:] == [("rounds", n + 1, 3) for n in range(3)]
     assert heard[0] == ("warm-up round 1", 1, len(CELLS))
     named = list(dict.fromkeys(doing for doing, *_ in heard))

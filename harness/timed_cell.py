@@ -1,0 +1,170 @@
+"""One cell on one input: what a run of it takes, counts and holds; raw samples only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from harness.budgets import budget_of
+from harness.capacity import give_back_memory, largest_batch
+from harness.cells import Cell
+from harness.counts import distinct, ledgers_of
+from harness.inspection import attention_kernels, counted_flops
+from harness.memory import cache_bytes, peaks
+from harness.stopwatch import Stopwatch, synchronize
+from harness.workload import Workload
+from methods import InfeasibleBudgetError, Method
+from methods.adapters import adapter_for
+from methods.interface import Plan
+
+WARMUPS = 2
+STEADY = 0.05
+"""A cell is warm when its last two runs differ by less than this share."""
+ONCE = ("vision_tower", "projector", "selection", "prefill")
+"""Phases that a run has once, or in parts that are summed; "selection" is not in "prefill"."""
+LISTS = ("stages", "decode", "between_tokens")
+"""Seconds of each selecting stage, of each new token's forward, and between two forwards."""
+OUT_OF_MEMORY = "out_of_memory"
+
+Seconds = dict[str, Any]
+"""Of one run: seconds of each phase of `ONCE`, "end_to_end", and `LISTS` as lists."""
+
+
+@dataclass
+class TimedCell:
+    """One cell's measurements so far."""
+
+    cell: Cell
+    workload: Workload
+    status: str = "ok"
+    reason: str | None = None
+    warmups: list[Seconds] = field(default_factory=list)
+    rounds: list[Seconds] = field(default_factory=list)
+    measured: dict[str, Any] = field(default_factory=dict)
+
+    def attempt(self, step: Callable[[], None]) -> None:
+        """Run a step; what goes wrong in it becomes the cell's result and stops no other cell."""
+        if self.status != "ok":
+            return
+        try:
+            step()
+        except InfeasibleBudgetError as error:
+            self.status, self.reason = "infeasible", str(error)
+            self.measured = {"feasible": [error.low, error.high]}
+        except torch.OutOfMemoryError:
+            batch = self.workload.load.batch_size
+            self.status, self.reason = OUT_OF_MEMORY, f"out of memory at batch {batch}"
+        except Exception as error:
+            self.status, self.reason = "failed", f"{type(error).__name__}: {error}"
+        if self.status in ("failed", OUT_OF_MEMORY):
+            give_back_memory()  # only now does nothing hold the tensors of the broken run
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether the last two runs took about equally long."""
+        if len(self.warmups) < WARMUPS:
+            return False
+        last, before = (run["end_to_end"] for run in self.warmups[:-3:-1])
+        return abs(last - before) <= STEADY * before
+
+    def warm_up(self) -> None:
+        self.warmups.append(time_run(self.workload, self._method, self.cell))
+
+    def time(self) -> None:
+        self.rounds.append(time_run(self.workload, self._method, self.cell))
+
+    def inspect(self) -> None:
+        """Counts, memory, FLOPs and kernels: none of it is timed."""
+        method, budget = self._method, budget_of(self.cell)
+        device = self.workload.loaded.model.device
+        kept, prefill = cache_bytes(self.workload, method, budget)
+        shape = adapter_for(self.workload.loaded.model).shape()
+        ledger, _ = distinct(ledgers_of(prefill, shape))
+        self.measured = {
+            "parameters": dict(prefill.plans[0].parameters),
+            "ledger": ledger,
+            "text": ledger[0]["text"],
+            "stages": stage_names(prefill.plans[0]),
+            "merged_rows": _merged_rows(prefill),
+            **peaks(self._generate, device),
+            "kv_cache_bytes": kept,
+            "counted_flops": counted_flops(self.workload, method, budget),
+            "attention": attention_kernels(lambda: self._generate(new_tokens=1), device),
+        }
+
+    def find_largest_batch(self, memory_gib: float) -> None:
+        method, budget = self._method, budget_of(self.cell)
+        found = largest_batch(self.workload.loaded, method, budget, self.workload.load, memory_gib)
+        self.measured["largest_batch"] = {"gib": memory_gib, "batch": found}
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "cell": self.cell.text,
+            "status": self.status,
+            "reason": self.reason,
+            "raw_seconds": _columns(self.rounds),
+            "warmup_seconds": _columns(self.warmups),
+            **self.measured,
+        }
+
+    def decode_steps(self) -> dict[str, Any]:
+        """Of a cell of which nothing else is asked."""
+        steps = [run["decode"] for run in self.rounds]
+        return {"status": self.status, "reason": self.reason, "decode": steps}
+
+    @property
+    def _method(self) -> Method:
+        return self.cell.method.build()
+
+    def _generate(self, clock: Any = None, new_tokens: int | None = None) -> None:
+        with self.workload.attached(self._method, budget_of(self.cell), clock):
+            self.workload.generate(new_tokens)
+
+
+def time_run(workload: Workload, method: Method, cell: Cell) -> Seconds:
+    """One run's seconds by phase."""
+    clock = Stopwatch(workload.loaded.model.device)
+    with workload.attached(method, budget_of(cell), clock):
+        whole = seconds_of(workload)
+    times = clock.seconds()
+    return {
+        **{phase: sum(times.get(phase, [])) for phase in ONCE},
+        "stages": times.get("selection", []),
+        "decode": times.get("decode", []),
+        "between_tokens": clock.gaps("decode"),
+        "end_to_end": whole,
+    }
+
+
+def seconds_of(workload: Workload) -> float:
+    """Seconds of one `generate`, from an idle device to an idle device."""
+    device = workload.loaded.model.device
+    synchronize(device)
+    began = perf_counter()
+    workload.generate()
+    synchronize(device)
+    return perf_counter() - began
+
+
+def stage_names(plan: Plan) -> list[str]:
+    """The selecting stages in the order in which they run; those of one layer run as one."""
+    layers = sorted({stage.layer for stage in plan.decoder})
+    tower = [f"{plan.encoder[0].name} in the tower"] if plan.encoder else []
+    return tower + [
+        "+".join(stage.name for stage in plan.decoder if stage.layer == layer) + f"@{layer}"
+        for layer in layers
+    ]
+
+
+def _merged_rows(prefill: Any) -> int:
+    """Rows of the batch that the tower's stages merged: the projector runs again on them."""
+    cuts = [(s.rows, s.cut) for s in prefill.selections if s.layer is None]
+    return sum(len(rows) * cut.anchors.shape[1] for rows, cut in cuts if cut.groups is not None)
+
+
+def _columns(runs: Sequence[Seconds]) -> dict[str, list]:
+    return {phase: [run[phase] for run in runs] for phase in (*ONCE, *LISTS, "end_to_end")}
