@@ -43,7 +43,7 @@ def measure(
     """The measured parts of an efficiency record: cells, order of each round, rates, shape.
 
     "equal_context": decode steps of the unpruned model after text prompts of as many rows as the
-    cells cache, each length once; in "order" these follow the cells.
+    pruned cells cache, each length once; in "order" these follow the cells.
 
     Each cell is run until warm, its memory, FLOPs and kernels are taken, and then every round runs
     every cell once, in shuffled order; no round begins later than `most_seconds` after the start.
@@ -103,8 +103,8 @@ def _no_memory(batch: int) -> str:
 
 
 def _equal_contexts(runs: Sequence[TimedCell], workload: Workload) -> dict[int, TimedCell]:
-    """The unpruned model on text alone, by the rows that a cell caches a layer."""
-    measured = [run for run in runs if run.status == "ok"]
+    """The unpruned model on text alone, by the rows that a pruned cell caches a layer."""
+    measured = [run for run in runs if run.status == "ok" and run.cell.budget is not None]
     lengths = sorted({round(mean_cached(run.measured["ledger"])) for run in measured})
     return {rows: TimedCell(Cell.parse("unpruned"), workload.of_text(rows)) for rows in lengths}
 
