@@ -42,7 +42,8 @@ def main(
     full: Annotated[int, typer.Option(help="Pairs of runs of the whole gate.")] = 3,
     limit: Annotated[int, typer.Option(help="Questions a task in these.")] = 4,
     short: Annotated[int, typer.Option(help="Pairs of short timing runs.")] = 50,
-    rounds: Annotated[int, typer.Option(help="Rounds of each of these.")] = 40,
+    rounds: Annotated[int, typer.Option(help="Rounds of each of these.")] = 80,
+    model: Annotated[str, typer.Option(help="What they time.")] = "embedded",
 ) -> None:
     whole = [directory / f"full-{number:03}" for number in range(2 * full)]
     for run in whole:
@@ -53,7 +54,7 @@ def main(
     context.set_forkserver_preload(["harness.efficiency", "harness.timing", "methods.runtime"])
     for run in timed:
         if not holds(run, "efficiency"):
-            process = context.Process(target=time_once, args=(run, rounds))
+            process = context.Process(target=time_once, args=(run, model, rounds))
             process.start()
             process.join()
             if process.exitcode:
@@ -82,15 +83,15 @@ def compare(run: Path, kind: str, *arguments: str) -> None:
     subprocess.run([*common, "--output", str(run), *arguments], check=True, stdout=sys.stderr)
 
 
-def time_once(run: Path, rounds: int) -> None:
-    """One efficiency record of the embedded model with few new tokens."""
+def time_once(run: Path, model: str, rounds: int) -> None:
+    """One efficiency record with few new tokens."""
     import torch
 
     from harness.cli import main
 
     torch.set_num_threads(THREADS)
     size = ["--batch-size", "1", "--new-tokens", str(NEW_TOKENS), "--repeats", str(rounds)]
-    asked = ["--model", "embedded", "--methods", "vitcop", "--budgets", "64", "--device", "cpu"]
+    asked = ["--model", model, "--methods", "vitcop", "--budgets", "64", "--device", "cpu"]
     with redirect_stdout(sys.stderr):
         sys.exit(main(["efficiency", *asked, *size, "--output", str(run)]))
 

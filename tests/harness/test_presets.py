@@ -70,6 +70,15 @@ def test_the_workload_is_drawn_from_its_seed_alone() -> None:
     assert one["pixel_values"].shape == (6, 3, 168, 168)
 
 
+def test_a_workload_of_text_has_no_image() -> None:
+    loaded = load_model("random:tiny", "cpu")
+    plain = Workload.of(loaded, Load(2, new_tokens=2)).of_text(100)
+    assert plain.inputs["input_ids"].shape == (2, 100)
+    assert not (plain.inputs["input_ids"] == loaded.model.config.image_token_id).any()
+    cache = plain.generate(new_tokens=1).past_key_values
+    assert {layer.keys.shape[2] for layer in cache.layers} == {100}
+
+
 def test_an_unknown_preset_is_refused_with_the_nearest() -> None:
     with pytest.raises(BadInput, match=r"did you mean 'random:llava-1\.5-7b'"):
         check_model("random:llava-1.5-7")
