@@ -18,6 +18,7 @@ from harness.listing import methods_tables
 from harness.numbers import three_digits
 from harness.record import Record, read_all
 from harness.render import Table, markdown
+from harness.stats import round_ratio
 from harness.tables import tables
 
 ROOT = Path(__file__).parent.parent
@@ -29,7 +30,10 @@ def _tables(directory: str) -> str:
     return "\n".join(markdown(table) for table in tables(records))
 
 
-SPEED = ("Method", "Budget", "Tokens", "Selection ms", "Prefill ms", "Of theory", "End to end ms")
+SPEED = (
+    *("Method", "Budget", "Tokens", "Selection ms", "Prefill ms", "Of theory", "End to end ms"),
+    "Decode at equal context",
+)
 
 
 def _speed() -> str:
@@ -51,8 +55,21 @@ def _reached(record: Record) -> str:
         f"Batch {record['identity']['batch_size']}: all methods reach {min(theory):.2f} to "
         f"{max(theory):.2f} of the prefill's speed-up that FLOPs promise; no selection takes more "
         f"than {100 * selection:.1f} % of the unpruned prefill; a new token takes "
-        f"{min(decode):.2f} to {max(decode):.2f} times the unpruned model's time."
+        f"{min(decode):.2f} to {max(decode):.2f} times the unpruned model's time"
+        f"{_at_equal_context(cells, record)}."
     )
+
+
+def _at_equal_context(cells: Sequence[speed.Measured], record: Record) -> str:
+    """Empty for a record without this."""
+    plain = [speed.decode_at_equal_context(cell, record) for cell in cells]
+    if not all(plain):
+        return ""
+    ratios = [
+        round_ratio(speed.rounds(cell, "decode"), theirs).value
+        for cell, theirs in zip(cells, plain, strict=True)
+    ]
+    return f", at equal context {min(ratios):.2f} to {max(ratios):.2f} times"
 
 
 def _columns(table: Table, titles: Sequence[str]) -> Table:

@@ -16,10 +16,12 @@ from contextlib import redirect_stdout
 from copy import deepcopy
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from typing import Annotated
 
 import typer
 
+from harness import speed
 from harness.numbers import origin
 from harness.record import SUFFIX, Record
 from harness.regress.findings import Finding, Kind, Verdict
@@ -27,6 +29,7 @@ from harness.regress.ratio import FEWEST_ROUNDS
 from harness.regress.records import Limits, record_findings
 from harness.regress.significance import rate_bound
 from harness.regress.sources import read_directory
+from harness.stats import round_ratio
 
 NEW_TOKENS = 2
 THREADS = 1
@@ -42,8 +45,8 @@ def main(
     full: Annotated[int, typer.Option(help="Pairs of runs of the whole gate.")] = 3,
     limit: Annotated[int, typer.Option(help="Questions a task in these.")] = 4,
     short: Annotated[int, typer.Option(help="Pairs of short timing runs.")] = 50,
-    rounds: Annotated[int, typer.Option(help="Rounds of each of these.")] = 80,
-    model: Annotated[str, typer.Option(help="What they time.")] = "embedded",
+    rounds: Annotated[int, typer.Option(help="Rounds of each of these.")] = 40,
+    model: Annotated[str, typer.Option(help="What they time.")] = "tiny",
 ) -> None:
     whole = [directory / f"full-{number:03}" for number in range(2 * full)]
     for run in whole:
@@ -67,6 +70,7 @@ def main(
         report(f"{count} rounds", compared, lambda f: f.kind is Kind.RATIO)
         for fault, (phase, factor) in PLANTED.items():
             power(fault, compared, phase, factor)
+    spread(timed)
     print(f"{THREADS} thread · {origin(read_directory(timed[-1]))}")
 
 
@@ -125,6 +129,21 @@ def report(what: str, runs: Iterable[Pair], of: Callable[[Finding], bool]) -> No
     )
     for name, times in Counter(f"{f.cell} {f.quantity}" for pair in worse for f in pair).items():
         print(f"  {name}: {times}")
+
+
+def spread(runs: Iterable[Path]) -> None:
+    """How far apart the runs of one and the same code are."""
+    ratios, times = [], []
+    for run in runs:
+        (record,) = read_directory(run)
+        upper, pruned = record["cells"]
+        theirs = speed.rounds(upper, "prefill")
+        ratios.append(round_ratio(speed.rounds(pruned, "prefill"), theirs).value)
+        times.append(1000 * median(theirs))
+    print(
+        f"{PLANTED_IN} prefill × of {len(ratios)} runs: {min(ratios):.3f} to {max(ratios):.3f}; "
+        f"the unpruned prefill took {min(times):.0f} to {max(times):.0f} ms"
+    )
 
 
 def power(fault: str, runs: Iterable[Pair], phase: str, factor: float) -> None:
