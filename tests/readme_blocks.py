@@ -30,10 +30,7 @@ def _tables(directory: str) -> str:
     return "\n".join(markdown(table) for table in tables(records))
 
 
-SPEED = (
-    *("Method", "Budget", "Tokens", "Selection ms", "Prefill ms", "Of theory", "End to end ms"),
-    "Decode at equal context",
-)
+SPEED = ("Method", "Budget", "Tokens", "Selection ms", "Prefill ms", "Of theory", "End to end ms")
 
 
 def _speed() -> str:
@@ -41,7 +38,7 @@ def _speed() -> str:
     records = list(read_all([ROOT / "results/eighth"], warn=print))
     shown = [markdown(_columns(table, SPEED)) for table in tables(records)]
     reached = [_reached(r) for r in sorted(records, key=lambda r: r["identity"]["batch_size"])]
-    return "\n".join([*shown, " ".join(reached)])
+    return "\n".join([*shown, " ".join([*reached, _at_equal_context()])])
 
 
 def _reached(record: Record) -> str:
@@ -55,21 +52,26 @@ def _reached(record: Record) -> str:
         f"Batch {record['identity']['batch_size']}: all methods reach {min(theory):.2f} to "
         f"{max(theory):.2f} of the prefill's speed-up that FLOPs promise; no selection takes more "
         f"than {100 * selection:.1f} % of the unpruned prefill; a new token takes "
-        f"{min(decode):.2f} to {max(decode):.2f} times the unpruned model's time"
-        f"{_at_equal_context(cells, record)}."
+        f"{min(decode):.2f} to {max(decode):.2f} times the unpruned model's time."
     )
 
 
-def _at_equal_context(cells: Sequence[speed.Measured], record: Record) -> str:
-    """Empty for a record without this."""
-    plain = [speed.decode_at_equal_context(cell, record) for cell in cells]
-    if not all(plain):
-        return ""
+def _at_equal_context() -> str:
+    (record,) = read_all([ROOT / "results/equal-context"], warn=print)
+    upper, *cells = record["cells"]
     ratios = [
-        round_ratio(speed.rounds(cell, "decode"), theirs).value
-        for cell, theirs in zip(cells, plain, strict=True)
+        round_ratio(speed.rounds(cell, "decode"), speed.decode_at_equal_context(cell, record))
+        for cell in cells
     ]
-    return f", at equal context {min(ratios):.2f} to {max(ratios):.2f} times"
+    values, batch = [ratio.value for ratio in ratios], record["identity"]["batch_size"]
+    low, high = min(ratio.low for ratio in ratios), max(ratio.high for ratio in ratios)
+    return (
+        f"At equal context a new token takes {min(values):.2f} to {max(values):.2f} times the "
+        f"unpruned model's time, all intervals within [{low:.2f}, {high:.2f}] "
+        f"(`results/equal-context`: batch {batch}, {len(record['order'])} rounds, in an hour of "
+        f"slower cores, when the unpruned prefill took "
+        f"{median(speed.rounds(upper, 'prefill')):.1f} s)."
+    )
 
 
 def _columns(table: Table, titles: Sequence[str]) -> Table:
