@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, nan
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
 from harness import cost
@@ -84,7 +84,7 @@ def floors(cell: Measured, record: Record) -> dict[str, Floor]:
 
 def context(cell: Measured, record: Record) -> float:
     """Rows a layer that a new token attends to, mean over layers, half-way through the answer."""
-    return fmean(_rows_in_decode(cell, record["identity"]))
+    return mean_cached(cell["ledger"]) + record["identity"]["new_tokens"] / 2
 
 
 def _rows_in_decode(cell: Measured, identity: Mapping[str, Any]) -> list[float]:

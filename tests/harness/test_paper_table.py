@@ -10,20 +10,16 @@ import shutil
 import subprocess
 import time
 
-import numpy as np
 import pytest
 from lxml import html as lxml_html
 from markdown_it import MarkdownIt
-from statsmodels.stats.multitest import multipletests
 from synthetic_records import accuracy, efficiency, without_result
 
 from harness import record as records_module
 from harness.cli import BAD_INPUT, main
-from harness.emphasis import emphasised, holm, no_better
 from harness.layouts import WRITERS, laid_out
 from harness.markup import html, latex
 from harness.options import Emphasis, Format, Intervals, Layout
-from harness.outcomes import Scores
 from harness.paper_table import Style, paper_table
 from harness.render import comma_separated, markdown, plain
 from harness.tables import configurations
@@ -44,10 +40,6 @@ def named(label, method="fastv", venue="ECCV 2024", **fields):
 def scores(seed, rate, items=300):
     drawn = random.Random(seed)
     return [float(drawn.random() < rate) for _ in range(items)]
-
-
-def outcomes(values):
-    return {"t": Scores.of([(str(n), str(n), value) for n, value in enumerate(values)])}
 
 
 RECORDS = [
@@ -187,26 +179,6 @@ def test_a_method_no_better_than_random_is_marked():
     marked = {row[0][2] for row in table.rows if row[0][3]}
     assert marked == {"FastV"}
     assert any(note.startswith("† not significantly better than Random") for note in table.notes)
-
-
-def test_worse_than_random_is_marked_even_if_significantly_so():
-    many = [outcomes([score] * 40) for score in (0.0, 1.0, 0.5)]
-    assert no_better(many[:2], many[2]) == {0}
-
-
-@pytest.mark.parametrize("p", [[0.01, 0.04, 0.03, 0.005], [0.5], [0.2, 0.2, 0.2], [1e-4] * 3])
-def test_holm_is_that_of_statsmodels(p):
-    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
-    assert np.isnan(holm([*p, float("nan")])[-1])
-
-
-def test_holm_counts_all_comparisons_of_the_block():
-    """A difference that is significant alone is not among many columns."""
-    base, worse = outcomes([1.0] * 40), outcomes([0.0] * 7 + [1.0] * 33)  # p = 2/128
-    alone = [{"a": base}, {"a": worse}]
-    many = [dict.fromkeys("abcdefgh", base), {"a": worse, **dict.fromkeys("bcdefgh", base)}]
-    assert (1, "a") not in emphasised(alone, Emphasis.SIGNIFICANT)
-    assert (1, "a") in emphasised(many, Emphasis.SIGNIFICANT)
 
 
 # formats
