@@ -69,6 +69,7 @@ def efficiency_table(record: Record) -> Table:
     budgets = [cell["budget"] for cell in cells]
     begins = frozenset(i for i, budget in enumerate(budgets) if budget != budgets[i - 1])
     failed = any(note.startswith(FAILED) for note in notes)
+    failed |= any(run["status"] == "failed" for run in record.get("equal_context", ()))
     batch = f", batch {record['identity']['batch_size']}" if "rates" in record else ""
     return Table(f"Efficiency{batch}", columns, tuple(rows), begins, _notes(record, held), failed)
 

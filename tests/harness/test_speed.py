@@ -83,6 +83,8 @@ def test_decoding_is_compared_at_equal_context() -> None:
     shown = plain(tables([record])[0])
     assert "×0.90 [0.90, 0.90]" in shown
     assert "FAILED after 586 rows: no memory." in shown
+    assert tables([record])[0].failed
+    assert not tables([{**record, "equal_context": [plain_run]}])[0].failed
     assert "equal context" not in plain(tables([run(theirs, ours)])[0])
 
 
