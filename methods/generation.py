@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers.masking_utils import create_causal_mask
 
 from methods.attention import QueriesKeys
+from methods.caches import CACHE_ARGUMENT, cache_of
 from methods.interface import (
     Budget,
     DecoderStage,
@@ -190,7 +191,7 @@ class Generation:
                 self.untouched = False
                 self.runs.append(self.run)
                 self._place_new_tokens()
-        self.cache = kwargs.get("past_key_values")
+        self.cache = cache_of(kwargs)
         if hidden.shape[1] != self.run.valid.shape[1]:
             raise RuntimeError(
                 f"layer {i} got {hidden.shape[1]} tokens where {self.run.valid.shape[1]} were left"
@@ -259,9 +260,9 @@ class Generation:
             config=self.adapter.text_config,
             inputs_embeds=hidden,
             attention_mask=run.mask_2d,
-            past_key_values=kwargs.get("past_key_values"),
             position_ids=None,
             layer_idx=run.first,
+            **{CACHE_ARGUMENT: cache_of(kwargs)},
         )
         if not self.prefilling:
             run.rotary = None

@@ -22,6 +22,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from methods.adapters import adapter_for
 from methods.attention import QueriesKeys
+from methods.caches import cache_of
 from methods.generation import Generation
 from methods.interface import Budget, Method, PruningError
 from methods.recording import Observer, observing
@@ -181,13 +182,13 @@ class _Runtime:
         self.input_ids = args[0] if ids is None and args else ids
 
     def _enter(self, text_model: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        cache = kwargs.get("past_key_values")
-        prefilling = cache is None or cache.get_seq_length() == 0
-        self.phase = "prefill" if prefilling else "decode"
-        if prefilling:
+        cache = cache_of(kwargs)
+        if cache is None or cache.get_seq_length() == 0:
+            self.phase = "prefill"
             return args, self._enter_prefill(cache, kwargs)
+        self.phase = "decode"
         self.clock.start(self.phase)
-        self.current = self.generations.get(kwargs["past_key_values"])
+        self.current = self.generations.get(cache)
         if self.current is not None:
             kwargs = self.current.enter_step(kwargs)
         return args, kwargs
@@ -211,7 +212,7 @@ class _Runtime:
             generation = self.current
             if generation is None:
                 return None
-            cache = kwargs.get("past_key_values")
+            cache = cache_of(kwargs)
             if i == 0 and generation.prefilling and cache is not None:
                 self.generations[cache] = generation
             return generation.before_layer(i, args, kwargs)
