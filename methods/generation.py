@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import Cache
 from transformers.masking_utils import create_causal_mask
 
 from methods.attention import QueriesKeys
-from methods.caches import CACHE_ARGUMENT, cache_of
+from methods.caches import CACHE_ARGUMENT, cache_of, mark_pruned, rows_of
 from methods.interface import (
     Budget,
     DecoderStage,
@@ -23,6 +24,7 @@ from methods.interface import (
     Read,
     Sizes,
 )
+from methods.mechanism import LayerCount, broken
 from methods.sequence import Piece, Run, new_counts, new_lengths, new_positions, splice
 from methods.stages import run_decoder_stage, run_encoder_stages
 from methods.tensors import gather_rows, last_true
@@ -42,7 +44,8 @@ class Generation:
     def __init__(self, adapter: LlavaAdapter, clock: Clock, method: Method) -> None:
         self.adapter, self.clock, self.method = adapter, clock, method
         self.prefilling = True
-        self.cache: Any = None
+        self.steps = 0
+        self.layers = LayerCount(len(adapter.layers))
         self.attended: QueriesKeys | None = None
 
     def plan(
@@ -57,6 +60,7 @@ class Generation:
         if len(sizes) % len(seeds):
             raise PruningError(f"{len(seeds)} seeds were given for {len(sizes)} samples")
         seeds = [seeds[row * len(seeds) // len(sizes)] for row in range(len(sizes))]
+        self.prompt_lengths = run.lengths
         self.groups = group_samples(sizes, plans, seeds, run.valid.device)
         self.sizes = sizes
         self.stages: dict[int, list[tuple[Group, DecoderStage]]] = {}
@@ -68,6 +72,7 @@ class Generation:
                         f"the model has no layer {stage.layer}"
                     )
                 self.stages.setdefault(stage.layer, []).append((group, stage))
+        self._check_window()
         self.prompt_end = torch.where(run.valid, run.positions, -1).amax(1) + 1
         self.own_positions = any(g.plan.new_tokens is NewTokens.CACHE for g in self.groups)
         self.prefill = Prefill(
@@ -98,6 +103,18 @@ class Generation:
             counts=tuple(counts),
         )
 
+    def _check_window(self) -> None:
+        """Raises PruningError where a layer would not see the whole sequence: rows that are left
+        after a cut do not tell how far apart they were.
+        """
+        window = self.adapter.window
+        length = max(self.prompt_lengths) + self.steps
+        if window is not None and length >= window and any(g.plan.stages for g in self.groups):
+            raise PruningError(
+                f"a prompt with answer of {length} tokens cannot be pruned in a model whose layers "
+                f"attend to windows of {window}; allowed are fewer than that"
+            )
+
     def is_read(self, layer: int) -> bool:
         """Whether a stage before the layer after this one reads this one's queries and keys."""
         stages = self.stages.get(layer + 1, ()) if self.prefilling else ()
@@ -127,8 +144,11 @@ class Generation:
 
     def enter_step(self, kwargs: dict) -> dict:
         """Take in the token generated last; returns the text model's kwargs."""
+        self.steps += 1
+        self.layers.restart()
         if self.untouched:
             return kwargs
+        self._check_window()
         if kwargs["inputs_embeds"].shape[1] != 1:
             raise PruningError(
                 "a pruned prompt is continued token by token: "
@@ -148,7 +168,7 @@ class Generation:
         if not groups:
             return hidden
         if tower is None:
-            raise RuntimeError("the vision tower ran without showing what the method reads")
+            raise broken("the vision tower ran without showing what the method reads")
         images = _images_of(self.sizes, len(tower.features))
         self.clock.start("selection")
         pieces = []
@@ -167,6 +187,7 @@ class Generation:
     def before_layer(self, i: int, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         """Cut if a stage lies here; returns what the layer gets, None to leave it as it is."""
         hidden = args[0]
+        self.layers.pass_by(i)
         if self.prefilling:
             hidden = self._prefill_layer(i, hidden, kwargs)
         run = next(run for run in reversed(self.runs) if run.first <= i)
@@ -191,9 +212,8 @@ class Generation:
                 self.untouched = False
                 self.runs.append(self.run)
                 self._place_new_tokens()
-        self.cache = cache_of(kwargs)
         if hidden.shape[1] != self.run.valid.shape[1]:
-            raise RuntimeError(
+            raise broken(
                 f"layer {i} got {hidden.shape[1]} tokens where {self.run.valid.shape[1]} were left"
             )
         self.prefill.visual_by_layer.append(self.run.visual_counts)
@@ -287,20 +307,40 @@ class Generation:
             if self.attended is not None:
                 self.attended = self.attended.to(device)
 
-    def finish(self) -> None:
-        """After the last layer of the prefill: count what the cache holds."""
-        if len(self.prefill.visual_by_layer) != len(self.adapter.layers):
-            raise RuntimeError("a decoder layer ran without being seen")
+    def leave(self, cache: Cache | None) -> None:
+        """After the last layer: hold layers and cache to what they must be, and count the latter.
+
+        Raises MechanismError.
+        """
+        self.layers.check()
+        if cache is not None and self.steps <= 1:
+            self._check_cache(cache)
+        if self.prefilling and cache is not None:
+            self._count_cache(cache)
+            if not self.untouched:
+                mark_pruned(cache)
+        self.prefill.sound = [pair for group in self.groups for pair in group.sound]
         self.prefilling = False
-        if self.cache is None:
-            return
-        counted: dict[tuple[int, int], Tensor] = {}  # equal layers cost the device one kernel
+
+    def _check_cache(self, cache: Cache) -> None:
+        """That every layer's cache holds just the rows of its run."""
+        for i, run in enumerate(self._run_of_layers()):
+            found = rows_of(cache, i)
+            wanted = run.valid.shape[1] + (self.steps if self.untouched else 0)
+            if found != wanted:
+                raise broken(f"layer {i} caches {found} rows, {wanted} tokens entered it")
+
+    def _count_cache(self, cache: Cache) -> None:
+        counted: dict[int, Tensor] = {}  # equal layers cost the device one kernel
+        for i, run in enumerate(self._run_of_layers()):
+            if run.first not in counted:
+                counted[run.first] = rows_of(cache, i) - (~run.valid).sum(1)
+            self.prefill.cached_by_layer.append(counted[run.first])
+
+    def _run_of_layers(self) -> Iterator[Run]:
+        """The run that each decoder layer belongs to."""
         for i in range(len(self.adapter.layers)):
-            run = next(run for run in reversed(self.runs) if run.first <= i)
-            rows = self.cache.layers[i].keys.shape[-2]
-            if (run.first, rows) not in counted:
-                counted[run.first, rows] = rows - (~run.valid).sum(1)
-            self.prefill.cached_by_layer.append(counted[run.first, rows])
+            yield next(run for run in reversed(self.runs) if run.first <= i)
 
 
 @lru_cache(maxsize=256)

@@ -25,6 +25,10 @@ class PruningError(ValueError):
     """Something the caller can mend; the message is one sentence."""
 
 
+class MechanismError(PruningError):
+    """What pruning is made of did not work with this model or release of transformers."""
+
+
 class InfeasibleBudgetError(PruningError):
     """No setting of the method lets this many tokens enter a layer.
 
@@ -280,6 +284,10 @@ class Plan:
     decoder: tuple[DecoderStage, ...] = ()
     new_tokens: NewTokens = NewTokens.PROMPT
     parameters: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def stages(self) -> tuple[EncoderStage | DecoderStage, ...]:
+        return *self.encoder, *self.decoder
 
     @cached_property
     def mean_entering(self) -> Fraction:

@@ -9,6 +9,7 @@ The state of a generation lives as long as its KV cache, so that several may int
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import wraps
@@ -17,20 +18,26 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, DynamicCache
+from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from methods.adapters import adapter_for
 from methods.attention import QueriesKeys
-from methods.caches import cache_of
+from methods.caches import PrunedCache, cache_of, check_kind, expect, refused
 from methods.generation import Generation
-from methods.interface import Budget, Method, PruningError
+from methods.interface import Budget, MechanismError, Method, PruningError
+from methods.mechanism import broken
 from methods.recording import Observer, observing
 from methods.sharing import SharedImages
 from methods.trace import Trace
 from methods.views import TowerRecording
 
 _ATTACHED = "_visual_token_pruning"
+_FILLED_ELSEWHERE = "the KV cache of this step was not filled by a prompt inside this context"
+_PRUNED_ANEW = (
+    "use_cache=False: the prompt is pruned anew for every new token, and a method that looks at "
+    "the last token may choose differently each time"
+)
 
 
 class Clock(Protocol):
@@ -61,8 +68,9 @@ def attach(
     `seeds`: one a sample of the batch, for methods that draw at random; its number by default.
     `images`: start from stored tower outputs. `clock` is told of the phases.
     Raises PruningError for a model that is not supported or has a method attached already, for
-    an infeasible budget (when the prefill's sizes are known) and for uses that pruning would make
-    silently wrong.
+    an infeasible budget (when the prefill's sizes are known), for uses that pruning would make
+    silently wrong, and at its end where a stage ranked what is no number. MechanismError, one of
+    them, says that hooks or caches did not do what this release of transformers was taken to do.
     """
     runtime = _Runtime(model, method, budget, seeds, images, clock or _NoClock())
     if hasattr(model, _ATTACHED):
@@ -76,7 +84,13 @@ def attach(
         if images is not None:
             stack.callback(runtime.body.__dict__.pop, "get_image_features")
             runtime.body.get_image_features = runtime.shared_features()
-        yield runtime.trace
+        try:
+            yield runtime.trace
+        except Exception as error:
+            if runtime.lost is not None and not isinstance(error, PruningError):
+                raise runtime.lost from error
+            raise
+        runtime.trace.check_numbers()
 
 
 class _Runtime:
@@ -98,7 +112,12 @@ class _Runtime:
         self.tower: TowerRecording | None = None
         self.tower_attended: QueriesKeys | None = None
         self.phase = "prefill"
+        self.entered = False
+        self.lost: MechanismError | None = None
+        self.use_cache = True
+        self.uncached: int | None = None
         self.current: Generation | None = None
+        self.cache: Cache | None = None
         self.generations: WeakKeyDictionary[Cache, Generation] = WeakKeyDictionary()
 
     # --- what is registered -----------------------------------------------------------------
@@ -122,7 +141,7 @@ class _Runtime:
     def register(self) -> Iterator[Any]:
         """Register all hooks; yields their handles."""
         adapter = self.adapter
-        yield self.model.register_forward_pre_hook(self._refuse_labels, with_kwargs=True)
+        yield self.model.register_forward_pre_hook(self._begin, with_kwargs=True)
         yield self.body.register_forward_pre_hook(self._see_prompt, with_kwargs=True)
         for phase in ("vision_tower", "projector"):
             module = adapter.tower if phase == "vision_tower" else adapter.projector
@@ -133,8 +152,10 @@ class _Runtime:
         yield adapter.text_model.register_forward_pre_hook(self._enter, with_kwargs=True)
         for i, layer in enumerate(adapter.layers):
             yield layer.register_forward_pre_hook(self._layer_hook(i), with_kwargs=True)
-        yield adapter.text_model.register_forward_hook(self._leave, with_kwargs=True)
+            yield layer.register_forward_hook(self._after_layer)
+        yield adapter.text_model.register_forward_hook(self._leave, always_call=True)
         yield adapter.head.register_forward_hook(self._after_head)
+        yield self.model.register_forward_hook(self._end)
 
     def _starter(self, phase: str) -> Callable[..., None]:
         return lambda *_: self.clock.start(phase)
@@ -151,7 +172,7 @@ class _Runtime:
     def _see_features(self, layer: nn.Module, args: tuple, output: Any) -> None:
         features = output[0] if isinstance(output, tuple) else output
         if self.tower_attended is None:
-            raise RuntimeError("the vision tower's attention did not show its queries and keys")
+            raise broken("the vision tower's attention did not show its queries and keys")
         self.tower = TowerRecording(features, self.tower_attended)
 
     def shared_features(self) -> Callable[..., Any]:
@@ -163,6 +184,8 @@ class _Runtime:
         def get_image_features(*args: Any, **kwargs: Any) -> Any:
             if images.store.holds(images.keys):
                 self.tower = images.store.recording(images.keys)
+                if self.tower is None and self.method.tower_reads:
+                    raise RuntimeError("images were stored without showing what the method reads")
                 projected: Any = images.store.projected(images.keys)
                 return BaseModelOutputWithPooling(pooler_output=projected)
             output = original(*args, **kwargs)
@@ -173,7 +196,8 @@ class _Runtime:
 
     # --- language model ---------------------------------------------------------------------
 
-    def _refuse_labels(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
+    def _begin(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
+        self.entered = False
         if kwargs.get("labels") is not None:
             raise PruningError("labels cannot be given: the logits of a pruned prompt are fewer")
 
@@ -182,6 +206,7 @@ class _Runtime:
         self.input_ids = args[0] if ids is None and args else ids
 
     def _enter(self, text_model: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        self.entered = True
         cache = cache_of(kwargs)
         if cache is None or cache.get_seq_length() == 0:
             self.phase = "prefill"
@@ -189,13 +214,18 @@ class _Runtime:
         self.phase = "decode"
         self.clock.start(self.phase)
         self.current = self.generations.get(cache)
-        if self.current is not None:
-            kwargs = self.current.enter_step(kwargs)
+        if self.current is None:
+            raise refused() if isinstance(cache, PrunedCache) else broken(_FILLED_ELSEWHERE)
+        kwargs = self.current.enter_step(kwargs)
+        self.cache = cache
+        expect(cache, True)
         return args, kwargs
 
     def _enter_prefill(self, cache: Cache | None, kwargs: dict) -> dict:
-        if cache is not None and type(cache) is not DynamicCache:
-            raise PruningError(f"a {type(cache).__name__} cannot be pruned; use the dynamic cache")
+        if cache is not None:
+            check_kind(cache)
+        asked = kwargs.get("use_cache")
+        self.use_cache = self.adapter.text_config.use_cache if asked is None else asked
         if self.input_ids is None:
             raise PruningError("pruning needs input_ids, to know which tokens are visual")
         self.current = None
@@ -212,12 +242,28 @@ class _Runtime:
             generation = self.current
             if generation is None:
                 return None
-            cache = cache_of(kwargs)
-            if i == 0 and generation.prefilling and cache is not None:
-                self.generations[cache] = generation
+            if i == 0 and generation.prefilling:
+                self._keep(generation, cache_of(kwargs))
             return generation.before_layer(i, args, kwargs)
 
         return before_layer
+
+    def _after_layer(self, layer: nn.Module, args: tuple, output: Any) -> None:
+        if self.current is not None:
+            self.current.layers.done += 1
+
+    def _keep(self, generation: Generation, cache: Cache | None) -> None:
+        """Find the generation again by its cache, which the text model may have made just now."""
+        length = generation.run.valid.shape[1]
+        self.cache = cache
+        if cache is not None:
+            check_kind(cache)
+            self.generations[cache] = generation
+        elif self.use_cache:
+            raise broken("decoder layer 0 got no KV cache under a known name, though one is used")
+        elif length - 1 == self.uncached:
+            warnings.warn(_PRUNED_ANEW, stacklevel=2)
+        self.uncached = length if cache is None else None
 
     def _decoder_observer(self, i: int) -> Observer:
         def observe(attended: QueriesKeys) -> None:
@@ -226,9 +272,20 @@ class _Runtime:
 
         return observe
 
-    def _leave(self, text_model: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
-        if self.current is not None and self.current.prefilling:
-            self.current.finish()
+    def _leave(self, text_model: nn.Module, args: tuple, output: Any) -> None:
+        """Also after an exception, which leaves no output."""
+        cache, self.cache = self.cache, None
+        expect(cache, False)
+        if self.current is None:
+            return
+        if output is not None:
+            self.current.leave(cache)
+        else:
+            self.lost = self.current.layers.fault()
 
     def _after_head(self, head: nn.Module, args: tuple, output: Any) -> None:
         self.clock.stop(self.phase)
+
+    def _end(self, model: nn.Module, args: tuple, output: Any) -> None:
+        if not self.entered:
+            raise broken("the model ran without calling its text model's hooks")

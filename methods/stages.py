@@ -19,7 +19,7 @@ from methods.interface import (
     View,
 )
 from methods.sequence import Piece, Run
-from methods.tensors import apply_cut, first_true, gather_rows
+from methods.tensors import apply_cut, first_true, gather_rows, watching_ranks
 from methods.trace import StageSelection
 from methods.views import Group, TowerRecording, decoder_view, tower_view
 
@@ -38,7 +38,8 @@ def run_decoder_stage(
     view, slots = decoder_view(
         group, run, stage.reads, hidden, attended, about_to, inverse_frequencies
     )
-    selection = _select(f"{method}, stage {stage.name} before layer {stage.layer}", stage, view)
+    where = f"{method}, stage {stage.name} before layer {stage.layer}"
+    selection = _select(where, stage, view, group)
     group.follow(selection)
     cut = selection.cut
     if cut is None:
@@ -71,10 +72,11 @@ def run_encoder_stages(
     ):
         shown = tower.images([images[row][i] for row in group.rows])
         view = tower_view(shown, segment, stage.reads, group.seeds)
-        selection = _select(f"{method}, stage {stage.name} in the vision tower", stage, view)
+        where = f"{method}, stage {stage.name} in the vision tower"
+        selection = _select(where, stage, view, group)
         cut = selection.cut
         if cut is None:
-            raise PruningError(f"{method}, stage {stage.name} in the vision tower returned no cut")
+            raise PruningError(f"{where} returned no cut")
         patches = (cut.anchors - int(segment.has_cls)).clamp(min=0)
         pieces.append(gather_rows(slots, start + patches))
         if cut.groups is not None:
@@ -93,11 +95,12 @@ def run_encoder_stages(
     )
 
 
-def _select(where: str, stage: DecoderStage | EncoderStage, view: View) -> Selection:
+def _select(where: str, stage: DecoderStage | EncoderStage, view: View, group: Group) -> Selection:
     # a caller's autocast would turn the selection's float32 into something else
     device = view.segments.device.type
-    with torch.autocast(device, enabled=False):
+    with torch.autocast(device, enabled=False), watching_ranks() as ranked:
         selection = stage.select(view)
+    group.sound += _numbers(where, view, ranked)
     if selection.cut is not None:
         rows = view.count
         if isinstance(stage, EncoderStage) and Read.FEATURES in view.reads:
@@ -106,6 +109,20 @@ def _select(where: str, stage: DecoderStage | EncoderStage, view: View) -> Selec
             rows = view[Read.TOWER_KEYS].shape[1]
         _check(where, selection.cut, len(view.segments), rows, stage.reads)
     return selection
+
+
+def _numbers(where: str, view: View, ranked: Sequence[Tensor]) -> list[tuple[str, Tensor]]:
+    """What the stage read and ranked, and whether it was numbers: bool on the device, not read.
+
+    A rank may be infinite, which shuts a row out.
+    """
+    shown = [
+        (f"{where}: {read} ({tensor.dtype})", tensor.isfinite().all())
+        for read, tensor in view.reads.items()
+        if tensor.is_floating_point()
+    ]
+    scores = [(f"{where}: its scores", ~tensor.isnan().any()) for tensor in ranked]
+    return shown + scores
 
 
 def _check(where: str, cut: Cut, batch: int, rows: int, reads: Sequence[Read]) -> None:

@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 from torch import Tensor
 
 from methods.interface import Cut
+
+_RANKED: ContextVar[list[Tensor] | None] = ContextVar("ranked", default=None)
+
+
+@contextmanager
+def watching_ranks() -> Iterator[list[Tensor]]:
+    """The scores that `ranked` is told of meanwhile: NaN among them has no rank, and sorts all the
+    same.
+    """
+    seen: list[Tensor] = []
+    token = _RANKED.set(seen)
+    try:
+        yield seen
+    finally:
+        _RANKED.reset(token)
+
+
+def ranked(scores: Tensor) -> Tensor:
+    """`scores`, as they are; a selection that orders them without `best_in_order` says so here."""
+    seen = _RANKED.get()
+    if seen is not None:
+        seen.append(scores)
+    return scores
 
 
 def best_in_order(scores: Tensor, count: int, largest: bool = True) -> Tensor:
@@ -13,8 +40,8 @@ def best_in_order(scores: Tensor, count: int, largest: bool = True) -> Tensor:
 
     Of equal scores the lower index wins, on every device.
     """
-    ranked = scores.argsort(dim=-1, descending=largest, stable=True)
-    return ranked[:, :count].sort(dim=-1).values
+    order = ranked(scores).argsort(dim=-1, descending=largest, stable=True)
+    return order[:, :count].sort(dim=-1).values
 
 
 def first_true(flags: Tensor, count: int) -> Tensor:
@@ -31,7 +58,7 @@ def last_true(flags: Tensor, count: int) -> Tensor:
 def first_smallest(values: Tensor) -> Tensor:
     """Index of the smallest along the last dimension, the lowest of equal ones: int64 [...]."""
     index = torch.arange(values.shape[-1], device=values.device)
-    smallest = values.amin(-1, keepdim=True)
+    smallest = ranked(values).amin(-1, keepdim=True)
     return torch.where(values == smallest, index, values.shape[-1]).amin(-1)
 
 

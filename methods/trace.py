@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from methods.interface import Cut, Plan, Sizes
+from methods.interface import Cut, Plan, PruningError, Sizes
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Prefill:
     selections: list[StageSelection] = field(default_factory=list)
     visual_by_layer: list[Tensor] = field(default_factory=list, repr=False)
     cached_by_layer: list[Tensor] = field(default_factory=list, repr=False)
+    sound: list[tuple[str, Tensor]] = field(default_factory=list, repr=False)
 
     @property
     def entering(self) -> Tensor:
@@ -60,3 +61,13 @@ class Trace:
     """The prefills since `attach`, in order."""
 
     prefills: list[Prefill] = field(default_factory=list)
+
+    def check_numbers(self) -> None:
+        """Raises PruningError where a stage read or ranked NaN, or read infinity; waits once."""
+        sound = [pair for prefill in self.prefills for pair in prefill.sound]
+        if not sound:
+            return
+        device = sound[0][1].device
+        flags = torch.stack([flag.to(device) for _, flag in sound]).tolist()
+        if wrong := [where for (where, _), flag in zip(sound, flags, strict=True) if not flag]:
+            raise PruningError(f"{wrong[0]}: there is NaN or infinity among them")

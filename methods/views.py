@@ -10,6 +10,7 @@ from torch import Tensor
 
 from methods.attention import QueriesKeys
 from methods.interface import Plan, Read, Segment, Selection, Sizes, TextRows, View
+from methods.mechanism import broken
 from methods.sequence import Run
 from methods.tensors import first_true, gather_rows, last_true
 
@@ -19,7 +20,8 @@ class Group:
     """Samples of a batch with equal sizes, so with one plan and equal counts at every layer.
 
     `at` is `rows` as an index. `segments` int64 [b, v] is the image of each visual row; `visual`
-    and `text` are what stages left over visual and text rows, followed through every cut.
+    and `text` are what stages left over visual and text rows, followed through every cut; `sound`
+    names what stages read and ranked, with a bool on the device: whether it was numbers.
     """
 
     rows: tuple[int, ...]
@@ -30,6 +32,7 @@ class Group:
     segments: Tensor
     visual: dict[str, Tensor] = field(default_factory=dict)
     text: dict[str, Tensor] = field(default_factory=dict)
+    sound: list[tuple[str, Tensor]] = field(default_factory=list)
 
     def enter(self, counts: Sequence[int], visual: dict[str, Tensor]) -> None:
         """Take over the rows that come out of the vision tower, `counts` of each image."""
@@ -188,7 +191,7 @@ def _attention(
 
 def _present(attended: QueriesKeys | None) -> QueriesKeys:
     if attended is None:
-        raise RuntimeError("the layer before the stage ran without showing its queries and keys")
+        raise broken("the layer before a stage ran without showing its queries and keys")
     return attended
 
 

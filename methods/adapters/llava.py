@@ -41,6 +41,18 @@ class LlavaAdapter:
         self.side = vision.image_size // vision.patch_size
 
     @property
+    def window(self) -> int | None:
+        """Tokens that a decoder layer with a sliding window attends to; None without such layers.
+
+        Raises PruningError for layers that attend in yet another way.
+        """
+        kinds = set(getattr(self.text_config, "layer_types", None) or ())
+        if other := kinds - {"full_attention", "sliding_attention"}:
+            raise PruningError(f"decoder layers of {', '.join(sorted(other))} cannot be pruned")
+        sliding = not kinds or "sliding_attention" in kinds
+        return getattr(self.text_config, "sliding_window", None) if sliding else None
+
+    @property
     def tower_layer(self) -> nn.Module:
         """The tower layer whose output is used, with its keys and attention."""
         layers = getattr(self.tower, "vision_model", self.tower).encoder.layers
