@@ -1,33 +1,95 @@
-"""One number a question out of what lmms-eval logs, and the metric that it belongs to."""
+"""What lmms-eval logs and prints of a task, as a record keeps it: a score, and its parts."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+from harness.aggregation import Items, left_out
 from harness.answers import SampleError
+from harness.task_metrics import Metric, metrics_of
+
+SCALES = (1.0, 100.0)
+"""Of a mean: as such, or in percent."""
 
 
-def scored(
-    name: str, task: Any, results: Mapping[str, Any]
-) -> tuple[str, dict[int, tuple[dict, float]]]:
-    """The metric, and each document's logged sample and score.
-
-    The metric is the first of the task's that gives every question a number, whose mean lmms-eval
-    prints, as such or in percent. Raises ValueError where there is none.
+@dataclass(frozen=True)
+class Scored:
+    """`metric`: the first of the task's; `metrics` as `described` gives them; `printed`: all that
+    lmms-eval prints, by its names; `samples`: each document's logged sample and number, None where
+    it has none.
     """
+
+    metric: str
+    metrics: dict[str, dict[str, Any]]
+    printed: dict[str, float]
+    samples: dict[int, tuple[dict[str, Any], float | None]]
+
+
+def scored(name: str, task: Any, results: Mapping[str, Any], images: Mapping[int, str]) -> Scored:
+    """`images`: each document's. Raises ValueError where lmms-eval prints no number to show."""
     logged = {sample["doc_id"]: sample for sample in reversed(results["samples"][name])}
-    names = [metric["metric"] for metric in task.config.metric_list or []]
-    for metric in sorted(names, key=lambda metric: metric != "acc"):
-        scores = {i: number(sample.get(metric)) for i, sample in sorted(logged.items())}
-        present = [score for score in scores.values() if score is not None]
-        if len(present) < len(scores) or not _is_mean(present, metric, results["results"][name]):
-            continue
-        return metric, {i: (logged[i], score) for i, score in scores.items() if score is not None}
-    raise ValueError(
-        f"task {name!r} has no metric that is a mean of one number a question "
-        f"({', '.join(map(str, names))}), so its answers cannot be compared item by item"
+    names = metric_names(task)
+    printed = _printed(results["results"][name])
+    shown = metrics_of(name, names)
+    items: Items = {
+        part: {i: logged[i][part] for i in sorted(logged) if part in logged[i]} for part in names
+    }
+    first = _numbers(shown[0], items)
+    return Scored(
+        shown[0].name,
+        {metric.name: described(name, task, metric, items, printed, images) for metric in shown},
+        printed,
+        {i: (logged[i], first.get(i)) for i in sorted(logged)},
+    )
+
+
+def metric_names(task: Any) -> list[str]:
+    return [metric["metric"] for metric in task.config.metric_list or []]
+
+
+def described(
+    name: str,
+    task: Any,
+    metric: Metric,
+    items: Items,
+    printed: Mapping[str, float],
+    images: Mapping[int, str],
+) -> dict[str, Any]:
+    """`value`: what lmms-eval prints; `per_question`: times what it is the mean of the questions'
+    numbers, None where it is not; `without` and `why`: see `aggregation.left_out`.
+    """
+    values = [printed[part] for part in metric.parts if part in printed]
+    if not values:
+        raise ValueError(f"lmms-eval prints no number for {metric.name} of task {name!r}")
+    value = float(sum(values))
+    numbers = _numbers(metric, items)
+    complete = len(numbers) == len(images)
+    scale = _scale_of_mean(value, list(numbers.values())) if complete else None
+    known = {"value": value, "per_question": scale}
+    if scale is not None and _is_plain_mean(task, metric):
+        return {**known, "without": None, "why": None}
+    return {**known, **left_out(task, metric, items, images)}
+
+
+def _numbers(metric: Metric, items: Items) -> dict[int, float]:
+    """The numbers that questions got for the metric, where they got one."""
+    found = {i: number(item) for part in metric.parts for i, item in items.get(part, {}).items()}
+    return {i: value for i, value in sorted(found.items()) if value is not None}
+
+
+def _scale_of_mean(value: float, scores: Sequence[float]) -> float | None:
+    mean = math.fsum(scores) / len(scores) if scores else math.nan
+    return next((s for s in SCALES if abs(value - mean * s) <= 1e-6 * s), None)
+
+
+def _is_plain_mean(task: Any, metric: Metric) -> bool:
+    function = task.aggregation().get(metric.name)
+    return getattr(function, "__module__", "") == "lmms_eval.api.metrics" and (
+        function.__name__ == "mean"
     )
 
 
@@ -35,13 +97,17 @@ def number(value: Any) -> float | None:
     """A question's score, also from a mapping's "score", as several tasks of lmms-eval give it."""
     if isinstance(value, Mapping):
         value = value.get("score")
-    return float(value) if isinstance(value, Real) else None
+    return float(value) if isinstance(value, Real) and math.isfinite(value) else None
 
 
-def _is_mean(scores: Sequence[float], metric: str, results: Mapping[str, Any]) -> bool:
-    mean = sum(scores) / len(scores)
-    printed = [v for k, v in results.items() if k.split(",")[0] == metric and isinstance(v, Real)]
-    return any(abs(float(v) - mean * scale) <= 1e-6 * scale for v in printed for scale in (1, 100))
+def _printed(results: Mapping[str, Any]) -> dict[str, float]:
+    """By metric, without the filter's name; the first filter's where there are several."""
+    found: dict[str, float] = {}
+    for key, value in results.items():
+        metric, _, _ = key.partition(",")
+        if isinstance(value, Real) and "_stderr" not in metric and math.isfinite(value):
+            found.setdefault(metric, float(value))
+    return found
 
 
 def running_score(name: str, task: Any, doc_id: int, answer: str) -> float | None:

@@ -1,0 +1,109 @@
+"""A task's score as lmms-eval aggregates it, and again without each group of images.
+
+A score that is no mean of questions (F1, sums over pairs, means of categories, CIDEr) has no
+per-question parts; how much each group of images adds is told by leaving it out.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from inspect import signature
+from time import perf_counter
+from typing import Any
+
+from harness.task_metrics import Metric
+
+GROUPS = 200
+FEWEST_GROUPS = 20
+SECONDS = 60.0
+_STATE = (dict, list, set, int, float, str, bool)
+
+Items = Mapping[str, Mapping[int, Any]]
+"""What the task's function gave of each metric for each document that it gave it for."""
+
+
+def left_out(task: Any, metric: Metric, items: Items, images: Mapping[int, str]) -> dict[str, Any]:
+    """`{"without": [values], "why": None}`, or why there are none.
+
+    The images of the metric's documents, in order, are dealt into at most `GROUPS` groups of
+    neighbours; value g is the score without group g. `images` tells each document's. Fewer groups
+    where an aggregation takes long, and none where even `FEWEST_GROUPS` take over `SECONDS`.
+    """
+    documents = sorted(set().union(*(items.get(part, {}) for part in metric.parts)))
+    started = perf_counter()
+    aggregated(task, metric, items)
+    seconds = perf_counter() - started
+    most = min(GROUPS, int(SECONDS / max(seconds, 1e-9)))
+    names = sorted({images[document] for document in documents})
+    if most < FEWEST_GROUPS:
+        return {"without": None, "why": f"one aggregation takes {seconds:.0f} s"}
+    if len(names) < 2:
+        return {"without": None, "why": "all questions are about one image"}
+    group = {image: i * min(most, len(names)) // len(names) for i, image in enumerate(names)}
+    values = []
+    for g in range(min(most, len(names))):
+        kept = {
+            part: {d: item for d, item in items.get(part, {}).items() if group[images[d]] != g}
+            for part in metric.parts
+        }
+        try:
+            values.append(aggregated(task, metric, kept))
+        except Exception as error:  # the score stands; that it has no interval is shown
+            why = f"without some images it cannot be computed ({type(error).__name__}: {error})"
+            return {"without": None, "why": why}
+    return {"without": values, "why": None}
+
+
+def aggregated(task: Any, metric: Metric, items: Items) -> float:
+    """The score over the documents in `items`. Raises whatever the task's function raises."""
+    values = [
+        _aggregate(task, part, list(items[part].values()))
+        for part in metric.parts
+        if items.get(part)
+    ]
+    if not values:
+        raise ValueError(f"no question gives {metric.name}")
+    return float(sum(values))
+
+
+def _aggregate(task: Any, name: str, items: Sequence[Any]) -> float:
+    function = task.aggregation()[name]
+    extra = {"args": task.args} if "args" in signature(function).parameters else {}
+    with state_kept([function]):
+        return float(function(copy.deepcopy(list(items)), **extra))
+
+
+@contextmanager
+def state_kept(functions: Sequence[Callable[..., Any]]) -> Iterator[None]:
+    """Put the globals of the functions' modules back afterwards: some aggregations add to them, so
+    that a second cell's score would hold the first one's.
+    """
+    modules = [function.__globals__ for function in functions if hasattr(function, "__globals__")]
+    kept = [
+        (module, {k: copy.deepcopy(v) for k, v in module.items() if _is_state(k, v)})
+        for module in modules
+    ]
+    try:
+        yield
+    finally:
+        for module, values in kept:
+            _restore(module, values)
+
+
+def _is_state(name: str, value: object) -> bool:
+    return not name.startswith("__") and type(value) in _STATE
+
+
+def _restore(module: dict[str, Any], values: Mapping[str, Any]) -> None:
+    """In place, since other functions hold the same objects."""
+    for name, value in values.items():
+        held = module.get(name)
+        if isinstance(held, dict | set) and type(held) is type(value):
+            held.clear()
+            held.update(value)
+        elif isinstance(held, list) and isinstance(value, list):
+            held[:] = value
+        else:
+            module[name] = value
