@@ -25,6 +25,10 @@ class PruningError(ValueError):
     """Something the caller can mend; the message is one sentence."""
 
 
+class MechanismError(PruningError):
+    """What pruning is made of did not work with this model or release of transformers."""
+
+
 class InfeasibleBudgetError(PruningError):
     """No setting of the method lets this many tokens enter a layer.
 
