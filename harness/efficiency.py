@@ -83,9 +83,10 @@ def efficiency(request: Request, extent: Extent) -> int:
     store, progress = Store(request.output, warn, request.fresh), progress_on(sys.stderr)
     origin = {**provenance(loaded.device), "gpu_before": state, "allow_busy": extent.allow_busy}
 
+    identity = identity_of(loaded, loads[0].batch_size)
+    work = Work(cells, infeasible, identity, origin, store, progress)
+
     def record(load: Load) -> Record:
-        identity = identity_of(loaded, load.batch_size)
-        work = Work(cells, infeasible, identity, origin, store, progress)
         first = load is loads[0]
         memory_gib = extent.memory_gib if first else None
         return work.efficiency(
@@ -110,6 +111,7 @@ def measuring(
         "warmups": [timed_cell.WARMUPS, timing.MOST_WARMUPS],
         "most_minutes": most_minutes,
         "memory_gib": memory_gib,
+        "batch_size": load.batch_size,
         **load.identity(),
     }
     seconds = None if most_minutes is None else 60 * most_minutes

@@ -15,6 +15,7 @@ import re
 import secrets
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,26 @@ def _parted(record: Mapping[str, Any]) -> tuple[Record, list[Record]]:
 
 def _json(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def unwritable(content: object) -> str | None:
+    """Why a record cannot hold `content`, and the place of a number that is none; None if it can."""
+    try:
+        _json(content).encode()
+    except (TypeError, ValueError) as error:
+        return next(_not_finite(content), f"no JSON: {error}")
+    return None
+
+
+def _not_finite(value: object, place: str = "") -> Iterator[str]:
+    if isinstance(value, float) and not isfinite(value):
+        yield f"{place.removeprefix('.')} is {value}"
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _not_finite(inner, f"{place}.{key}")
+    elif isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            yield from _not_finite(inner, f"{place}[{i}]")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
