@@ -11,11 +11,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from tempfile import TemporaryDirectory
 from time import perf_counter
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from harness.aggregation import arguments, state_kept
 from harness.answers import Answer, Answerer, Prompt, SampleError
 from harness.budgets import budget_of
 from harness.cells import Cell
@@ -69,17 +70,23 @@ class Accuracy:
         answers: dict[int, Answer] = {}
         tell = _teller(task, loaded, answers, on_item)
         results = self._evaluate(self._answerer(cell), loaded, tell)
-        metric, logged = scored(task, loaded, results)
-        ledger, places = distinct([answers[doc_id].ledger for doc_id in logged])
+        images = {doc_id: _image(task, doc_id, answer) for doc_id, answer in answers.items()}
+        with _side_effects_undone():
+            score = scored(task, loaded, results, images)
+        ledger, places = distinct([answers[doc_id].ledger for doc_id in score.samples])
         return {
             "parameters": next(iter(answers.values())).parameters,
             "ledger": ledger,
             "samples": [
-                _sample(task, answers[doc_id], sample, score, row)
-                for (doc_id, (sample, score)), row in zip(logged.items(), places, strict=True)
+                _sample(task, answers[doc_id], sample, number, row)
+                for (doc_id, (sample, number)), row in zip(
+                    score.samples.items(), places, strict=True
+                )
             ],
             "shape": asdict(adapter_for(self.model.model).shape()),
-            "metric": metric,
+            "metric": score.metric,
+            "metrics": score.metrics,
+            "printed": score.printed,
             "wall_seconds": perf_counter() - started,
         }
 
@@ -96,7 +103,8 @@ class Accuracy:
     def _evaluate(self, answerer: Answerer, task: Any, tell: Callable[..., None]) -> dict[str, Any]:
         from tenacity import RetryError
 
-        with _side_effects_undone():
+        functions = [task.config.process_results, *task.aggregation().values()]
+        with _side_effects_undone(), state_kept(functions), TemporaryDirectory() as folder:
             from lmms_eval.evaluator import simple_evaluate
             from lmms_eval.tasks import TaskManager
 
@@ -111,8 +119,7 @@ class Accuracy:
                     limit=self.limit,
                     bootstrap_iters=0,
                     process_docs_parallel=1,
-                    # as its command line does: documents are scored without decoding their images
-                    cli_args=SimpleNamespace(process_with_media=False),
+                    cli_args=arguments(folder),
                 )
             except RetryError as error:
                 cause = error.last_attempt.exception()
@@ -136,11 +143,17 @@ def _teller(
     return tell
 
 
-def _sample(task: str, answer: Answer, sample: dict, score: float, row: int) -> dict[str, Any]:
-    item = f"{task}/{sample['doc_id']}"
+def _image(task: str, doc_id: int, answer: Answer) -> str:
+    """What makes questions dependent: their images, or the question itself where it has none."""
+    return "+".join(digest[:16] for digest in answer.images) or f"{task}/{doc_id}"
+
+
+def _sample(
+    task: str, answer: Answer, sample: dict, score: float | None, row: int
+) -> dict[str, Any]:
     return {
-        "item": item,
-        "image": "+".join(digest[:16] for digest in answer.images) or item,
+        "item": f"{task}/{sample['doc_id']}",
+        "image": _image(task, sample["doc_id"], answer),
         "answer": answer.text,
         "target": sample["target"],
         "score": score,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from time import perf_counter
+from types import SimpleNamespace
 from typing import Any
 
 from harness.task_metrics import Metric
@@ -73,6 +74,14 @@ def _aggregate(task: Any, name: str, items: Sequence[Any]) -> float:
     extra = {"args": task.args} if "args" in signature(function).parameters else {}
     with state_kept([function]):
         return float(function(copy.deepcopy(list(items)), **extra))
+
+
+def arguments(folder: str) -> SimpleNamespace:
+    """What aggregations and scoring read of lmms-eval's command line; they write into `folder`.
+
+    As its command line does, documents are scored without decoding their images.
+    """
+    return SimpleNamespace(process_with_media=False, output_path=folder)
 
 
 @contextmanager

@@ -7,10 +7,11 @@ Java, data of another form, a video where only images can be shown.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
 
-from harness.aggregation import Items, aggregated, state_kept
+from harness.aggregation import aggregated, arguments, state_kept
 from harness.errors import BadInput
 from harness.scoring import metric_names
 from harness.task_metrics import metrics_of
@@ -39,7 +40,7 @@ def rehearse(name: str, task: Any, documents: Sequence[int]) -> None:
     thread.join(SECONDS)
     if thread.is_alive():
         raise BadInput(
-            f"task {name!r} took more than {SECONDS:.0f} s to score {len(chosen)} invented answers; "
+            f"task {name!r} took over {SECONDS:.0f} s to score {len(chosen)} invented answers; "
             f"a judge that is asked for every answer needs its key{_instead(name)}"
         )
     if failure:
@@ -51,21 +52,18 @@ def rehearse(name: str, task: Any, documents: Sequence[int]) -> None:
 
 def _score(name: str, task: Any, documents: Sequence[int]) -> None:
     items: dict[str, dict[int, Any]] = {}
-    process = task.config.process_results or task.process_results
-    with state_kept([process]):
+    functions = [task.config.process_results, *task.aggregation().values()]
+    with state_kept(functions), TemporaryDirectory() as folder:
+        task.args = arguments(folder)
         for i, document in enumerate(documents):
             given = task.process_results(
                 task.eval_docs_no_media[document], [INVENTED[i % len(INVENTED)]]
             )
             for metric, item in given.items():
                 items.setdefault(metric, {})[document] = item
-    for metric in metrics_of(name, metric_names(task)):
-        if _given(items, metric.parts):
-            aggregated(task, metric, items)
-
-
-def _given(items: Items, parts: Sequence[str]) -> bool:
-    return any(part in items for part in parts)
+        for metric in metrics_of(name, metric_names(task)):
+            if any(part in items for part in metric.parts):
+                aggregated(task, metric, items)
 
 
 def _instead(name: str) -> str:
