@@ -38,7 +38,8 @@ def run_decoder_stage(
     view, slots = decoder_view(
         group, run, stage.reads, hidden, attended, about_to, inverse_frequencies
     )
-    selection = _select(f"{method}, stage {stage.name} before layer {stage.layer}", stage, view)
+    where = f"{method}, stage {stage.name} before layer {stage.layer}"
+    selection = _select(where, stage, view, view.count)
     group.follow(selection)
     cut = selection.cut
     if cut is None:
@@ -71,10 +72,11 @@ def run_encoder_stages(
     ):
         shown = tower.images([images[row][i] for row in group.rows])
         view = tower_view(shown, segment, stage.reads, group.seeds)
-        selection = _select(f"{method}, stage {stage.name} in the vision tower", stage, view)
+        where = f"{method}, stage {stage.name} in the vision tower"
+        selection = _select(where, stage, view, view.count + int(segment.has_cls))
         cut = selection.cut
         if cut is None:
-            raise PruningError(f"{method}, stage {stage.name} in the vision tower returned no cut")
+            raise PruningError(f"{where} returned no cut")
         patches = (cut.anchors - int(segment.has_cls)).clamp(min=0)
         pieces.append(gather_rows(slots, start + patches))
         if cut.groups is not None:
@@ -93,17 +95,12 @@ def run_encoder_stages(
     )
 
 
-def _select(where: str, stage: DecoderStage | EncoderStage, view: View) -> Selection:
+def _select(where: str, stage: DecoderStage | EncoderStage, view: View, rows: int) -> Selection:
     # a caller's autocast would turn the selection's float32 into something else
     device = view.segments.device.type
     with torch.autocast(device, enabled=False):
         selection = stage.select(view)
     if selection.cut is not None:
-        rows = view.count
-        if isinstance(stage, EncoderStage) and Read.FEATURES in view.reads:
-            rows = view[Read.FEATURES].shape[1]
-        elif isinstance(stage, EncoderStage) and Read.TOWER_KEYS in view.reads:
-            rows = view[Read.TOWER_KEYS].shape[1]
         _check(where, selection.cut, len(view.segments), rows, stage.reads)
     return selection
 
