@@ -35,6 +35,16 @@ def first_smallest(values: Tensor) -> Tensor:
     return torch.where(values == smallest, index, values.shape[-1]).amin(-1)
 
 
+def first_largest(values: Tensor) -> Tensor:
+    """Index of the largest along the last dimension, the lowest of equal ones: int64 [...]."""
+    return first_smallest(-values)
+
+
+def row_of(table: Tensor, index: Tensor) -> Tensor:
+    """Row `index` [b] of each `table` [b, n, ...]: [b, ...]."""
+    return gather_rows(table, index[:, None])[:, 0]
+
+
 def distances(rows: Tensor) -> Tensor:
     """Euclidean distances between the rows [b, n, D]: float32 [b, n, n], 0 between equal ones.
 

@@ -1,0 +1,69 @@
+"""Further methods, index for index and token for token with their published code."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from published_runs import anchors, assert_same_output, generate, recorded
+
+from baselines.divprune import most_diverse
+from baselines.scope import most_covering
+from methods import get_method
+from methods.interface import Read
+
+BUDGETS = (192, 64)
+
+
+@pytest.fixture
+def atol(tiny_llava):
+    """How far logits may lie from those of eager attention, by kernel."""
+    return 1e-4 if tiny_llava.config._attn_implementation == "eager" else 2e-3
+
+
+def patches(method, prefill):
+    """Those kept, in their order in the language model."""
+    (kept,) = anchors(prefill).values()
+    return kept - int(bool(method.tower_reads))
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("name", ["fastervlm", "hired", "divprune", "scope"])
+def test_what_is_kept_and_said(tiny_llava, published, more_published, atol, name, budget):
+    method, run = get_method(name), f"{name}-{budget}"
+    tokens, logits, prefill = generate(tiny_llava, published, method, budget)
+    np.testing.assert_array_equal(patches(method, prefill), more_published[f"{run}/kept"])
+    assert_same_output(more_published, run, tokens, logits, atol)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_vispruner_in_float64(tiny_llava, published, more_published, atol, budget):
+    method, run = get_method("vispruner"), f"vispruner-{budget}"
+    tokens, logits, prefill = generate(tiny_llava, published, method, budget)
+    (expected,) = more_published[f"{run}/mask64"]
+    np.testing.assert_array_equal(patches(method, prefill), expected.nonzero()[0])
+    assert tokens.tolist() == more_published[f"{run}/tokens64"].tolist()
+    np.testing.assert_allclose(logits.numpy(), more_published[f"{run}/logits64"], atol=atol, rtol=0)
+
+
+@pytest.mark.parametrize("tiny_llava", ["eager"], indirect=True)
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_vispruner_with_more_important_tokens(tiny_llava, published, more_published, budget):
+    """Stored from float32, so for the features of the same kernel only."""
+    method, run = get_method("vispruner", important_ratio=0.75), f"vispruner-{budget}-r0.75"
+    tokens, logits, prefill = generate(tiny_llava, published, method, budget)
+    np.testing.assert_array_equal(patches(method, prefill), more_published[f"{run}/kept"])
+    assert_same_output(more_published, run, tokens, logits)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("name", ["divprune", "scope"])
+def test_the_order_of_choice(tiny_llava, published, more_published, name, budget):
+    seen = {}
+    generate(tiny_llava, published, recorded(get_method(name), seen), budget)
+    ((view, _),) = seen.values()
+    if name == "divprune":
+        picked = most_diverse(view[Read.HIDDEN], budget)
+    else:
+        saliency = view[Read.CLS_ATTENTION].sum(1)
+        picked = most_covering(view[Read.FEATURES][:, 1:], saliency, budget)
+    np.testing.assert_array_equal(picked[0].numpy(), more_published[f"{name}-{budget}/picked"])
