@@ -38,7 +38,7 @@ from methods.interface import (
     View,
 )
 from methods.registry import register
-from methods.tensors import first_largest, row_of
+from methods.tensors import row_of
 
 
 def most_diverse(rows: Tensor, count: int) -> Tensor:
@@ -46,12 +46,12 @@ def most_diverse(rows: Tensor, count: int) -> Tensor:
     unit = normalize(rows.float(), dim=-1)
     apart = 1 - unit @ unit.transpose(1, 2)
     # the smallest of a column is the token itself
-    chosen = [first_largest(apart.topk(2, dim=1, largest=False).values[:, 1])]
+    chosen = [apart.topk(2, dim=1, largest=False).values[:, 1].argmax(-1)]
     to_chosen = torch.full_like(apart[:, 0], inf)
     for _ in range(count - 1):
         to_chosen = torch.minimum(to_chosen, row_of(apart, chosen[-1]))
         to_chosen = to_chosen.scatter(1, chosen[-1][:, None], -inf)
-        chosen.append(first_largest(to_chosen))
+        chosen.append(to_chosen.argmax(-1))
     return torch.stack(chosen, 1)
 
 
@@ -65,14 +65,10 @@ class DivPrune(Method):
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan:
         tokens = max(round(budget), 1)
+        spread = partial(_spread, tokens=tokens)
         return Plan(
             entering=(tokens,) * sizes.layers,
-            decoder=(
-                DecoderStage(
-                    *("diverse", 0, (Read.HIDDEN,), partial(_spread, tokens=tokens)),
-                    positions=Positions.CONTIGUOUS,
-                ),
-            ),
+            decoder=(DecoderStage("diverse", 0, (Read.HIDDEN,), spread, Positions.CONTIGUOUS),),
             new_tokens=NewTokens.ENTERED,
             parameters={"tokens": (tokens,)},
         )

@@ -26,7 +26,7 @@ from torch.nn.functional import normalize
 from methods.interface import Method, Plan, Read, Sizes, View
 from methods.planning import keep_patches
 from methods.registry import register
-from methods.tensors import first_largest, row_of
+from methods.tensors import row_of
 
 
 def most_covering(rows: Tensor, saliency: Tensor, count: int) -> Tensor:
@@ -39,8 +39,8 @@ def most_covering(rows: Tensor, saliency: Tensor, count: int) -> Tensor:
     covered, candidates = torch.zeros_like(saliency), torch.zeros_like(saliency)
     chosen: list[Tensor] = []
     for _ in range(count):
-        gain = saliency * (alike - covered[:, None]).clamp(min=0).sum(-1) + candidates
-        chosen.append(first_largest(gain))
+        gain = saliency * (alike - covered[:, None]).relu().sum(-1) + candidates
+        chosen.append(gain.argmax(-1))
         covered = torch.maximum(covered, row_of(alike, chosen[-1]))
         candidates = candidates.scatter(1, chosen[-1][:, None], -inf)
     return torch.stack(chosen, 1)

@@ -176,7 +176,7 @@ def test_halves_round_up():
     ("name", "settings", "sentence"),
     [
         ("vitcopp", {}, "unknown method 'vitcopp'; did you mean 'vitcop'"),
-        ("zzz", {}, "unknown method 'zzz'; allowed: divprune, fastervlm, fastv"),
+        ("zzz", {}, "unknown method 'zzz'; allowed: cdpruner, divprune, fastervlm, fastv"),
         ("fastv", {"layr": "3"}, "fastv has no setting 'layr'; did you mean 'layer'"),
         ("uniform", {"seed": 1}, "uniform has no setting 'seed'; it has no settings"),
         ("fastv", {"layer": "two"}, "fastv: layer is int"),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from published_runs import anchors, assert_same_output, generate, recorded
+from torch.nn.functional import normalize
 
+from baselines.cdpruner import most_probable, scaled
 from baselines.divprune import most_diverse
 from baselines.scope import most_covering
 from methods import get_method
@@ -33,6 +36,43 @@ def test_what_is_kept_and_said(tiny_llava, published, more_published, atol, name
     tokens, logits, prefill = generate(tiny_llava, published, method, budget)
     np.testing.assert_array_equal(patches(method, prefill), more_published[f"{run}/kept"])
     assert_same_output(more_published, run, tokens, logits, atol)
+
+
+@pytest.mark.parametrize("budget", [48, 16])
+def test_cdpruner_by_the_prompts_text(tiny_llava, published, more_published, atol, budget):
+    """Fewer than the 64 directions that the model has."""
+    method, run = get_method("cdpruner"), f"cdpruner-text-{budget}"
+    tokens, logits, prefill = generate(tiny_llava, published, method, budget)
+    np.testing.assert_array_equal(patches(method, prefill), more_published[f"{run}/kept"])
+    assert_same_output(more_published, run, tokens, logits, atol)
+
+
+@pytest.mark.parametrize("budget", [192, 128, 64])
+def test_cdpruners_choice_by_clips_relevance(more_published, budget):
+    random = np.random.RandomState(100)
+    draw = random.standard_normal
+    base, mix, noise = draw((40, 768)), draw((576, 40)), draw((576, 768))
+    image, text = draw((576, 32)), draw((1, 32))
+    features = torch.from_numpy(mix @ base * 0.15 + noise).float()
+    cosines = [normalize(torch.from_numpy(rows).float(), dim=-1) for rows in (image, text)]
+    relevance = scaled(-(cosines[0] @ cosines[1].T).mean(-1)[None])
+    chosen = most_probable(features[None], relevance, budget)
+    kept = more_published[f"cdpruner-wide{budget}/kept"]
+    np.testing.assert_array_equal(chosen[0].numpy(), kept)
+
+
+@pytest.mark.parametrize("budget", [48, 16])
+def test_cdpruners_choice_of_the_models_tokens(tiny_llava, published, more_published, budget):
+    seen, run = {}, f"cdpruner-{budget}"
+    generate(tiny_llava, published, recorded(get_method("cdpruner"), seen), budget)
+    view, _ = seen["diverse"]
+    image, text = (
+        normalize(torch.from_numpy(more_published[f"{run}/{name}_embeds"]), dim=-1)
+        for name in ("image", "text")
+    )
+    relevance = scaled(-(image @ text.T).mean(-1)[None])
+    chosen = most_probable(view[Read.HIDDEN], relevance, budget)
+    np.testing.assert_array_equal(chosen[0].numpy(), more_published[f"{run}/kept"])
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
