@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 
 from baselines.cdpruner import most_probable, scaled
 from baselines.divprune import most_diverse
+from baselines.gprune import arrived
 from baselines.scope import most_covering
 from methods import get_method
 from methods.interface import Read
@@ -30,7 +31,7 @@ def patches(method, prefill):
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
-@pytest.mark.parametrize("name", ["fastervlm", "hired", "divprune", "scope"])
+@pytest.mark.parametrize("name", ["fastervlm", "hired", "divprune", "scope", "gprune"])
 def test_what_is_kept_and_said(tiny_llava, published, more_published, atol, name, budget):
     method, run = get_method(name), f"{name}-{budget}"
     tokens, logits, prefill = generate(tiny_llava, published, method, budget)
@@ -107,3 +108,31 @@ def test_the_order_of_choice(tiny_llava, published, more_published, name, budget
         saliency = view[Read.CLS_ATTENTION].sum(1)
         picked = most_covering(view[Read.FEATURES][:, 1:], saliency, budget)
     np.testing.assert_array_equal(picked[0].numpy(), more_published[f"{name}-{budget}/picked"])
+
+
+def test_holov_where_no_run_overflows(tiny_llava, published, more_published, atol):
+    method, run = get_method("holov"), "holov-64"
+    tokens, logits, prefill = generate(tiny_llava, published, method, 64)
+    np.testing.assert_array_equal(patches(method, prefill), more_published[f"{run}/order"])
+    assert_same_output(more_published, run, tokens, logits, atol)
+
+
+@pytest.mark.parametrize("budget", [192, 400])
+def test_holov_keeps_patches_where_the_code_appends_zeros(
+    tiny_llava, published, more_published, budget
+):
+    seen, run = {}, f"holov-{budget}"
+    _, _, prefill = generate(tiny_llava, published, recorded(get_method("holov"), seen), budget)
+    (kept,) = anchors(prefill).values()
+    assert len(set(kept)) == budget
+    theirs = more_published[f"{run}/order"]
+    assert (theirs == -1).sum() == more_published[f"{run}/padded"] > 0
+    assert set(theirs[theirs >= 0]) < set(kept - 1)
+
+
+def test_what_flows_in_gprune(tiny_llava, published, more_published):
+    seen = {}
+    generate(tiny_llava, published, recorded(get_method("gprune"), seen), 64)
+    view, _ = seen["graph"]
+    scores = arrived(view[Read.HIDDEN])[0].numpy()
+    np.testing.assert_allclose(scores, more_published["gprune-64/score"], rtol=1e-4)
