@@ -9,8 +9,7 @@ tokens than it shall choose it chooses some twice and keeps fewer. Here a chosen
 again, which changes nothing else. The images of a sample are one set of candidates, as in the
 code, whose own prompt fixes where they begin; here the real place counts.
 
-The choice is sequential, so a prefill pays B small steps: where launching kernels costs most, this
-is more than 1 % of a prefill.
+The choice is sequential: B small steps a prefill.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """HoloV: the whole picture first. https://arxiv.org/abs/2510.02912 (NeurIPS 2025)
 
 The visual tokens of an image are cut into 16 runs of consecutive ones. The more the CLS row attends
-to a run on average, the more of the budget it gets, and keeps the tokens attended to most. Between
-tower and projector; positions are contiguous.
+to a run on average, the larger its share of the budget; it keeps the tokens attended to most. They
+go through the projector with contiguous positions.
 
 A run that keeps all its tokens keeps their order; any other has them from the most attended to the
-least, as in the code, though a decoder reads order. The paper adds to a run's score how its tokens'
-similarities spread; the code scales that term so that it cancels, and it is left out here.
+least, as in the code. The paper adds to a run's score how its tokens' similarities spread; the code
+scales that term so that it cancels, and it is left out here.
 
 B tokens in every layer. Where a run is given more than it has, the code appends rows of zeros,
 which take part in attention. Ours: a quota ends at the run's length, and what is over goes one by

@@ -9,7 +9,7 @@ B tokens in every layer. Saliency has an exponent, 1 where it was published and 
 code cuts in the tower only, which is followed; it does not import as it stands, and keeps no CLS
 row, although it grew out of VisionZip's, which does. Several images are ours: each keeps its share.
 
-The choice is sequential, so a prefill pays B steps over all pairs of patches.
+The choice is sequential: B steps over all pairs of patches a prefill.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the methods' solvers share: integer arithmetic, and the plan that most of them make."""
+"""What the methods' solvers share: integer arithmetic, the plan of one cut in the tower."""
 
 from __future__ import annotations
 
