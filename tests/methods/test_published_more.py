@@ -12,10 +12,10 @@ from baselines.cdpruner import most_probable, scaled
 from baselines.divprune import most_diverse
 from baselines.gprune import arrived
 from baselines.scope import most_covering
-from methods import get_method
+from methods import Budget, attach, get_method
 from methods.interface import Read
 
-BUDGETS = (192, 64)
+BUDGETS, IMAGE = (192, 64), 319
 
 
 @pytest.fixture
@@ -37,6 +37,32 @@ def test_what_is_kept_and_said(tiny_llava, published, more_published, atol, name
     tokens, logits, prefill = generate(tiny_llava, published, method, budget)
     np.testing.assert_array_equal(patches(method, prefill), more_published[f"{run}/kept"])
     assert_same_output(more_published, run, tokens, logits, atol)
+
+
+@pytest.fixture
+def crops(published):
+    """A prompt with the picture and its four quadrants, doubled, as five images."""
+    whole = torch.from_numpy(published["pixel_values"])
+    large = whole.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    quarters = [part for rows in large.chunk(2, -2) for part in rows.chunk(2, -1)]
+    ids = published["input_ids"][0]
+    ids = np.concatenate([ids[ids != IMAGE][:3], [IMAGE] * 5 * 576, ids[ids != IMAGE][3:]])
+    return {"input_ids": torch.from_numpy(ids)[None], "pixel_values": torch.cat([whole, *quarters])}
+
+
+@pytest.mark.parametrize("tiny_llava", ["eager"], indirect=True)
+@pytest.mark.parametrize("budget", [640, 160])
+@pytest.mark.parametrize(
+    ("name", "key"), [("fastervlm", "mask"), ("vispruner", "mask64"), ("scope", "picked")]
+)
+def test_each_image_keeps_what_its_crop_does(tiny_llava, more_published, crops, name, key, budget):
+    """With the kernel that made them: VisPruner's rounds carry on what features differ by."""
+    with attach(tiny_llava, get_method(name), Budget(budget)) as trace, torch.no_grad():
+        tiny_llava(**crops)
+    expected = more_published[f"{name}-next{budget}/{key}"]
+    for own, selection in zip(expected, trace.prefills[-1].selections, strict=True):
+        patches = own.nonzero()[0] if own.dtype == bool else np.sort(own)
+        np.testing.assert_array_equal(selection.cut.anchors[0].numpy() - 1, patches)
 
 
 @pytest.mark.parametrize("budget", [48, 16])
