@@ -10,22 +10,12 @@ from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from inspect import isabstract
 from pathlib import Path
+from pkgutil import iter_modules
 from types import ModuleType
 
 from methods.interface import Method, PruningError, nearest
 
 _METHODS: dict[str, type[Method]] = {}
-_SHIPPED = (
-    "baselines.unpruned",
-    "methods.vitcop",
-    "baselines.fastv",
-    "baselines.sparsevlm",
-    "baselines.visionzip",
-    "baselines.pyramiddrop",
-    "baselines.random",
-    "baselines.uniform",
-    "baselines.pooling",
-)
 
 
 def register(name: str) -> Callable[[type[Method]], type[Method]]:
@@ -42,11 +32,23 @@ def register(name: str) -> Callable[[type[Method]], type[Method]]:
 
 
 def methods() -> dict[str, type[Method]]:
-    """All registered methods by name: those shipped in the order above, whoever imported them."""
-    for module in _SHIPPED:
+    """All registered methods by name, whoever imported them.
+
+    Those shipped come first: unpruned, ViTCoP, the papers' from the oldest on, then controls. One
+    is shipped by lying in `baselines/`, in a file of its name.
+    """
+    baselines = import_module("baselines")
+    names = [module.name for module in iter_modules(baselines.__path__)]
+    for module in ("methods.vitcop", *(f"baselines.{name}" for name in names)):
         import_module(module)
-    shipped = [module.rpartition(".")[2] for module in _SHIPPED]
+    shipped = sorted(("vitcop", *names), key=_rank)
     return {name: _METHODS[name] for name in dict.fromkeys([*shipped, *_METHODS])}
+
+
+def _rank(name: str) -> tuple[bool, bool, bool, str, str]:
+    """Links to arXiv are in the order of time."""
+    link = _METHODS[name].link
+    return name != "unpruned", name != "vitcop", not link, link, name
 
 
 def get_method(name: str, **settings: object) -> Method:
