@@ -32,6 +32,11 @@ def warn(line: str) -> None:
     print(f"harness: {line}", file=sys.stderr, flush=True)
 
 
+def cause(error: BaseException) -> str:
+    """An exception with its notes, which name the stage of a method that raised it."""
+    return "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
+
+
 @contextmanager
 def blamed(what: str) -> Iterator[None]:
     """Whatever a library raises here is the fault of what it was given: BadInput that says so."""

@@ -24,7 +24,9 @@ from methods.interface import (
     Sizes,
     TextRows,
     View,
+    told,
 )
+from methods.stages import selected
 from methods.tensors import apply_cut
 from methods.views import Group, group_samples
 
@@ -105,15 +107,17 @@ def _run_decoder(group: Group, stage: DecoderStage, shape: ModelShape, text: int
 def _select(where: str, stage: EncoderStage | DecoderStage, view: View, rows: Read) -> Selection:
     """Run a stage on shapes alone, and the merging of `rows` that its cut asks for."""
     try:
-        selection = stage.select(view)
-    except (RuntimeError, TypeError) as error:
+        selection = selected(where, stage, view)
+        if selection.cut is not None and selection.cut.groups is not None:
+            apply_cut(view[rows], selection.cut)
+    except PruningError:
+        raise
+    except Exception as error:
         raise PruningError(
             f"{where} fails on tensors without data, by which its FLOPs are counted: a selection "
             "reads no value back, lets none decide a shape and makes tensors on its view's device "
-            f"({type(error).__name__}: {error})"
+            f"({told(error)})"
         ) from error
-    if selection.cut is not None and selection.cut.groups is not None:
-        apply_cut(view[rows], selection.cut)
     return selection
 
 
