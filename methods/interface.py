@@ -375,7 +375,7 @@ class Method(ABC):
         """The plan for one sample; one with no more visual tokens than the budget stays whole.
 
         Raises InfeasibleBudgetError with the feasible range, and PruningError if `solve` raises
-        anything or gives what is no plan.
+        anything but MemoryError, or gives what is no plan.
         """
         tokens = budget.of(sizes.tokens)
         if tokens >= sizes.tokens:
@@ -391,7 +391,7 @@ class Method(ABC):
         try:
             plan = self.solve(tokens, sizes)
             fault = None if plan is None else _fault(plan, sizes)
-        except PruningError:
+        except (PruningError, MemoryError):
             raise
         except CAUGHT as error:
             raise PruningError(f"{own} raises {told(error)}") from error
