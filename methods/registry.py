@@ -81,7 +81,7 @@ def load_method(file: Path, name: str, /, **settings: object) -> Method:
     method = classes[name]
     if not hasattr(method, "label"):
         method.label = name
-    if not method.name:
+    if "name" not in vars(method):
         method.name = name
     try:
         return _with_settings(name, method, settings)
@@ -171,9 +171,9 @@ def _check_class(name: str, method: type[Method]) -> None:
 
 def _typed(method: str, setting: Field, value: object) -> object:
     """A value from the command line is text: read it as the field's declared type."""
-    if not isinstance(value, str) or "str" in str(setting.type):
+    kinds = setting.type.__name__ if isinstance(setting.type, type) else str(setting.type)
+    if not isinstance(value, str) or "str" in kinds:
         return value
-    kinds = str(setting.type)
     readers: dict[str, Callable[[str], object]] = {
         "bool": lambda text: {"true": True, "false": False}[text.lower()],
         "int": int,

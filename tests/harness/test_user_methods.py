@@ -157,6 +157,19 @@ def test_a_setting_may_be_called_what_a_loader_calls_its_arguments(tmp_path, set
         load_method(written(tmp_path), "Mine", **{setting: 1})
 
 
+def test_a_setting_of_another_type_is_told_by_the_types_name(tmp_path):
+    file = written(tmp_path, SOLVE, "    layer: int = 2\n\n" + SOLVE)
+    assert load_method(file, "Mine", layer="3").layer == 3
+    with pytest.raises(PruningError, match=r"mine.py: Mine: layer is int, such as 2, not 'two'"):
+        load_method(file, "Mine", layer="two")
+
+
+def test_a_method_that_extends_a_shipped_one_has_its_own_name(tmp_path):
+    base = "from baselines.fastv import FastV\n\n\n@dataclass(frozen=True)\nclass Mine(FastV):"
+    file = written(tmp_path, "@dataclass(frozen=True)\nclass Mine(Method):", base)
+    assert load_method(file, "Mine").name == "Mine"
+
+
 # what `solve` makes: the sentence follows the class and its file
 PLANS = {
     "raise KeyError('x')": r"raises KeyError: 'x' \(.*mine.py, line \d+\)",
