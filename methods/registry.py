@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, asdict, fields
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from inspect import isabstract
@@ -13,7 +13,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
 
-from methods.interface import Method, PruningError, nearest
+from methods.interface import CAUGHT, Method, PruningError, Read, nearest, told
 
 _METHODS: dict[str, type[Method]] = {}
 
@@ -51,7 +51,7 @@ def _rank(name: str) -> tuple[bool, bool, bool, str, str]:
     return name != "unpruned", name != "vitcop", not link, link, name
 
 
-def get_method(name: str, **settings: object) -> Method:
+def get_method(name: str, /, **settings: object) -> Method:
     """The method `name` with these settings.
 
     Raises PruningError for an unknown name or setting, with the nearest match, and for a value
@@ -63,11 +63,11 @@ def get_method(name: str, **settings: object) -> Method:
     return _with_settings(name, known[name], settings)
 
 
-def load_method(file: Path, name: str, **settings: object) -> Method:
+def load_method(file: Path, name: str, /, **settings: object) -> Method:
     """The method class `name` of a Python file of the user's own, with these settings.
 
-    Raises PruningError for a file that is not there or does not import, a class that is not there
-    or no method, and as `get_method` does.
+    Raises PruningError, which names the file, for one that is not there or does not import, for a
+    class that is not there or no method, and as `get_method` does.
     """
     module = _module_of(file)
     classes = {
@@ -80,46 +80,102 @@ def load_method(file: Path, name: str, **settings: object) -> Method:
     if name not in classes:
         hint = nearest(name, classes) if classes else "; it has no subclass of methods.Method"
         raise PruningError(f"{file} has no method {name!r}{hint}")
-    if not hasattr(classes[name], "label"):
-        classes[name].label = name
-    return _with_settings(name, classes[name], settings)
+    method = classes[name]
+    if not hasattr(method, "label"):
+        method.label = name
+    if "name" not in vars(method):
+        method.name = name
+    try:
+        return _with_settings(name, method, settings)
+    except PruningError as error:
+        raise PruningError(f"{file}: {error}") from error
+
+
+def check_method(method: object) -> None:
+    """Raises PruningError for what cannot be attached: plans are kept by method and its settings,
+    and records hold them.
+    """
+    if not isinstance(method, Method):
+        raise PruningError(f"a method is an instance, such as get_method('fastv'), not {method!r}")
+    try:
+        hash(method)
+        asdict(method)
+    except CAUGHT as error:
+        raise PruningError(
+            f"{type(method).__name__} has a setting that is no plain value, such as a number, a "
+            f"string or a tuple: {told(error)}"
+        ) from error
 
 
 def _module_of(file: Path) -> ModuleType:
     """The file as a module, imported once for its contents."""
     if not file.is_file():
         raise PruningError(f"there is no file {file}")
-    name = f"user_method_{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise PruningError(f"{file} cannot be read: {error.strerror}") from error
+    name = f"user_method_{hashlib.sha256(content).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = spec_from_file_location(name, file)
+    spec = spec_from_file_location(name, file.absolute())
     if spec is None or spec.loader is None:
         raise PruningError(f"{file} is no Python file")
     module = sys.modules[name] = module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's code raises is the user's to mend
-        del sys.modules[name]
-        raise PruningError(f"{file} does not import: {type(error).__name__}: {error}") from error
+    except CAUGHT as error:
+        sys.modules.pop(name, None)
+        raise PruningError(f"{file} does not import: {told(error)}") from error
     return module
 
 
 def _with_settings(name: str, method: type[Method], settings: Mapping[str, object]) -> Method:
-    if isabstract(method):
-        raise PruningError(f"{name} has no method solve(budget, sizes)")
-    allowed = {f.name: f for f in fields(method)}
+    _check_class(name, method)
+    allowed = {f.name: f for f in fields(method) if f.init}
     for setting in settings:
         if setting not in allowed:
             hint = nearest(setting, allowed) if allowed else "; it has no settings"
             raise PruningError(f"{name} has no setting {setting!r}{hint}")
-    return method(**{k: _typed(name, allowed[k], v) for k, v in settings.items()})
+    for setting, own in allowed.items():
+        if setting not in settings and own.default is own.default_factory is MISSING:
+            raise PruningError(f"{name} needs its setting {setting}: {name}:{setting}=VALUE")
+    given = {k: _typed(name, allowed[k], v) for k, v in settings.items()}
+    try:
+        built = method(**given)
+    except PruningError:
+        raise
+    except CAUGHT as error:
+        raise PruningError(f"{name} cannot be made: {told(error)}") from error
+    check_method(built)
+    return built
+
+
+def _check_class(name: str, method: type[Method]) -> None:
+    """Raises PruningError for a class that does not say what a method has to."""
+    if isabstract(method):
+        raise PruningError(f"{name} has no method solve(budget, sizes)")
+    if "__dataclass_params__" not in vars(method):
+        raise PruningError(f"{name} is no dataclass: write @dataclass(frozen=True) above its class")
+    reserved = {*dir(Method), *Method.__dataclass_fields__}
+    for own in fields(method):
+        if own.name in reserved:
+            raise PruningError(
+                f"{name}: a setting cannot be called {own.name}, which every method has; "
+                "annotate it as ClassVar if it is no setting"
+            )
+    for text in ("name", "label", "venue", "link", "cuts"):
+        if not isinstance(getattr(method, text, None), str):
+            raise PruningError(f"{name}: {text} is a string, not {getattr(method, text, None)!r}")
+    if not isinstance(method.tower_reads, tuple) or not set(method.tower_reads) <= set(Read):
+        raise PruningError(f"{name}: tower_reads is a tuple of Read, not {method.tower_reads!r}")
 
 
 def _typed(method: str, setting: Field, value: object) -> object:
     """A value from the command line is text: read it as the field's declared type."""
-    if not isinstance(value, str) or "str" in str(setting.type):
+    kinds = setting.type.__name__ if isinstance(setting.type, type) else str(setting.type)
+    if not isinstance(value, str) or "str" in kinds:
         return value
-    kinds = str(setting.type)
     readers: dict[str, Callable[[str], object]] = {
         "bool": lambda text: {"true": True, "false": False}[text.lower()],
         "int": int,
