@@ -78,7 +78,7 @@ def _json(value: object) -> str:
 
 
 def unwritable(content: object) -> str | None:
-    """Why a record cannot hold `content`, and the place of a number that is none; None if it can."""
+    """Why a record cannot hold `content`, with the place of what is no number; None if it can."""
     try:
         _json(content).encode()
     except (TypeError, ValueError) as error:
