@@ -27,6 +27,7 @@ _REQUIRED = {
     "efficiency": ("cells", "shape", "identity", "provenance"),
 }
 DETAILS = ("first_token", "selections")
+_PARTIAL = re.compile(r"\..{1,40}\.[0-9a-f]{8}\.tmp")
 _REQUIRED_IF_OK = ("ledger", "samples", "shape")
 
 Record = dict[str, Any]
@@ -111,6 +112,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)
+
+
+def remove_partial(directory: Path) -> None:
+    """Remove what a process that was killed while writing left; none may be writing there now."""
+    for path in directory.glob(".*.tmp"):
+        if _PARTIAL.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _sync_directory(directory: Path) -> None:
