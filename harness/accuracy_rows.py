@@ -60,7 +60,7 @@ def _row(records: Sequence[Record], tasks: int, scales: Mapping[str, float]) -> 
     label = _label(records[0], cell, len(seeds))
     venue = records[0]["method"].get("venue", "")
     head = (label, cell.budget, cell.method.text, venue, cell.matched is not None)
-    if broken := next(filter(None, map(_broken, records)), None):
+    if broken := next(filter(None, map(promise_broken, records)), None):
         return Row(*head, f"FAILED: {broken}", failed=True)
     if any(record["status"] == "infeasible" for record in records):
         return Row(*head, numbers.infeasible(records[0].get("feasible")))
@@ -79,7 +79,7 @@ def _row(records: Sequence[Record], tasks: int, scales: Mapping[str, float]) -> 
     )
 
 
-def _broken(record: Record) -> str | None:
+def promise_broken(record: Record) -> str | None:
     """Why the counts of a finished record may not be printed as its budget's.
 
     An outline leaves selections out unless there were none.

@@ -17,7 +17,7 @@ Row = Mapping[str, Any]
 
 
 def broken_promise(
-    ledger: Sequence[Row], budget: int | None, published: bool, whole: Collection[int] = ()
+    ledger: Sequence[Row], budget: float | None, published: bool, whole: Collection[int] = ()
 ) -> str | None:
     """Why these counts must not be printed as the budget's, or None when they hold.
 
@@ -48,7 +48,7 @@ def _against_plan(row: Row) -> str | None:
     return None
 
 
-def _against_request(entering: Sequence[int], budget: int, whole: bool) -> str | None:
+def _against_request(entering: Sequence[int], budget: float, whole: bool) -> str | None:
     layers = len(entering)
     excess = sum(entering) - budget * layers
     if abs(excess) <= layers or (whole and excess < 0):

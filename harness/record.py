@@ -15,6 +15,7 @@ import re
 import secrets
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ _REQUIRED = {
     "efficiency": ("cells", "shape", "identity", "provenance"),
 }
 DETAILS = ("first_token", "selections")
+_PARTIAL = re.compile(r"\..{1,40}\.[0-9a-f]{8}\.tmp")
 _REQUIRED_IF_OK = ("ledger", "samples", "shape")
 
 Record = dict[str, Any]
@@ -76,6 +78,26 @@ def _json(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
+def unwritable(content: object) -> str | None:
+    """Why a record cannot hold `content`, with the place of what is no number; None if it can."""
+    try:
+        _json(content).encode()
+    except (TypeError, ValueError) as error:
+        return next(_not_finite(content), f"no JSON: {error}")
+    return None
+
+
+def _not_finite(value: object, place: str = "") -> Iterator[str]:
+    if isinstance(value, float) and not isfinite(value):
+        yield f"{place.removeprefix('.')} is {value}"
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _not_finite(inner, f"{place}.{key}")
+    elif isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            yield from _not_finite(inner, f"{place}[{i}]")
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Put `content` at `path`, so that a crash at any moment leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +112,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)
+
+
+def remove_partial(directory: Path) -> None:
+    """Remove what a process that was killed while writing left; none may be writing there now."""
+    for path in directory.glob(".*.tmp"):
+        if _PARTIAL.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness import record as records
 from harness.errors import BadInput
+from harness.lock import held
 from harness.record import Record
 
 
@@ -50,6 +51,16 @@ class Store:
                 f"cannot write to {self.directory}: {error.strerror or error}; "
                 f"the {self.written} records that were finished before are kept"
             ) from error
+
+
+@contextmanager
+def opened(directory: Path, warn: Callable[[str], None], fresh: bool = False) -> Iterator[Store]:
+    """The directory's records, for this process alone. Raises BadInput as `lock.held` does."""
+    with held(directory):
+        store = Store(directory, warn, fresh)
+        with store._writing():
+            records.remove_partial(directory)
+        yield store
 
 
 def _reusable(record: Record) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from harness.compare import INTERRUPTED, measure, prepare
+from harness.compare import INTERRUPTED, measure, prepared
 from harness.errors import BadInput, warn
 from harness.provenance import ROOT, commit_of
 from harness.record import Record, file_name, read
@@ -115,12 +115,9 @@ class _Records:
             baseline.check_clean(commit_of(ROOT)[1])
         found: list[Record] = []
         for request in baseline.requests_of(before, self.gate.output):
-            work, tools = prepare(request)
-            try:
+            with prepared(request) as (work, tools):
                 outlines = measure(request, work, tools)
-            finally:
-                work.progress.stop()
-            found += [read(request.output / file_name(record)) for record in outlines]
+                found += [read(request.output / file_name(record)) for record in outlines]
         return found
 
     def findings(self, before: list[Record], after: list[Record]) -> list[Finding]:

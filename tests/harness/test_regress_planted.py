@@ -120,7 +120,7 @@ def named(before, after) -> list[Finding]:
     ("plant", "quantity", "why"),
     [
         (one_token_too_many_in_layer_2, "tokens", "layer 2: 30 → 31 in 2 of 2 questions"),
-        (one_more_kv_row_in_layer_5, "KV rows", "layer 5: "),
+        (one_more_kv_row_in_layer_5, f"status of {TASK}", "layer 5 caches "),
         (ties_to_the_higher_index, "selections", "stage rank before layer 2: 2 of 2 questions"),
     ],
 )
