@@ -17,7 +17,8 @@ from harness.stats import Estimate
 REGRESSION, NOTHING_COMPARABLE = 1, 3
 HOW_TO_READ = (
     "Counts, costs, parameters, selections and answers must be equal. Accuracy: on the same "
-    "questions, with the 95 % interval over images and p after Holm's correction over the cells. "
+    "questions, with the differences that a sign-flip test over images does not reject at 5 %, and "
+    "its p after Holm's correction over the cells. "
     "×: time as a ratio to unpruned (or the reference) in the same run, the difference relative to "
     "before, with its 95 % interval over rounds, all of which must lie beyond what is allowed; "
     "the selection's is to unpruned's prefill, and is allowed ten times as much. Exact quantities "
