@@ -9,7 +9,7 @@ from statistics import fmean
 
 from harness import numbers, stats
 from harness.cells import Cell
-from harness.ledger import broken_promise, mean_cache_bytes, mean_entering, mean_prefill_flops
+from harness.ledger import mean_cache_bytes, mean_entering, mean_prefill_flops
 from harness.outcomes import Outcomes, Scores, averaged
 from harness.record import Record
 
@@ -60,7 +60,7 @@ def _row(records: Sequence[Record], tasks: int, scales: Mapping[str, float]) -> 
     label = _label(records[0], cell, len(seeds))
     venue = records[0]["method"].get("venue", "")
     head = (label, cell.budget, cell.method.text, venue, cell.matched is not None)
-    if broken := next(filter(None, map(_broken, records)), None):
+    if broken := next((r["reason"] for r in records if r.get("broken")), None):
         return Row(*head, f"FAILED: {broken}", failed=True)
     if any(record["status"] == "infeasible" for record in records):
         return Row(*head, numbers.infeasible(records[0].get("feasible")))
@@ -77,21 +77,6 @@ def _row(records: Sequence[Record], tasks: int, scales: Mapping[str, float]) -> 
         _by_task(held, lambda r: mean_prefill_flops(r["ledger"], r["shape"])),
         _by_task(held, lambda r: mean_cache_bytes(r["ledger"], r["shape"], _dtype(r))),
     )
-
-
-def _broken(record: Record) -> str | None:
-    """Why the counts of a finished record may not be printed as its budget's.
-
-    An outline leaves selections out unless there were none.
-    """
-    if record["status"] != "ok":
-        return None
-    identity, ledger = record["identity"], record["ledger"]
-    cut = {sample["ledger"] for sample in record["samples"] if sample.get("selections", True)}
-    whole = set(range(len(ledger))) - cut
-    published = identity["settings"].get("schedule") == "published"
-    wanted = identity.get("matched", identity["budget"])
-    return broken_promise(ledger, wanted, published, whole)
 
 
 def _label(record: Record, cell: Cell, seeds: int) -> str:

@@ -29,7 +29,7 @@ def accuracy_finding(cell: str, pairs: Sequence[Pair]) -> Finding:
     return Finding(cell, QUANTITY, Kind.PAIRED, Verdict.SAME, *scores, found, found.p)
 
 
-def judged(findings: Sequence[Finding], tolerance: float | None) -> list[Finding]:
+def with_verdicts(findings: Sequence[Finding], tolerance: float | None) -> list[Finding]:
     """With Holm's correction over these cells, and verdicts.
 
     Without a `tolerance` a significant difference decides. With one, a cell is worse unless its

@@ -100,13 +100,14 @@ def place_difference(before: Record, after: Record) -> str:
     return f"device {devices[0]} → {devices[1]}" if devices[0] != devices[1] else ""
 
 
-def version_difference(before: Record, after: Record) -> str:
-    """The first library whose version differs, or ""."""
+def version_differences(before: Record, after: Record) -> list[str]:
+    """`transformers 5.23.0 → 5.24.0` of every library whose version differs."""
     theirs, ours = (record["identity"]["versions"] for record in (before, after))
-    for name in dict.fromkeys([*theirs, *ours]):
-        if theirs.get(name) != ours.get(name):
-            return f"{name} {theirs.get(name)} → {ours.get(name)}"
-    return ""
+    return [
+        f"{name} {theirs.get(name)} → {ours.get(name)}"
+        for name in dict.fromkeys([*theirs, *ours])
+        if theirs.get(name) != ours.get(name)
+    ]
 
 
 def _by_name(records: Iterable[Record]) -> dict[Name, list[Record]]:

@@ -34,8 +34,10 @@ def exit_status(findings: Sequence[Finding]) -> int:
     return 0 if verdicts - {Verdict.NOT_COMPARABLE} else NOTHING_COMPARABLE
 
 
-def verdict_table(findings: Sequence[Finding], notes: Sequence[str]) -> Table:
-    """A row a quantity of a cell, in the order given."""
+def verdict_table(
+    findings: Sequence[Finding], notes: Sequence[str], versions: Sequence[str] = ()
+) -> Table:
+    """A row a quantity of a cell, in the order given; the `versions` that changed come first."""
     columns = (
         Column("Cell", ("cell",), left=True),
         Column("Quantity", ("quantity",), left=True),
@@ -52,7 +54,8 @@ def verdict_table(findings: Sequence[Finding], notes: Sequence[str]) -> Table:
         rows += [_row(group) for group in _folded(list(of_cell))]
     failed = exit_status(findings) == REGRESSION
     notes = (summary(findings), HOW_TO_READ, *notes)
-    title = f"Regression gate: {headline(findings)}"
+    changed = f"Versions changed: {', '.join(versions)}. " if versions else ""
+    title = f"{changed}Regression gate: {headline(findings)}"
     return Table(title, columns, tuple(rows), frozenset(begins), notes, failed)
 
 
@@ -71,10 +74,11 @@ def summary(findings: Sequence[Finding]) -> str:
     return "; ".join([f"{head}: {', '.join(worse)}" if worse else head, *others])
 
 
-def as_json(findings: Sequence[Finding], **settings: Any) -> str:
-    """All numbers unrounded, null where there is none."""
+def as_json(findings: Sequence[Finding], versions: Sequence[str] = (), **settings: Any) -> str:
+    """All numbers unrounded, null where there is none; first the `versions` that changed."""
     status = exit_status(findings)
     content = {
+        "versions_changed": list(versions),
         **settings,
         "exit_status": status,
         "findings": [_described(finding) for finding in findings],
