@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -172,3 +173,21 @@ def test_a_baseline_is_run_again_on_the_spot(tmp_path, capsys):
     assert main(again) == 0
     assert "No regression" in capsys.readouterr().out
     assert len(list((tmp_path / "again").glob("*.json.gz"))) == 3
+
+
+@pytest.mark.slow
+def test_a_renamed_argument_makes_every_cell_of_the_baseline_a_regression(
+    tmp_path, capsys, monkeypatch
+):
+    """As transformers 5.24 did it: the KV cache is no longer found, whatever is measured."""
+    common = ["--model", "tiny", "--device", "cpu", "--tasks", TASK, "--budgets", "64"]
+    records, options = tmp_path / "records", ["--limit", "2", "--repeats", "2"]
+    assert main(["compare", "--methods", "fastv", *common, *options, "-o", str(records)]) == 0
+    monkeypatch.setattr("methods.caches.CACHE_ARGUMENT", "another_name")
+    file = tmp_path / "gate.json"
+    again = ["regress", "--against", str(records), "--output", str(tmp_path / "again")]
+    assert main([*again, "--json", str(file)]) == 1
+    worse = [f for f in json.loads(file.read_text())["findings"] if f["verdict"] == "worse"]
+    assert {f["cell"] for f in worse} == {"unpruned", "fastv@64"}
+    assert all(f["why"] for f in worse)
+    assert "Traceback" not in "".join(capsys.readouterr())
