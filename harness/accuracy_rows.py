@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import nan
 from statistics import fmean
+from typing import Any
 
 from harness import numbers, stats
 from harness.cells import Cell
@@ -41,12 +42,18 @@ def rows_of(records: Sequence[Record]) -> list[Row]:
     """Unpruned first, then budgets from large to small; by label, controls last."""
     tasks = {record["identity"]["task"] for record in records}
     scales = {task: _scale(r for r in records if r["identity"]["task"] == task) for task in tasks}
-    groups: dict[tuple[str, int | None, int | None], list[Record]] = {}
+    groups: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
-        cell = Cell.parse(record["cell"])
-        groups.setdefault((cell.method.text, cell.budget, cell.matched), []).append(record)
+        groups.setdefault(_method(record), []).append(record)
     ordered = sorted(groups.values(), key=lambda group: Cell.parse(group[0]["cell"]).order)
     return [_row(group, len(tasks), scales) for group in ordered]
+
+
+def _method(record: Record) -> tuple[Any, ...]:
+    """What is equal in the records of one row; one text may mean settings with other defaults."""
+    cell = Cell.parse(record["cell"])
+    settings = sorted(record["identity"]["settings"].items())
+    return cell.method.text, cell.budget, cell.matched, str(settings)
 
 
 def _scale(records: Iterable[Record]) -> float:

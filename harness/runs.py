@@ -128,6 +128,7 @@ class Work:
         cells = list({(cell.method, cell.budget): cell for cell in reversed(self.cells)}.values())
         cells.reverse()
         identity = {**settings, **self.identity, "cells": [cell.text for cell in cells]}
+        identity |= {"cell_identities": [cell.identity() for cell in cells]}
         if known := self.store.find(identity):
             self.progress.say(f"reused the efficiency record from {self.store.directory}")
             return known

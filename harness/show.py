@@ -12,6 +12,7 @@ from harness.cells import Cell
 from harness.efficiency_table import efficiency_table
 from harness.errors import BadInput, unknown
 from harness.ledger import judged, mean_entering
+from harness.method_versions import told_apart
 from harness.record import SUFFIX, Record, UnreadableRecordError, read
 from harness.render import Column, Parts, Table
 from harness.results import read_records
@@ -44,7 +45,8 @@ def cell_tables(path: Path, records: Sequence[Record]) -> list[Table]:
     if records[0]["kind"] == "efficiency":
         return [efficiency_table(records[0])]
     runs = [judged(read(other)) for other in sorted(path.parent.glob(f"efficiency-*{SUFFIX}"))]
-    return [cell_table(records[0], runs)]
+    record, *runs = told_apart([records[0], *runs])
+    return [cell_table(record, runs)]
 
 
 def cell_table(record: Record, others: Sequence[Record]) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from methods.interface import Method, PruningError, nearest
+from methods.user_code import PREFIX, digest_of, importing, new_name, version
 
 _METHODS: dict[str, type[Method]] = {}
 _SHIPPED = (
@@ -29,16 +29,25 @@ _SHIPPED = (
 
 
 def register(name: str) -> Callable[[type[Method]], type[Method]]:
-    """Class decorator: make the method known under `name`. Raises PruningError if it is taken."""
+    """Class decorator: make the method known under `name`. Raises PruningError if it is taken.
+
+    A method of a user's own file is known by its file, and replaces none of that name.
+    """
 
     def add(method: type[Method]) -> type[Method]:
-        if name in _METHODS and _METHODS[name].__qualname__ != method.__qualname__:
-            raise PruningError(f"a method named {name!r} is registered already")
         method.name = name
+        if method.__module__.startswith(PREFIX):
+            return method
+        if name in _METHODS and _origin(_METHODS[name]) != _origin(method):
+            raise PruningError(f"a method named {name!r} is registered already")
         _METHODS[name] = method
         return method
 
     return add
+
+
+def _origin(method: type[Method]) -> tuple[str, str]:
+    return method.__module__, method.__qualname__
 
 
 def methods() -> dict[str, type[Method]]:
@@ -61,13 +70,15 @@ def get_method(name: str, **settings: object) -> Method:
     return _with_settings(name, known[name], settings)
 
 
-def load_method(file: Path, name: str, **settings: object) -> Method:
+def load_method(file: Path, name: str, digest: str = "", /, **settings: object) -> Method:
     """The method class `name` of a Python file of the user's own, with these settings.
+
+    The file as it is now, or as it was when `file_digest` gave this digest.
 
     Raises PruningError for a file that is not there or does not import, a class that is not there
     or no method, and as `get_method` does.
     """
-    module = _module_of(file)
+    module = _module_of(file, digest)
     classes = {
         key: value
         for key, value in vars(module).items()
@@ -83,19 +94,28 @@ def load_method(file: Path, name: str, **settings: object) -> Method:
     return _with_settings(name, classes[name], settings)
 
 
-def _module_of(file: Path) -> ModuleType:
-    """The file as a module, imported once for its contents."""
+def file_digest(file: Path) -> str:
+    """Hex SHA-256 of a user's file and of the modules of the user's that it imports.
+
+    Raises PruningError where it is not there or does not import.
+    """
+    return digest_of(_module_of(file))
+
+
+def _module_of(file: Path, digest: str = "") -> ModuleType:
+    """The file as a module, imported once for its contents and those of what it imports."""
+    if known := version(file, digest):
+        return known
     if not file.is_file():
         raise PruningError(f"there is no file {file}")
-    name = f"user_method_{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
-    if name in sys.modules:
-        return sys.modules[name]
+    name = new_name()
     spec = spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise PruningError(f"{file} is no Python file")
     module = sys.modules[name] = module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        with importing(file, name):
+            spec.loader.exec_module(module)
     except Exception as error:  # whatever the user's code raises is the user's to mend
         del sys.modules[name]
         raise PruningError(f"{file} does not import: {type(error).__name__}: {error}") from error

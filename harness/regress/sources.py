@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from harness.cells import Cell
 from harness.errors import BadInput
+from harness.method_versions import version_of
 from harness.record import SUFFIX, Record, UnreadableRecordError, read
 
 MUST_BE_EQUAL = ("model_digest", "batch_size", "dtype", "attention", "seed")
@@ -61,6 +62,8 @@ def answer_pairs(before: Sequence[Record], after: Sequence[Record]) -> list[Pair
     pairs = [Pair(theirs[name][-1], _partner(theirs[name][-1], ours[name])) for name in shared]
     for pair, name in zip(pairs, shared, strict=True):
         _check_equal(pair, _OF_ANSWERS, f"{pair.before['cell']} on {name[-1]}")
+    _check_versions([pair.before for pair in pairs], "the baseline holds")
+    _check_versions([pair.after for pair in pairs], "the current records hold")
     return sorted(pairs, key=lambda pair: Cell.parse(pair.before["cell"]).order)
 
 
@@ -137,6 +140,18 @@ def _check_equal(pair: Pair, fields: Iterable[str], what: str) -> None:
     for field in _unequal(pair.before, pair.after, fields):
         values = (_short(record["identity"], field) for record in (pair.before, pair.after))
         raise IncomparableError(_differs(field, what, *values))
+
+
+def _check_versions(records: Iterable[Record], side_holds: str) -> None:
+    """One cell's answers on several tasks are of one version of its method."""
+    versions: dict[str, str] = {}
+    for record in records:
+        version = version_of(record["identity"])
+        if versions.setdefault(record["cell"], version) != version:
+            raise IncomparableError(
+                f"the records cannot be compared: {side_holds} answers of two versions of "
+                f"{record['cell']}, whose file was edited in between"
+            )
 
 
 def _short(identity: Mapping[str, Any], field: str) -> str:
