@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +16,8 @@ MUST_BE_EQUAL = ("model_digest", "batch_size", "dtype", "attention", "seed")
 _OF_ANSWERS = (*MUST_BE_EQUAL, "task_version", "limit")
 _OF_TIMES = (*MUST_BE_EQUAL, "new_tokens", "prompt")
 
-Name = tuple[str, int | None, int, str]
-"""Method with its settings, budget, seed, task."""
+Name = tuple[str, int, str]
+"""Cell as if its seed were 0, seed, task."""
 
 
 class IncomparableError(Exception):
@@ -123,7 +124,7 @@ def _by_name(records: Iterable[Record]) -> dict[Name, list[Record]]:
 
 def _name(record: Record) -> Name:
     cell = Cell.parse(record["cell"])
-    return cell.method.text, cell.budget, cell.seed, record["identity"]["task"]
+    return replace(cell, seed=0).text, cell.seed, record["identity"]["task"]
 
 
 def _partner(record: Record, candidates: Sequence[Record]) -> Record:
@@ -167,10 +168,7 @@ def _differs(field: str, what: str, before: object, after: object) -> str:
 
 def _refuse_other_seed(before: Mapping[Name, Any], after: Mapping[Name, Any]) -> None:
     """Where the cells of both sides differ in nothing but their seeds."""
-    seeds = {(method, budget, task): seed for method, budget, seed, task in after}
-    for method, budget, seed, task in before:
-        if (method, budget, task) in seeds:
-            cell = method + ("" if budget is None else f"@{budget}")
-            raise IncomparableError(
-                _differs("seed", f"{cell} on {task}", seed, seeds[method, budget, task])
-            )
+    seeds = {(cell, task): seed for cell, seed, task in after}
+    for cell, seed, task in before:
+        if (cell, task) in seeds:
+            raise IncomparableError(_differs("seed", f"{cell} on {task}", seed, seeds[cell, task]))
