@@ -37,8 +37,8 @@ def table(
     ] = False,
     model: Annotated[str, typer.Option(help="Of `--published-only`.")] = "LLaVA-1.5-7B",
     budget: Annotated[int, typer.Option(help="Of `--published-only`.")] = 64,
-) -> None:
-    """Print the tables again, from records alone.
+) -> int:
+    """Print the tables again, from records alone. Exit status: 0, 1 if a cell failed, 2 bad input.
 
     **Examples**
 
@@ -64,6 +64,7 @@ def table(
         print_tables(found, sys.stdout)
     else:
         sys.stdout.write(WRITERS[format_](found))
+    return int(any(table.failed for table in found))
 
 
 def report(

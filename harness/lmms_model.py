@@ -198,7 +198,7 @@ class SimplePrunedModel(PrunedModel):
 def _cell(method: str, budget: object, seed: object) -> Cell:
     """What `--model_args` ask for. Raises BadInput."""
     spec = MethodSpec.parse(method)
-    if spec.name == UNPRUNED:
+    if spec.known_as == UNPRUNED:
         if budget is not None:
             raise BadInput("unpruned takes no budget: it keeps every token")
         return Cell(spec, None)

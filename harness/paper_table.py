@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from math import nan
 
 from harness import numbers
-from harness.emphasis import emphasised, mean_of
+from harness.emphasis import emphasised
 from harness.fidelity import HOW_TO_READ as FIDELITY
 from harness.footnotes import Footnotes
 from harness.options import Emphasis, Intervals
@@ -19,7 +19,7 @@ from harness.paper_blocks import AVERAGE, RELATIVE, Block, Line, blocks_of, conf
 from harness.published_rows import published_rows
 from harness.record import Record
 from harness.render import MISSING, Column, Parts, Table
-from harness.stats import Estimate, mean_interval
+from harness.stats import Estimate, mean_interval, mean_of
 
 FIDELITY_COLUMNS = {
     "Same %": "same",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -97,7 +97,8 @@ def words(option: str, text: str) -> tuple[str, ...]:
 def parse_methods(text: str) -> tuple[MethodSpec, ...]:
     """Method specifications without unpruned, which always runs; equal methods once.
 
-    Raises BadInput, and PruningError for an unknown method or setting.
+    Raises BadInput, also for two that have one name, and PruningError for an unknown method or
+    setting.
     """
     names = words("--methods", text)
     if ALL in names:
@@ -105,8 +106,22 @@ def parse_methods(text: str) -> tuple[MethodSpec, ...]:
 
         listed = [name for name in names if name != ALL]
         names = tuple(dict.fromkeys([*methods(), *listed]))
-    specs = {spec.build(): spec for spec in reversed([MethodSpec.parse(name) for name in names])}
-    return tuple(spec for spec in reversed(specs.values()) if spec.name != UNPRUNED)
+    found = [MethodSpec.parse(name).pinned() for name in names]
+    specs = list(reversed({spec.build(): spec for spec in reversed(found)}.values()))
+    _check_texts(specs)
+    return tuple(spec for spec in specs if spec.known_as != UNPRUNED)
+
+
+def _check_texts(specs: Sequence[MethodSpec]) -> None:
+    """Raises BadInput for two methods that records and tables would call the same."""
+    files: dict[str, Path | None] = {}
+    for spec in specs:
+        if spec.text in files:
+            raise BadInput(
+                f"{spec.text} is asked for from {files[spec.text]} and from {spec.file}, which no "
+                "table could tell apart; rename one of the files"
+            )
+        files[spec.text] = spec.file
 
 
 def parse_tasks(text: str) -> tuple[str, ...]:

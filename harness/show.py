@@ -11,7 +11,8 @@ from harness import numbers
 from harness.cells import Cell
 from harness.efficiency_table import efficiency_table
 from harness.errors import BadInput, unknown
-from harness.ledger import broken_promise, mean_entering
+from harness.ledger import judged, mean_entering
+from harness.method_versions import told_apart
 from harness.record import SUFFIX, Record, UnreadableRecordError, read
 from harness.render import Column, Parts, Table
 from harness.results import read_records
@@ -30,7 +31,7 @@ def opened(path: Path, warn: Callable[[str], None]) -> list[Record]:
         groups, runs = configurations(read_records([path], warn, whole=True))
         return [*(record for group in groups for record in group), *runs]
     try:
-        return [read(path)]
+        return [judged(read(path))]
     except UnreadableRecordError as error:
         raise BadInput(f"cannot show {path}: {error}") from error
     except OSError as error:
@@ -43,8 +44,9 @@ def cell_tables(path: Path, records: Sequence[Record]) -> list[Table]:
         raise BadInput(f"{path} is a directory: name one of its records, or an item with --item")
     if records[0]["kind"] == "efficiency":
         return [efficiency_table(records[0])]
-    runs = [read(other) for other in sorted(path.parent.glob(f"efficiency-*{SUFFIX}"))]
-    return [cell_table(records[0], runs)]
+    runs = [judged(read(other)) for other in sorted(path.parent.glob(f"efficiency-*{SUFFIX}"))]
+    record, *runs = told_apart([records[0], *runs])
+    return [cell_table(record, runs)]
 
 
 def cell_table(record: Record, others: Sequence[Record]) -> Table:
@@ -59,30 +61,34 @@ def cell_table(record: Record, others: Sequence[Record]) -> Table:
         "Settings": _pairs(identity["settings"]),
     }
     if record["status"] == "ok":
-        facts |= _measured(record, others)
+        facts |= _result(record)
     else:
         facts["Status"] = f"{record['status']}: {numbers.sentence(record.get('reason') or '')}"
+    if record.get("ledger"):
+        facts |= _counted(record)
+    if record["status"] == "ok":
+        facts |= dict(_timing(record, others))
     facts["Made by"] = str(record["provenance"].get("command"))
     columns = (Column("", ("name",), left=True), Column("", ("value",), left=True))
     rows = tuple(((name,), (value,)) for name, value in facts.items() if value)
     return Table("Cell", columns, rows, notes=(numbers.origin([record]),))
 
 
-def _measured(record: Record, others: Sequence[Record]) -> dict[str, str]:
+def _result(record: Record) -> dict[str, str]:
     scores = [sample["score"] for sample in record["samples"]]
     mean = f"mean score {sum(scores) / len(scores):.3f}, " if scores else ""
+    return {"Result": f"{mean}{len(scores)} questions", "Promise": "kept"}
+
+
+def _counted(record: Record) -> dict[str, str]:
     facts = {
-        "Result": f"{mean}{len(scores)} questions",
         "Plan": _pairs(record["parameters"]),
         "Tokens": f"{mean_entering(record['ledger']):.1f} a layer, counted",
     }
     for number, row in enumerate(record["ledger"]):
         name = f"Ledger {number + 1}"
         facts[name] = f"{row['samples']} samples, {row['text']} text tokens: {_layers(row)}"
-    budget, settings = record["identity"]["budget"], record["identity"]["settings"]
-    published = settings.get("schedule") == "published"
-    facts["Promise"] = broken_promise(record["ledger"], budget, published) or "kept"
-    return facts | dict(_timing(record, others))
+    return facts
 
 
 def _layers(row: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, asdict, fields
@@ -14,21 +13,31 @@ from pkgutil import iter_modules
 from types import ModuleType
 
 from methods.interface import CAUGHT, Method, PruningError, Read, nearest, told
+from methods.user_code import PREFIX, digest_of, importing, new_name, version
 
 _METHODS: dict[str, type[Method]] = {}
 
 
 def register(name: str) -> Callable[[type[Method]], type[Method]]:
-    """Class decorator: make the method known under `name`. Raises PruningError if it is taken."""
+    """Class decorator: make the method known under `name`. Raises PruningError if it is taken.
+
+    A method of a user's own file is known by its file, and replaces none of that name.
+    """
 
     def add(method: type[Method]) -> type[Method]:
-        if name in _METHODS and _METHODS[name].__qualname__ != method.__qualname__:
-            raise PruningError(f"a method named {name!r} is registered already")
         method.name = name
+        if method.__module__.startswith(PREFIX):
+            return method
+        if name in _METHODS and _origin(_METHODS[name]) != _origin(method):
+            raise PruningError(f"a method named {name!r} is registered already")
         _METHODS[name] = method
         return method
 
     return add
+
+
+def _origin(method: type[Method]) -> tuple[str, str]:
+    return method.__module__, method.__qualname__
 
 
 def methods() -> dict[str, type[Method]]:
@@ -63,13 +72,14 @@ def get_method(name: str, /, **settings: object) -> Method:
     return _with_settings(name, known[name], settings)
 
 
-def load_method(file: Path, name: str, /, **settings: object) -> Method:
+def load_method(file: Path, name: str, digest: str = "", /, **settings: object) -> Method:
     """The method class `name` of a Python file of the user's own, with these settings.
 
-    Raises PruningError, which names the file, for one that is not there or does not import, for a
-    class that is not there or no method, and as `get_method` does.
+    The file as it is now, or as it was when `file_digest` gave this digest. Raises PruningError,
+    which names the file, for one that is not there or does not import, for a class that is not
+    there or no method, and as `get_method` does.
     """
-    module = _module_of(file)
+    module = _module_of(file, digest)
     classes = {
         key: value
         for key, value in vars(module).items()
@@ -107,23 +117,31 @@ def check_method(method: object) -> None:
         ) from error
 
 
-def _module_of(file: Path) -> ModuleType:
-    """The file as a module, imported once for its contents."""
+def file_digest(file: Path) -> str:
+    """Hex SHA-256 of a user's file and of the modules of the user's that it imports.
+
+    Raises PruningError where it is not there or does not import.
+    """
+    return digest_of(_module_of(file))
+
+
+def _module_of(file: Path, digest: str = "") -> ModuleType:
+    """The file as a module, imported once for its contents and those of what it imports."""
+    if known := version(file, digest):
+        return known
     if not file.is_file():
         raise PruningError(f"there is no file {file}")
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise PruningError(f"{file} cannot be read: {error.strerror}") from error
-    name = f"user_method_{hashlib.sha256(content).hexdigest()[:16]}"
-    if name in sys.modules:
-        return sys.modules[name]
+    name = new_name()
     spec = spec_from_file_location(name, file.absolute())
     if spec is None or spec.loader is None:
         raise PruningError(f"{file} is no Python file")
     module = sys.modules[name] = module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        with importing(file, name):
+            spec.loader.exec_module(module)
+    except OSError as error:
+        sys.modules.pop(name, None)
+        raise PruningError(f"{file} cannot be read: {error.strerror}") from error
     except CAUGHT as error:
         sys.modules.pop(name, None)
         raise PruningError(f"{file} does not import: {told(error)}") from error

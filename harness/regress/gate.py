@@ -22,7 +22,7 @@ from harness.regress.benchmarks import (
 )
 from harness.regress.findings import Finding
 from harness.regress.records import Limits, record_findings
-from harness.regress.sources import IncomparableError, read_directory
+from harness.regress.sources import IncomparableError, read_directory, version_differences
 from harness.regress.table import NOTHING_COMPARABLE, as_json, exit_status, verdict_table
 from harness.render import markdown, show
 
@@ -38,6 +38,7 @@ class _Sides(Protocol[Side]):
     def before(self) -> Side: ...
     def after(self, before: Side) -> Side: ...
     def findings(self, before: Side, after: Side) -> list[Finding]: ...
+    def versions(self, before: Side, after: Side) -> list[str]: ...
     def update(self, after: Side) -> str: ...
 
 
@@ -82,7 +83,7 @@ def _regress(gate: Gate, sides: _Sides[Side]) -> int:
         if not gate.update:
             return NOTHING_COMPARABLE
         findings = []
-    _tell(gate, findings)
+    _tell(gate, findings, sides.versions(before, after))
     if gate.update:
         warn(sides.update(after))
         return 0
@@ -123,6 +124,9 @@ class _Records:
     def findings(self, before: list[Record], after: list[Record]) -> list[Finding]:
         return record_findings(before, after, self.gate.limits)
 
+    def versions(self, before: list[Record], after: list[Record]) -> list[str]:
+        return version_differences(before[-1], after[-1]) if before and after else []
+
     def update(self, after: list[Record]) -> str:
         if not self.gate.allow_dirty:
             baseline.check_clean(any(record["provenance"].get("dirty") for record in after))
@@ -149,6 +153,9 @@ class _Benchmarks:
     def findings(self, before: dict[str, Any], after: dict[str, Any]) -> list[Finding]:
         return benchmark_findings(before, after, self.gate.limits.max_slowdown) if before else []
 
+    def versions(self, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+        return []
+
     def update(self, after: dict[str, Any]) -> str:
         if not self.gate.allow_dirty:
             baseline.check_clean(after.get("commit_info", {}).get("dirty"))
@@ -157,13 +164,13 @@ class _Benchmarks:
         return f"{self.gate.against} holds {len(after['benchmarks'])} benchmarks"
 
 
-def _tell(gate: Gate, findings: Sequence[Finding]) -> None:
+def _tell(gate: Gate, findings: Sequence[Finding], versions: Sequence[str]) -> None:
     """On standard output, and in the files that were asked for."""
     current = str(gate.current or "a new run")
-    table = verdict_table(findings, [f"before: {gate.against} · after: {current}"])
+    table = verdict_table(findings, [f"before: {gate.against} · after: {current}"], versions)
     show([table], sys.stdout)
     text = as_json(
-        findings, baseline=str(gate.against), current=current, limits=asdict(gate.limits)
+        findings, versions, baseline=str(gate.against), current=current, limits=asdict(gate.limits)
     )
     for path, content in ((gate.markdown, markdown(table)), (gate.json, text)):
         if path is not None:
