@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from harness.visible import visible
+
 
 class BadInput(Exception):  # noqa: N818 - it names the cause, the user's input, not a program error
     """The message is one sentence: what was wrong, what is allowed, the nearest match.
@@ -28,4 +30,4 @@ def unknown(kind: str, word: str, allowed: Iterable[str]) -> BadInput:
 
 def warn(line: str) -> None:
     """One line on standard error."""
-    print(f"harness: {line}", file=sys.stderr, flush=True)
+    print(f"harness: {visible(line)}", file=sys.stderr, flush=True)

@@ -50,6 +50,7 @@ NONE = type(None)
 TEXT, TEXT_OR_NONE = Leaf("text", (str,)), Leaf("text or null", (str, NONE))
 MAPPING, LIST = Leaf("a mapping", (dict,)), Leaf("a list", (list,))
 FULL_LIST = Leaf("a list that is not empty", (list,), bool)
+_OUTER: dict[type, Leaf] = {dict: MAPPING, list: LIST, tuple: FULL_LIST}
 INTEGER = number("a whole number", -MOST, MOST, int)
 COUNT = number("a whole number from 0", 0, 10**9, int)
 COUNT_OR_NONE = number("a whole number from 0 or null", 0, 10**9, int, NONE)
@@ -214,7 +215,7 @@ def _fault(values: Sequence[Any], form: Form, name: str = "") -> str | None:
     """What is wrong with the first of these values that has not this form."""
     if form is ...:
         return None
-    outer = {dict: MAPPING, list: LIST, tuple: FULL_LIST}.get(type(form), form)
+    outer = _OUTER.get(type(form)) or form
     odd = [value for value in values if not outer.holds(value)]
     if odd:
         return f"its {name} is {short(odd[0])}, not {outer.what}"

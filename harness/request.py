@@ -18,6 +18,7 @@ ALL = "all"
 EMBEDDED = "embedded"
 TOKENS, FLOPS = "tokens", "flops"
 MATCHES = (TOKENS, FLOPS)
+MOST_SEED = 2**31 - 1
 CONTROL_SEEDS = 5
 """`--controls` runs `random` with this many seeds."""
 
@@ -70,7 +71,11 @@ def read_request(
     if others.get("report") and not accuracy:
         raise BadInput("--report shows answers; it does not go with --no-accuracy")
     _check_positive(limit=limit, batch_size=batch_size, repeats=repeats)
+    if not 0 <= others["seed"] <= MOST_SEED:
+        raise BadInput(f"--seed is a whole number from 0 to {MOST_SEED}, not {others['seed']}")
     check_output(output)
+    if others.get("report"):
+        check_file(output / "report.html", replace=True)
     return Request(
         methods=parse_methods(methods),
         budgets=parse_budgets(budgets),
@@ -166,6 +171,17 @@ def check_output(directory: Path) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise BadInput(f"--output {directory} cannot be written: {reason} in {existing}") from error
+
+
+def check_file(path: Path, replace: bool) -> None:
+    """Raises BadInput unless a file could be put at `path`; only a regular file is replaced.
+
+    A link is not: neither it nor what it names is meant.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise BadInput(f"{path} is no regular file, so it is not replaced")
+    if path.exists() and not replace:
+        raise BadInput(f"{path} exists; --force replaces it")
 
 
 def cells_of(request: Request) -> tuple[Cell, ...]:

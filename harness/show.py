@@ -12,11 +12,12 @@ from harness.cells import Cell
 from harness.efficiency_table import efficiency_table
 from harness.errors import BadInput, unknown
 from harness.ledger import broken_promise, mean_entering
-from harness.record import SUFFIX, Record, UnreadableRecordError, read
+from harness.record import SUFFIX, Record, UnreadableRecordError, read, readable
 from harness.render import Column, Parts, Table
 from harness.results import read_records
 from harness.stats import median_spread
 from harness.tables import configurations
+from harness.visible import visible
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,13 +38,13 @@ def opened(path: Path, warn: Callable[[str], None]) -> list[Record]:
         raise BadInput(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def cell_tables(path: Path, records: Sequence[Record]) -> list[Table]:
+def cell_tables(path: Path, records: Sequence[Record], warn: Callable[[str], None]) -> list[Table]:
     """What `path`, one record, says; its directory's runs may add the timing. Raises BadInput."""
     if path.is_dir():
         raise BadInput(f"{path} is a directory: name one of its records, or an item with --item")
     if records[0]["kind"] == "efficiency":
         return [efficiency_table(records[0])]
-    runs = [read(other) for other in sorted(path.parent.glob(f"efficiency-*{SUFFIX}"))]
+    runs = list(readable(sorted(path.parent.glob(f"efficiency-*{SUFFIX}")), warn))
     return [cell_table(records[0], runs)]
 
 
@@ -190,7 +191,7 @@ def sheet(records: Sequence[Record], item: str) -> Image.Image:
     pen = ImageDraw.Draw(whole)
     for number, (text, tile) in enumerate(tiles):
         x, y = number % across * (side + 8), number // across * (side + head + 8)
-        pen.text((x, y + 3), text, fill="black")
+        pen.text((x, y + 3), visible(text), fill="black")
         whole.paste(tile, (x, y + head))
     return whole
 

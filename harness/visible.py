@@ -1,4 +1,4 @@
-"""Text from records, labels and answers as it may be printed: nothing in it acts, all of it shows."""
+"""Text from records, labels and answers, as it may be printed: all of it shows, nothing acts."""
 
 from __future__ import annotations
 

@@ -161,10 +161,9 @@ class _Benchmarks:
 
 
 def _tell(gate: Gate, findings: Sequence[Finding]) -> None:
-    """On standard output, and in the files that were asked for."""
+    """In the files that were asked for, and on standard output."""
     current = str(gate.current or "a new run")
     table = verdict_table(findings, [f"before: {gate.against} · after: {current}"])
-    show([table], sys.stdout)
     text = as_json(
         findings, baseline=str(gate.against), current=current, limits=asdict(gate.limits)
     )
@@ -172,6 +171,7 @@ def _tell(gate: Gate, findings: Sequence[Finding]) -> None:
         if path is not None:
             with _writing(path):
                 path.write_text(content, encoding="utf-8")
+    show([table], sys.stdout)
 
 
 @contextmanager
