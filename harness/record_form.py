@@ -85,7 +85,6 @@ METHOD = {"name": TEXT, "label": TEXT, "venue?": TEXT, "link?": TEXT}
 CONFIGURATION = {
     **dict.fromkeys(("model", "model_digest", "attention", "device", "code_digest"), TEXT),
     **{"batch_size": POSITIVE, "dtype": words(*DTYPE_BYTES), "versions": MAPPING, "seed": INTEGER},
-    "limit?": COUNT_OR_NONE,
 }
 GPU = {
     "problem?": TEXT,
@@ -107,7 +106,7 @@ ACCURACY = {
     "identity": {
         **CONFIGURATION,
         **{"task": TEXT, "task_version": TEXT, "settings": MAPPING, "budget": COUNT_OR_NONE},
-        "matched?": COUNT,
+        **{"limit": COUNT_OR_NONE, "matched?": COUNT},
     },
     "provenance": MAPPING,
 }

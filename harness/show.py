@@ -138,11 +138,7 @@ def item_table(records: Sequence[Record], item: str) -> Table:
 
 
 def _item_row(record: Record, sample: Sample) -> tuple[Parts, ...]:
-    stages = [
-        f"{s['stage']} {bin(int(s['kept'], 16)).count('1')} of {s['rows']}"
-        + (", merging" if "groups" in s else "")
-        for s in sample["selections"]
-    ]
+    stages = map(_kept, sample["selections"])
     tokens = mean_entering([{**record["ledger"][sample["ledger"]], "samples": 1}])
     return (
         (record["cell"],),
@@ -151,6 +147,15 @@ def _item_row(record: Record, sample: Sample) -> tuple[Parts, ...]:
         (numbers.number(tokens),),
         ("; ".join(stages),),
     )
+
+
+def _kept(selection: Mapping[str, Any]) -> str:
+    """`rank 64 of 576`; a baseline has a digest in place of the rows."""
+    if "kept" not in selection:
+        return f"{selection['stage']} {selection['digest']}"
+    kept = bin(int(selection["kept"], 16)).count("1")
+    merging = ", merging" if "groups" in selection else ""
+    return f"{selection['stage']} {kept} of {selection['rows']}{merging}"
 
 
 def samples_of(records: Sequence[Record], item: str) -> list[tuple[Record, Sample]]:
@@ -183,7 +188,7 @@ def sheet(records: Sequence[Record], item: str) -> Image.Image:
             raise BadInput(f"there is no picture of {item}: its image is not at hand")
         traced = patches(sample["selections"], record["shape"]["image_tokens"])
         if traced is None:
-            raise BadInput(f"there is no picture of {item}: it has not exactly one image")
+            raise BadInput(f"there is no picture of {item}: not one square image, or only digests")
         tiles.append((f"{record['cell']}: {sample['answer']}", composed(known.image, traced, side)))
     across = min(len(tiles), 5)
     down = -(-len(tiles) // across)
