@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from harness import cli_records
+from harness.cells import UNPRUNED
 from harness.errors import BadInput, warn
 from harness.options import (
     OUTPUT,
@@ -138,6 +139,8 @@ def compare(
         refuse(context, "with --no-accuracy", "tasks", "limit")
     if no_efficiency:
         refuse(context, "with --no-efficiency", "repeats")
+    if methods.strip() == UNPRUNED and not controls:
+        refuse(context, "without a method that prunes", "budgets", "match")
     try:
         return run(
             read_request(
@@ -223,6 +226,8 @@ def efficiency(
 
     if device == "cpu":
         refuse(context, "on a CPU", "allow_busy")
+    if methods.strip() == UNPRUNED:
+        refuse(context, "without a method that prunes", "budgets")
     sizes = parse_batch_sizes(batch_size)
     try:
         request = read_request(

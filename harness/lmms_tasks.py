@@ -36,19 +36,21 @@ def check_tasks(names: Sequence[str]) -> None:
 
 def _check_mentioned(name: str) -> None:
     """Looks at the letters alone: what is no word of a task file is no name in it either."""
-    text = _task_files()
-    if name not in re.split(r"[\s,:#\[\]{}\"']+", text):
-        named = re.findall(r"^(?:task|group|tag): *[\"']?([^\s,\"'#]+)", text, re.MULTILINE)
-        raise unknown("task", name, dict.fromkeys([*benchmark.TASKS, *named]))
+    words, names = _words_of_task_files()
+    if name not in words:
+        raise unknown("task", name, [*benchmark.TASKS, *names])
 
 
 @cache
-def _task_files() -> str:
-    """All that lmms-eval's task files say; finding them does not import it."""
+def _words_of_task_files() -> tuple[frozenset[str], list[str]]:
+    """All words of lmms-eval's task files, and those that stand as a name; does not import it."""
     package = find_spec("lmms_eval")
     folders = package.submodule_search_locations if package else None
     paths = [path for folder in folders or () for path in Path(folder, "tasks").rglob("*yaml*")]
-    return "\n".join(path.read_text(errors="replace") for path in paths if path.is_file())
+    text = "\n".join(path.read_text(errors="replace") for path in paths if path.is_file())
+    words = frozenset(re.split(r"[\s,:#\[\]{}\"']+", text))
+    names = re.findall(r"^(?:task|group|tag): *[\"']?([^\s,\"'#]+)", text, re.MULTILINE)
+    return words, list(dict.fromkeys(names))
 
 
 class TaskLibrary:

@@ -171,13 +171,13 @@ def fault(record: Values, whole: bool) -> str | None:
 
 
 def _accuracy_faults(record: Values, whole: bool) -> Iterator[str | None]:
-    yield _fault([record], ACCURACY)
+    yield misfit([record], ACCURACY)
     yield _free_fault({k: v for k, v in record.items() if k not in ("samples", "ledger")})
     identity = record["identity"]
     yield _cell_fault(record, identity["budget"], identity.get("matched"), identity["seed"])
     if record["status"] != "ok":
         return
-    yield _fault([record], ANSWERED)
+    yield misfit([record], ANSWERED)
     yield _ledger_fault(record["ledger"], record["shape"])
     samples, rows = record["samples"], record["ledger"]
     if max(sample["ledger"] for sample in samples) >= len(rows):
@@ -185,32 +185,32 @@ def _accuracy_faults(record: Values, whole: bool) -> Iterator[str | None]:
     if sum(row["samples"] for row in rows) != len(samples):
         yield f"its ledger is not of its {len(samples)} samples"
     if whole:
-        yield _fault(samples, DETAILS, "samples")
+        yield misfit(samples, DETAILS, "samples")
         yield from (_selection_fault(kept) for sample in samples for kept in sample["selections"])
         yield from (_first_token_fault(sample["first_token"]) for sample in samples)
 
 
 def _efficiency_faults(record: Values, whole: bool) -> Iterator[str | None]:
-    yield _fault([record], EFFICIENCY)
+    yield misfit([record], EFFICIENCY)
     yield _free_fault(record)
-    yield _fault([record["provenance"].get("gpu_before") or {}], GPU, "gpu_before")
+    yield misfit([record["provenance"].get("gpu_before") or {}], GPU, "gpu_before")
     cells = record["cells"]
     yield from (_cell_fault(c, c["budget"], c.get("matched"), None) for c in cells)
     names = [cell["cell"] for cell in cells]
     if names != record["identity"]["cells"] or len(set(names)) < len(names):
         yield "its cells are not those of its identity"
     done = [cell for cell in cells if cell["status"] == "ok"]
-    yield _fault(done, TIMED, "cells")
+    yield misfit(done, TIMED, "cells")
     if done:
-        yield _fault([record["shape"]], SHAPE, "shape") if "shape" in record else "it lacks shape"
+        yield misfit([record["shape"]], SHAPE, "shape") if "shape" in record else "it lacks shape"
         yield from (_ledger_fault(cell["ledger"], record["shape"]) for cell in done)
     if "rates" in record:
-        yield _fault([record], RATED)
-        yield _fault(done, TIMED_WITH_RATES, "cells")
+        yield misfit([record], RATED)
+        yield misfit(done, TIMED_WITH_RATES, "cells")
     yield from _rounds_faults(record, done)
 
 
-def _fault(values: Sequence[Any], form: Form, name: str = "") -> str | None:
+def misfit(values: Sequence[Any], form: Form, name: str = "") -> str | None:
     """What is wrong with the first of these values that has not this form."""
     if form is ...:
         return None
@@ -221,7 +221,7 @@ def _fault(values: Sequence[Any], form: Form, name: str = "") -> str | None:
     if isinstance(form, dict):
         return _mapping_fault(values, form, name)
     if isinstance(form, list | tuple):
-        return _fault(list(chain.from_iterable(values)), form[0], name)
+        return misfit(list(chain.from_iterable(values)), form[0], name)
     return None
 
 
@@ -231,7 +231,7 @@ def _mapping_fault(values: Sequence[Values], form: Mapping[str, Form], name: str
         held = [value[word] for value in values if word in value]
         if word == key and len(held) < len(values):
             return f"it lacks {word}" + (f" in its {name}" if name else "")
-        if found := _fault(held, inner, f"{name} {word}".strip()):
+        if found := misfit(held, inner, f"{name} {word}".strip()):
             return found
     return None
 
@@ -291,9 +291,9 @@ def _first_token_fault(token: Values) -> str | None:
 def _rounds_faults(record: Values, done: Sequence[Values]) -> Iterator[str | None]:
     """What is compared round by round has as many rounds."""
     columns = [column for cell in done for column in cell["raw_seconds"].values()]
-    yield _fault(columns, LIST, "raw_seconds")
+    yield misfit(columns, LIST, "raw_seconds")
     yield from (
-        _fault([entry for entry in column if not isinstance(entry, list)], SECONDS, "raw_seconds")
+        misfit([entry for entry in column if not isinstance(entry, list)], SECONDS, "raw_seconds")
         for column in columns
     )
     plain = [run for run in record.get("equal_context", ()) if run["status"] == "ok"]

@@ -1,4 +1,4 @@
-"""Records with one fault at a random place, as a hand, a bug or another program would leave them."""
+"""Records with one fault at a random place, as a hand or another program would leave them."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from typing import Any
 
 import numpy as np
@@ -246,6 +247,8 @@ def test_a_baseline_of_benchmarks_is_small_and_reads_back(tmp_path, capsys):
         (b"{", "is torn or not what"),
         (b"[]", "is torn or not what"),
         (b'{"benchmarks": [{"name": "a", "group": "b", "stats": {}}]}', "is torn or not what"),
+        (b'{"benchmarks": [{"name": "a", "group": "b", "stats": {"data": ["1"]}}]}', "is torn"),
+        (b"[" * 10**5, "is torn or not what"),
         (b'{"benchmarks": []}', "one benchmark of the group 'reference'"),
     ],
 )
@@ -258,6 +261,9 @@ def test_other_files_are_no_benchmarks(tmp_path, content, sentence):
     torn.write_bytes(gzip.compress(content)[:-3])
     with pytest.raises(BadInput, match="is torn"):
         read_benchmarks(torn)
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(BadInput, match="is no regular file"):
+        read_benchmarks(tmp_path / "pipe.json")
 
 
 def test_equal_benchmarks_give_equal_bytes(tmp_path):
