@@ -290,7 +290,10 @@ def data(
     from harness.request import check_output
 
     check_output(output)
-    benchmark.write(output)
+    try:
+        benchmark.write(output)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -305,6 +308,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (_UsageError, BadInput) as error:
         sentence = str(error) if isinstance(error, BadInput) else error.format_message()
         warn(" ".join(sentence.split()))
+        return BAD_INPUT
+    except OSError as error:  # of a path that was given: too long, or in a closed directory
+        if error.filename is None:
+            raise
+        warn(f"{error.strerror}: {error.filename}")
         return BAD_INPUT
     except OutputLostError as error:
         if error.closed:

@@ -27,6 +27,7 @@ KINDS = ("accuracy", "efficiency")
 DETAILS = ("first_token", "selections")
 MOST_BYTES = 2**30
 """Of a file, and of each of its two parts unpacked."""
+_HALF_A_LETTER = re.compile(r"\\u[dD][89a-fA-F]")  # harmless where its other half follows
 
 Record = dict[str, Any]
 
@@ -134,7 +135,7 @@ def read_outline(path: Path) -> Record:
 
 def _members(path: Path) -> tuple[str, str]:
     """The text of the first gzip member, and that of the others."""
-    if not path.is_file():  # a pipe would be waited for
+    if path.exists() and not path.is_file():  # a pipe would be waited for
         raise UnreadableRecordError("it is no regular file")
     if path.stat().st_size > MOST_BYTES:
         raise UnreadableRecordError("it is larger than any record of this harness")
@@ -164,9 +165,14 @@ def _unpacked(content: bytes) -> tuple[bytes, bytes]:
 
 def _parsed(text: str) -> object:
     try:
-        return json.loads(text)
+        content = json.loads(text)
+        if _HALF_A_LETTER.search(text):
+            json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise WrongContentError("it holds half a letter") from None
     except (ValueError, RecursionError):  # no JSON, a number of too many digits, nested too deep
         raise UnreadableRecordError("it is not a record of this harness") from None
+    return content
 
 
 def checked(content: object) -> Record:

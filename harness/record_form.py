@@ -18,7 +18,7 @@ from harness.errors import BadInput
 
 MOST = 2**64
 """No number of a record is larger, so that products of several are floats still."""
-MOST_ROWS = 10**6
+MOST_COUNT, MOST_ROWS = 10**9, 10**6
 DEEPEST = 12
 
 Form = Any
@@ -52,14 +52,14 @@ MAPPING, LIST = Leaf("a mapping", (dict,)), Leaf("a list", (list,))
 FULL_LIST = Leaf("a list that is not empty", (list,), bool)
 _OUTER: dict[type, Leaf] = {dict: MAPPING, list: LIST, tuple: FULL_LIST}
 INTEGER = number("a whole number", -MOST, MOST, int)
-COUNT = number("a whole number from 0", 0, 10**9, int)
-COUNT_OR_NONE = number("a whole number from 0 or null", 0, 10**9, int, NONE)
-POSITIVE = number("a whole number from 1", 1, 10**9, int)
+COUNT = number("a whole number from 0", 0, MOST_COUNT, int)
+COUNT_OR_NONE = number("a whole number from 0 or null", 0, MOST_COUNT, int, NONE)
+POSITIVE = number("a whole number from 1", 1, MOST_COUNT, int)
 ROWS = number(f"a whole number from 1 to {MOST_ROWS}", 1, MOST_ROWS, int)
 NUMBER = number("a number", -MOST, MOST, int, float)
 NUMBER_OR_NONE = number("a number or null", -MOST, MOST, int, float, NONE)
 AMOUNT = number("a number from 0", 0, MOST, int, float)
-SECONDS = number("a number of seconds", 0, 10**9, int, float)
+SECONDS = number("a number of seconds", 0, MOST_COUNT, int, float)
 TOOK = number("a number of seconds above 0", 1e-12, 10**9, int, float)
 RATE = number("a rate above 0", 1, MOST, int, float)
 LOG_PROBABILITY = number("a log-probability or null", -MOST, 1, int, float, NONE)

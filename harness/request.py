@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cells import CONTROLS, UNPRUNED, Cell, MethodSpec, unpruned
 from harness.errors import BadInput, unknown
+from harness.record_form import MOST_COUNT
 
 if TYPE_CHECKING:
     from methods.interface import Sizes
@@ -153,10 +154,13 @@ def percentage(option: str, text: str) -> float:
 
 
 def _check_positive(**options: int | None) -> None:
-    """Raises BadInput for a value below 1; None is allowed."""
+    """Raises BadInput for a value below 1, or one that no record could hold; None is allowed."""
     for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
         if value is not None and value < 1:
-            raise BadInput(f"--{name.replace('_', '-')} is a whole number from 1 up, not {value}")
+            raise BadInput(f"{option} is a whole number from 1 up, not {value}")
+        if value is not None and value > MOST_COUNT:
+            raise BadInput(f"{option} is at most {MOST_COUNT}, not {value}")
 
 
 def check_output(directory: Path) -> None:

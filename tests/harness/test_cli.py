@@ -67,6 +67,7 @@ def refused(tmp_path, capsys):
         (["--dtype", "float23"], "unknown dtype 'float23'; did you mean 'float32'?"),
         (["--device", "cuba"], "unknown device 'cuba'; did you mean 'cuda'?"),
         (["--attention", "spda"], "unknown attention 'spda'; did you mean 'sdpa'?"),
+        (["--limit", str(10**12)], "--limit is at most 1000000000, not 1000000000000"),
         (["--seed=-1"], "--seed is a whole number from 0 to 2147483647, not -1"),
         (["--seed", str(2**63)], "--seed is a whole number from 0 to 2147483647"),
         (["--methods", f"random:seed={2**40}"], "random: seed is from 0 to 2147483647"),
@@ -147,6 +148,17 @@ def test_an_output_that_is_a_file_or_below_one_is_refused(refused, tmp_path):
     for output in (tmp_path / "file", tmp_path / "file" / "below"):
         assert f"{tmp_path / 'file'} is a file" in refused(output=output)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_output_of_too_long_a_name_is_refused(refused):
+    assert "File name too long: aaaa" in refused(output=Path("a" * 300))
+
+
+def test_data_is_not_written_among_other_files(tmp_path, capsys):
+    (tmp_path / "mine").write_text("mine")
+    assert main(["data", "-o", str(tmp_path)]) == 2
+    assert "holds other files; choose a new or an empty directory" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_an_output_without_permission_is_refused(refused, tmp_path, monkeypatch):

@@ -68,6 +68,7 @@ WRONG = [
     (changed("identity", "settings", to={"a": 1e400}), "it holds the number inf"),
     (changed("identity", "settings", to={"a": FAULTS["deep"]}), "it is nested too deep"),
     (changed("cell", to="random@many"), "a cell is METHOD@BUDGET#SEED, not 'random@many'"),
+    (changed("samples", 0, "answer", to="\ud800"), "it holds half a letter"),
     (changed("status", to="odd"), "its status is 'odd', not one of ok, failed, infeasible"),
 ]
 
@@ -124,8 +125,9 @@ def test_what_is_no_regular_file_is_named_and_not_waited_for(beside, capsys):
     (directory / "accuracy-lost.json.gz").symlink_to(directory / "nowhere")
     assert main(["table", str(directory), "--layout", "accuracy"]) == 0
     printed = capsys.readouterr()
-    for name in ("pipe", "folder", "lost"):
+    for name in ("pipe", "folder"):
         assert f"accuracy-{name}.json.gz: it is no regular file" in printed.err
+    assert f"skipping {directory / 'accuracy-lost.json.gz'}: [Errno 2]" in printed.err
     assert "Random" in printed.out
     assert main(["show", str(directory / "accuracy-pipe.json.gz")]) == 2
 
@@ -147,6 +149,12 @@ def test_no_parser_is_led_astray(tmp_path, text):
     path.write_bytes(gzip.compress(text.encode()) + gzip.compress(b" "))
     with pytest.raises(records.UnreadableRecordError, match="not a record"):
         records.read_outline(path)
+
+
+def test_a_letter_in_two_halves_is_one(beside):
+    path = beside(changed("samples", 0, "answer", to="😀")) / NAME
+    assert b"\\ud83d" in gzip.decompress(path.read_bytes())
+    assert records.read(path)["samples"][0]["answer"] == "😀"
 
 
 @pytest.mark.parametrize("number", [0, 2, 5, 11])

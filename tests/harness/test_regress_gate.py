@@ -84,6 +84,7 @@ def test_bad_input_is_one_sentence_and_status_2(kept, capsys, tmp_path):
         (["--against", old, before], f"`harness regress --against {old} CURRENT --update`"),
         (["--against", before, before, "--max-slowdown", "fast"], "percentage from 0 up"),
         (["--against", before, before, "--tolerance", "-1"], "points from 0 up"),
+        (["--against", before, before, "--tolerance", "inf"], "points from 0 up"),
         (["--against", before, before, "--json", tmp_path / "no" / "a"], "there is no directory"),
         (["--against", tmp_path / "none.json", tmp_path / "none.json"], "there is no file"),
     ):
