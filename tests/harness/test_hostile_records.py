@@ -118,6 +118,17 @@ def test_every_committed_record_is_read(commits):
         assert records.read_outline(path)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["show", "--item", "embedded_count/3"], ["table", "--layout", "paper", "--fidelity"]],
+)
+def test_a_baseline_which_has_digests_alone_is_shown(command, capsys):
+    assert main([*command, str(ROOT / "results" / "baselines" / "embedded")]) == 0
+    printed = capsys.readouterr()
+    assert "fastv@64" in printed.out or "FastV" in printed.out
+    assert printed.err == ""
+
+
 def test_what_is_no_regular_file_is_named_and_not_waited_for(beside, capsys):
     directory = beside(accuracy("random"))
     os.mkfifo(directory / "accuracy-pipe.json.gz")
