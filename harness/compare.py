@@ -14,7 +14,7 @@ from harness.errors import BadInput, warn
 from harness.presets import images_of, is_preset
 from harness.progress import Progress, progress_on
 from harness.provenance import code_digest, provenance, versions
-from harness.record import Record, file_name, read, unwritable
+from harness.record import Record, file_name, read, readable, unwritable
 from harness.render import Table, comma_separated, markdown, show
 from harness.request import (
     TOKENS,
@@ -159,9 +159,11 @@ def conclude(
     finally:
         progress.stop()
     found = tables(done)
-    show(found, sys.stdout)
-    _keep_tables(found, store)
-    report(done)
+    try:
+        _keep_tables(found, store)
+        report(done)
+    finally:  # the terminal may fail, and so may the files
+        show(found, sys.stdout)
     return int(any(table.failed for table in found))
 
 
@@ -224,7 +226,7 @@ def _write_report(records: Sequence[Record], request: Request) -> None:
 
     output = request.output / "report.html"
     paths = [request.output / file_name(record) for record in records]
-    write_report([read(path) for path in paths], output, force=True)
+    write_report(list(readable(paths, warn, read)), output, force=True)
     warn(f"the report is {output}")
 
 

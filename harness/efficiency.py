@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BadInput, warn
@@ -12,6 +13,7 @@ from harness.placement import free_bytes
 from harness.progress import progress_on
 from harness.provenance import provenance
 from harness.record import Record
+from harness.record_form import MOST_COUNT
 from harness.request import Request
 from harness.runs import Measure, Work
 from harness.store import opened
@@ -55,8 +57,10 @@ def check_extent(extent: Extent) -> Extent:
         if value is not None and value < least:
             option = name.replace("_", "-")
             raise BadInput(f"--{option} is a whole number from {least} up, not {value}")
+        if value is not None and value > MOST_COUNT:
+            raise BadInput(f"--{name.replace('_', '-')} is at most {MOST_COUNT}, not {value}")
     for name, value in (("find-max-batch", extent.memory_gib), ("minutes", extent.most_minutes)):
-        if value is not None and not value > 0:
+        if value is not None and not 0 < value < inf:
             raise BadInput(f"--{name} is a number above 0, not {value:g}")
     return extent
 

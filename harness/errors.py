@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
+from harness.visible import visible
+
 
 class BadInput(Exception):  # noqa: N818 - it names the cause, the user's input, not a program error
     """The message is one sentence: what was wrong, what is allowed, the nearest match.
@@ -29,7 +31,7 @@ def unknown(kind: str, word: str, allowed: Iterable[str]) -> BadInput:
 
 def warn(line: str) -> None:
     """One line on standard error."""
-    print(f"harness: {line}", file=sys.stderr, flush=True)
+    print(f"harness: {visible(line)}", file=sys.stderr, flush=True)
 
 
 def cause(error: BaseException) -> str:

@@ -180,7 +180,7 @@ def _cells(
         )
     for name in _fidelity_names(style):
         of = getattr(line.fidelity, name) if line.fidelity else {}
-        missing = "" if row.budget is None else "no unpruned answers to compare with"
+        missing = "" if row.budget is None else "nothing of unpruned to compare with"
         yield _number(of, style, False, missing, decimals=3 if name == "kl" else 1)
     yield ()
 

@@ -13,11 +13,12 @@ from harness.efficiency_table import efficiency_table
 from harness.errors import BadInput, unknown
 from harness.ledger import judged, mean_entering
 from harness.method_versions import told_apart
-from harness.record import SUFFIX, Record, UnreadableRecordError, read
+from harness.record import SUFFIX, Record, UnreadableRecordError, read, readable
 from harness.render import Column, Parts, Table
 from harness.results import read_records
 from harness.stats import median_spread
 from harness.tables import configurations
+from harness.visible import visible
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -38,14 +39,14 @@ def opened(path: Path, warn: Callable[[str], None]) -> list[Record]:
         raise BadInput(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def cell_tables(path: Path, records: Sequence[Record]) -> list[Table]:
+def cell_tables(path: Path, records: Sequence[Record], warn: Callable[[str], None]) -> list[Table]:
     """What `path`, one record, says; its directory's runs may add the timing. Raises BadInput."""
     if path.is_dir():
         raise BadInput(f"{path} is a directory: name one of its records, or an item with --item")
     if records[0]["kind"] == "efficiency":
         return [efficiency_table(records[0])]
-    runs = [judged(read(other)) for other in sorted(path.parent.glob(f"efficiency-*{SUFFIX}"))]
-    record, *runs = told_apart([records[0], *runs])
+    others = readable(sorted(path.parent.glob(f"efficiency-*{SUFFIX}")), warn)
+    record, *runs = told_apart([records[0], *map(judged, others)])
     return [cell_table(record, runs)]
 
 
@@ -143,11 +144,7 @@ def item_table(records: Sequence[Record], item: str) -> Table:
 
 
 def _item_row(record: Record, sample: Sample) -> tuple[Parts, ...]:
-    stages = [
-        f"{s['stage']} {bin(int(s['kept'], 16)).count('1')} of {s['rows']}"
-        + (", merging" if "groups" in s else "")
-        for s in sample["selections"]
-    ]
+    stages = map(_kept, sample["selections"])
     tokens = mean_entering([{**record["ledger"][sample["ledger"]], "samples": 1}])
     return (
         (record["cell"],),
@@ -156,6 +153,15 @@ def _item_row(record: Record, sample: Sample) -> tuple[Parts, ...]:
         (numbers.number(tokens),),
         ("; ".join(stages),),
     )
+
+
+def _kept(selection: Mapping[str, Any]) -> str:
+    """`rank 64 of 576`; a baseline has a digest in place of the rows."""
+    if "kept" not in selection:
+        return f"{selection['stage']} {selection['digest']}"
+    kept = bin(int(selection["kept"], 16)).count("1")
+    merging = ", merging" if "groups" in selection else ""
+    return f"{selection['stage']} {kept} of {selection['rows']}{merging}"
 
 
 def samples_of(records: Sequence[Record], item: str) -> list[tuple[Record, Sample]]:
@@ -188,7 +194,7 @@ def sheet(records: Sequence[Record], item: str) -> Image.Image:
             raise BadInput(f"there is no picture of {item}: its image is not at hand")
         traced = patches(sample["selections"], record["shape"]["image_tokens"])
         if traced is None:
-            raise BadInput(f"there is no picture of {item}: it has not exactly one image")
+            raise BadInput(f"there is no picture of {item}: not one square image, or only digests")
         tiles.append((f"{record['cell']}: {sample['answer']}", composed(known.image, traced, side)))
     across = min(len(tiles), 5)
     down = -(-len(tiles) // across)
@@ -196,7 +202,7 @@ def sheet(records: Sequence[Record], item: str) -> Image.Image:
     pen = ImageDraw.Draw(whole)
     for number, (text, tile) in enumerate(tiles):
         x, y = number % across * (side + 8), number // across * (side + head + 8)
-        pen.text((x, y + 3), text, fill="black")
+        pen.text((x, y + 3), visible(text), fill="black")
         whole.paste(tile, (x, y + head))
     return whole
 

@@ -165,10 +165,9 @@ class _Benchmarks:
 
 
 def _tell(gate: Gate, findings: Sequence[Finding], versions: Sequence[str]) -> None:
-    """On standard output, and in the files that were asked for."""
+    """In the files that were asked for, and on standard output."""
     current = str(gate.current or "a new run")
     table = verdict_table(findings, [f"before: {gate.against} · after: {current}"], versions)
-    show([table], sys.stdout)
     text = as_json(
         findings, versions, baseline=str(gate.against), current=current, limits=asdict(gate.limits)
     )
@@ -176,6 +175,7 @@ def _tell(gate: Gate, findings: Sequence[Finding], versions: Sequence[str]) -> N
         if path is not None:
             with _writing(path):
                 path.write_text(content, encoding="utf-8")
+    show([table], sys.stdout)
 
 
 @contextmanager

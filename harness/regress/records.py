@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 from harness import numbers
 from harness.cells import Cell
@@ -28,7 +29,7 @@ class Limits:
     tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        if self.tolerance is not None and not self.tolerance >= 0:
+        if self.tolerance is not None and not 0 <= self.tolerance < inf:
             raise BadInput("--tolerance is a number of points from 0 up")
 
 

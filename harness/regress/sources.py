@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.cells import Cell
-from harness.errors import BadInput
+from harness.errors import BadInput, warn
 from harness.method_versions import version_of
-from harness.record import SUFFIX, Record, UnreadableRecordError, read
+from harness.record import SUFFIX, Record, UnreadableRecordError, WrongContentError, read
 
 MUST_BE_EQUAL = ("model_digest", "batch_size", "dtype", "attention", "seed")
 _OF_ANSWERS = (*MUST_BE_EQUAL, "task_version", "limit")
@@ -32,18 +32,24 @@ class Pair(NamedTuple):
 
 
 def read_directory(directory: Path) -> list[Record]:
-    """All records, oldest first. Raises BadInput: a torn record is never left out silently."""
+    """All records, oldest first, without those of wrong content, which are named.
+
+    Raises BadInput for a torn one, and where no record is left.
+    """
     if not directory.is_dir():
         raise BadInput(f"there is no directory {directory}")
-    paths = sorted(directory.glob(f"*{SUFFIX}"))
-    if not paths:
+    found = [record for path in sorted(directory.glob(f"*{SUFFIX}")) if (record := _read(path))]
+    if not found:
         raise BadInput(f"no records in {directory}")
-    return sorted(map(_read, paths), key=lambda record: str(record["provenance"].get("created")))
+    return sorted(found, key=lambda record: str(record["provenance"].get("created")))
 
 
-def _read(path: Path) -> Record:
+def _read(path: Path) -> Record | None:
     try:
         return read(path)
+    except WrongContentError as error:
+        warn(f"skipping {path}: {error}")
+        return None
     except UnreadableRecordError as error:
         raise BadInput(f"{path} cannot be compared: {error}") from error
     except OSError as error:
