@@ -131,6 +131,10 @@ def _module_of(file: Path, digest: str = "") -> ModuleType:
         return known
     if not file.is_file():
         raise PruningError(f"there is no file {file}")
+    try:
+        file.read_bytes()
+    except OSError as error:
+        raise PruningError(f"{file} cannot be read: {error.strerror}") from error
     name = new_name()
     spec = spec_from_file_location(name, file.absolute())
     if spec is None or spec.loader is None:
@@ -139,9 +143,6 @@ def _module_of(file: Path, digest: str = "") -> ModuleType:
     try:
         with importing(file, name):
             spec.loader.exec_module(module)
-    except OSError as error:
-        sys.modules.pop(name, None)
-        raise PruningError(f"{file} cannot be read: {error.strerror}") from error
     except CAUGHT as error:
         sys.modules.pop(name, None)
         raise PruningError(f"{file} does not import: {told(error)}") from error

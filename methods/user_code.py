@@ -85,7 +85,10 @@ def importing(file: Path, name: str) -> Iterator[None]:
 
 
 def _is_present(version: _Version) -> bool:
-    return all(p.is_file() and _digest(p) == digest for p, digest in version.files.items())
+    try:
+        return all(_digest(path) == digest for path, digest in version.files.items())
+    except OSError:  # gone, or no longer to be read
+        return False
 
 
 def _digest(path: Path) -> str:

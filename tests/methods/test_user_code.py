@@ -122,6 +122,12 @@ def test_a_helper_that_was_mended_is_imported_anew(files):
     assert solved(folder) == 1
 
 
+def test_a_file_that_opens_another_in_vain_is_not_called_unreadable(files):
+    folder = files(my=method("open('no-such-weights')", "1"))
+    with pytest.raises(PruningError, match="does not import: FileNotFoundError"):
+        solved(folder)
+
+
 def test_two_files_with_equal_contents_are_two_methods(files):
     folder = files(my=method(value="1"), other=method(value="1"))
     mine, other = (load_method(folder / f"{name}.py", "Mine") for name in ("my", "other"))
