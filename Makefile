@@ -1,4 +1,5 @@
 # Each target works in the Python environment that is active; the README's second command makes one.
+# `lock` needs uv.
 .PHONY: check test slow lock
 
 check:
@@ -7,7 +8,7 @@ check:
 	mypy
 
 test:
-	pytest --durations=15
+	pytest -n 2 --durations=15
 
 slow:
 	pytest -m slow --durations=15
