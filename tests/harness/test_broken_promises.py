@@ -177,11 +177,9 @@ def test_a_promise_that_only_the_plan_breaks_is_a_regression_all_the_same():
 
 
 def without_cache(cell):
-    """As a runtime leaves it that no longer finds the KV cache: nothing cached, nothing decoded."""
+    """As a runtime leaves it that no longer finds the KV cache."""
     cell = deepcopy(cell)
     cell["ledger"][0]["cached"] = [0] * 4
-    if "raw_seconds" in cell:
-        cell["raw_seconds"]["decode"] = [[]] * 3
     return cell
 
 

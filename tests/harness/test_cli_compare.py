@@ -67,7 +67,8 @@ def test_a_setting_that_is_no_number_is_refused(tmp_path, capsys, command, value
     )
     options = ["--methods", f"{file}:Mine:share={value}", "--model", "tiny", "-o", str(tmp_path)]
     assert main([command, *options]) == 2
-    sentence = f"harness: Mine:share={value}: share is {value}; a setting must be a finite number"
+    setting = f"{file.name}:Mine:share={value}"
+    sentence = f"harness: {setting}: share is {value}; a setting must be a finite number"
     assert capsys.readouterr().err.splitlines() == [sentence]
     assert list(tmp_path.iterdir()) == [file]
 
