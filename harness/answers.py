@@ -18,6 +18,7 @@ from torch import Tensor
 
 from harness.counts import broken_promises, ledgers_of
 from harness.digests import image_digest
+from harness.errors import cause
 from harness.generation import cut_at, generate_arguments
 from harness.models import LoadedModel
 from harness.selections import selections_of
@@ -96,7 +97,7 @@ class Answerer:
             raise
         except Exception as error:
             items = dict.fromkeys((questions[0].item, questions[-1].item))
-            raise SampleError(f"{' to '.join(items)}: {type(error).__name__}: {error}") from error
+            raise SampleError(f"{' to '.join(items)}: {cause(error)}") from error
 
     def _answer(self, questions: Sequence[Question], generation: Mapping[str, Any]) -> list[Answer]:
         arguments, until = generate_arguments(generation)

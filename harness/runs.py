@@ -12,9 +12,9 @@ from itertools import count
 from statistics import fmean
 from typing import Any, Protocol
 
-from harness.accuracy_rows import promise_broken
 from harness.cells import Cell
 from harness.errors import BadInput
+from harness.ledger import judged
 from harness.numbers import infeasible, sentence
 from harness.progress import Progress, score
 from harness.provenance import now
@@ -149,6 +149,7 @@ class Work:
         cells = list({(cell.method, cell.budget): cell for cell in reversed(self.cells)}.values())
         cells.reverse()
         identity = {**self.identity, **settings, "cells": [cell.text for cell in cells]}
+        identity |= {"cell_identities": [cell.identity() for cell in cells]}
         if known := self.store.find(identity):
             self.progress.say(f"reused the efficiency record from {self.store.directory}")
             return known
@@ -225,7 +226,8 @@ def _infeasible(feasible: Feasible) -> dict[str, Any]:
 
 
 def _summary(record: Record) -> str:
-    if reason := record["reason"] if record["status"] != "ok" else promise_broken(record):
-        return f"FAILED: {reason}"
+    record = judged(record)
+    if record["status"] != "ok":
+        return f"FAILED: {record['reason']}"
     scores = [sample["score"] for sample in record["samples"]]
     return f"{score(fmean(scores))} of {len(scores)} questions" if scores else "no questions"

@@ -24,7 +24,9 @@ from methods.interface import (
     Sizes,
     TextRows,
     View,
+    told,
 )
+from methods.stages import selected
 from methods.tensors import apply_cut
 from methods.views import Group, group_samples
 
@@ -74,7 +76,13 @@ def _run_encoder(group: Group, stages: Sequence[EncoderStage], shape: ModelShape
             seeds=group.seeds,
             reads={read: shown[read] for read in stage.reads},
         )
-        selection = _select(f"stage {stage.name} in the vision tower", stage, view, Read.FEATURES)
+        selection = _select(
+            f"stage {stage.name} in the vision tower",
+            stage,
+            view,
+            view.count + int(segment.has_cls),
+            Read.FEATURES,
+        )
         if selection.cut is None:
             raise PruningError(f"stage {stage.name} in the vision tower returned no cut")
         counts.append(selection.cut.anchors.shape[1])
@@ -87,7 +95,7 @@ def _run_decoder(group: Group, stage: DecoderStage, shape: ModelShape, text: int
     """Run a stage and follow its cut; FLOPs of what it reads."""
     view = _decoder_view(group, stage, shape, text)
     where = f"stage {stage.name} before layer {stage.layer}"
-    group.follow(_select(where, stage, view, Read.HIDDEN))
+    group.follow(_select(where, stage, view, view.count, Read.HIDDEN))
     queries = shape.attention_heads * shape.head_dim
     length = view.count + text
     total = 0
@@ -102,18 +110,22 @@ def _run_decoder(group: Group, stage: DecoderStage, shape: ModelShape, text: int
     return total
 
 
-def _select(where: str, stage: EncoderStage | DecoderStage, view: View, rows: Read) -> Selection:
-    """Run a stage on shapes alone, and the merging of `rows` that its cut asks for."""
+def _select(
+    where: str, stage: EncoderStage | DecoderStage, view: View, rows: int, merged: Read
+) -> Selection:
+    """Run a stage on shapes alone, and the merging of what is `merged` that its cut asks for."""
     try:
-        selection = stage.select(view)
-    except (RuntimeError, TypeError) as error:
+        selection = selected(where, stage, view, rows)
+        if selection.cut is not None and selection.cut.groups is not None:
+            apply_cut(view[merged], selection.cut)
+    except PruningError:
+        raise
+    except Exception as error:
         raise PruningError(
             f"{where} fails on tensors without data, by which its FLOPs are counted: a selection "
             "reads no value back, lets none decide a shape and makes tensors on its view's device "
-            f"({type(error).__name__}: {error})"
+            f"({told(error)})"
         ) from error
-    if selection.cut is not None and selection.cut.groups is not None:
-        apply_cut(view[rows], selection.cut)
     return selection
 
 

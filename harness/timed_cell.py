@@ -13,6 +13,7 @@ from harness.budgets import budget_of
 from harness.capacity import give_back_memory, largest_batch
 from harness.cells import Cell
 from harness.counts import broken_promises, distinct, ledgers_of
+from harness.errors import cause
 from harness.inspection import attention_kernels, counted_flops
 from harness.memory import cache_bytes, peaks
 from harness.stopwatch import Stopwatch, synchronize
@@ -70,7 +71,7 @@ class TimedCell:
             batch = self.workload.load.batch_size
             self.status, self.reason = OUT_OF_MEMORY, f"out of memory at batch {batch}"
         except Exception as error:
-            self.status, self.reason = "failed", f"{type(error).__name__}: {error}"
+            self.status, self.reason = "failed", cause(error)
         if self.status in ("failed", OUT_OF_MEMORY):
             give_back_memory()  # only now does nothing hold the tensors of the broken run
 

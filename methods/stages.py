@@ -17,6 +17,8 @@ from methods.interface import (
     Read,
     Selection,
     View,
+    place,
+    told,
 )
 from methods.sequence import Piece, Run
 from methods.tensors import apply_cut, first_true, gather_rows, watching_ranks
@@ -39,7 +41,7 @@ def run_decoder_stage(
         group, run, stage.reads, hidden, attended, about_to, inverse_frequencies
     )
     where = f"{method}, stage {stage.name} before layer {stage.layer}"
-    selection = _select(where, stage, view, group)
+    selection = _select(where, stage, view, view.count, group.sound)
     group.follow(selection)
     cut = selection.cut
     if cut is None:
@@ -73,7 +75,8 @@ def run_encoder_stages(
         shown = tower.images([images[row][i] for row in group.rows])
         view = tower_view(shown, segment, stage.reads, group.seeds)
         where = f"{method}, stage {stage.name} in the vision tower"
-        selection = _select(where, stage, view, group)
+        rows = view.count + int(segment.has_cls)
+        selection = _select(where, stage, view, rows, group.sound)
         cut = selection.cut
         if cut is None:
             raise PruningError(f"{where} returned no cut")
@@ -95,20 +98,56 @@ def run_encoder_stages(
     )
 
 
-def _select(where: str, stage: DecoderStage | EncoderStage, view: View, group: Group) -> Selection:
+def _select(
+    where: str,
+    stage: DecoderStage | EncoderStage,
+    view: View,
+    rows: int,
+    sound: list[tuple[str, Tensor]],
+) -> Selection:
     # a caller's autocast would turn the selection's float32 into something else
     device = view.segments.device.type
     with torch.autocast(device, enabled=False), watching_ranks() as ranked:
+        selection = selected(where, stage, view, rows)
+    sound += _numbers(where, view, ranked)
+    return selection
+
+
+def selected(where: str, stage: DecoderStage | EncoderStage, view: View, rows: int) -> Selection:
+    """What the stage selects of `rows` rows; an exception in it is noted to come from `where`.
+
+    Raises PruningError for sys.exit, which would end the caller, and for a selection that is none
+    of the view's rows.
+    """
+    try:
         selection = stage.select(view)
-    group.sound += _numbers(where, view, ranked)
+    except SystemExit as error:
+        raise PruningError(f"{where} raises {told(error)}") from error
+    except Exception as error:
+        error.add_note(f"in {where}{place(error)}")
+        raise
+    if not isinstance(selection, Selection):
+        raise PruningError(f"{where} returns a Selection, not {repr(selection)[:60]}")
+    if not isinstance(selection.cut, Cut | None):
+        raise PruningError(f"{where}: a cut is a Cut or None, not {repr(selection.cut)[:60]}")
+    _check_devices(where, selection, view.segments.device)
     if selection.cut is not None:
-        rows = view.count
-        if isinstance(stage, EncoderStage) and Read.FEATURES in view.reads:
-            rows = view[Read.FEATURES].shape[1]
-        elif isinstance(stage, EncoderStage) and Read.TOWER_KEYS in view.reads:
-            rows = view[Read.TOWER_KEYS].shape[1]
         _check(where, selection.cut, len(view.segments), rows, stage.reads)
     return selection
+
+
+def _check_devices(where: str, selection: Selection, device: torch.device) -> None:
+    tensors = {**selection.visual, **selection.text}
+    if selection.cut is not None:
+        tensors |= {name: t for name, t in vars(selection.cut).items() if t is not None}
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise PruningError(f"{where}: {name} is a tensor, not {repr(tensor)[:60]}")
+        if tensor.device != device:
+            raise PruningError(
+                f"{where}: {name} is on {tensor.device} and the view on {device}; "
+                "make tensors with device=view.segments.device"
+            )
 
 
 def _numbers(where: str, view: View, ranked: Sequence[Tensor]) -> list[tuple[str, Tensor]]:
@@ -134,15 +173,26 @@ def _check(where: str, cut: Cut, batch: int, rows: int, reads: Sequence[Read]) -
     if not 1 <= anchors.shape[1] <= rows:
         raise PruningError(f"{where}: 1 to {rows} rows can be kept, not {anchors.shape[1]}")
     if groups is not None:
-        if groups.shape != (batch, rows) or cut.add_anchor is None:
-            raise PruningError(f"{where}: groups are int64 [{batch}, {rows}], with add_anchor")
-        if not {Read.HIDDEN, Read.FEATURES} & set(reads):
-            raise PruningError(f"{where}: a stage that merges rows has to read them")
+        _check_groups(where, cut, groups, rows, reads)
     if anchors.device.type == "cpu":  # elsewhere a look at the values would wait for the device
-        if anchors.min() < 0 or anchors.max() >= rows:
-            raise PruningError(f"{where}: an index lies outside 0 to {rows - 1}")
-        if groups is not None and (groups.min() < -1 or groups.max() >= anchors.shape[1]):
-            raise PruningError(f"{where}: a group lies outside -1 to {anchors.shape[1] - 1}")
-        ordered = anchors.sort(1).values
-        if groups is None and (ordered[:, 1:] == ordered[:, :-1]).any():
-            raise PruningError(f"{where}: a row is kept twice")
+        _check_values(where, anchors, groups, rows)
+
+
+def _check_groups(where: str, cut: Cut, groups: Tensor, rows: int, reads: Sequence[Read]) -> None:
+    whole = (len(cut.anchors), rows)
+    if groups.shape != whole or groups.dtype != torch.long or cut.add_anchor is None:
+        raise PruningError(f"{where}: groups are int64 {list(whole)}, with add_anchor")
+    if cut.add_anchor.shape != cut.anchors.shape or cut.add_anchor.dtype != torch.bool:
+        raise PruningError(f"{where}: add_anchor is bool {list(cut.anchors.shape)}, as anchors are")
+    if not {Read.HIDDEN, Read.FEATURES} & set(reads):
+        raise PruningError(f"{where}: a stage that merges rows has to read them")
+
+
+def _check_values(where: str, anchors: Tensor, groups: Tensor | None, rows: int) -> None:
+    if anchors.min() < 0 or anchors.max() >= rows:
+        raise PruningError(f"{where}: an index lies outside 0 to {rows - 1}")
+    if groups is not None and (groups.min() < -1 or groups.max() >= anchors.shape[1]):
+        raise PruningError(f"{where}: a group lies outside -1 to {anchors.shape[1] - 1}")
+    ordered = anchors.sort(1).values
+    if groups is None and (ordered[:, 1:] == ordered[:, :-1]).any():
+        raise PruningError(f"{where}: a row is kept twice")

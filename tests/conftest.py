@@ -35,6 +35,16 @@ def published() -> dict[str, np.ndarray]:
         return dict(stored)
 
 
+@pytest.fixture(scope="session")
+def more_published() -> dict[str, np.ndarray]:
+    """The same of further methods on the same input, by RUN/NAME."""
+    found: dict[str, np.ndarray] = {}
+    for file in sorted((FIXTURES / "more").glob("*.npz")):
+        with np.load(file) as stored:
+            found |= {key.removeprefix("0/"): value for key, value in stored.items()}
+    return found
+
+
 @pytest.fixture(scope="session", params=["sdpa", "eager"])
 def tiny_llava(request: pytest.FixtureRequest) -> LlavaForConditionalGeneration:
     model = LlavaForConditionalGeneration.from_pretrained(
