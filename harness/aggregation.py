@@ -28,25 +28,28 @@ Items = Mapping[str, Mapping[int, Any]]
 def left_out(task: Any, metric: Metric, items: Items, images: Mapping[int, str]) -> dict[str, Any]:
     """`{"without": [values], "why": None}`, or why there are none.
 
-    The images of the metric's documents, in order, are dealt into at most `GROUPS` groups of
-    neighbours; value g is the score without group g. `images` tells each document's. Fewer groups
-    where an aggregation takes long, and none where even `FEWEST_GROUPS` take over `SECONDS`.
+    Documents that share an image (`images` tells each one's) or a question's number stay together;
+    they are dealt, in order, into at most `GROUPS` groups of neighbours, and value g is the score
+    without group g. Fewer groups where an aggregation takes long, and none where even
+    `FEWEST_GROUPS` take over `SECONDS`.
     """
     documents = sorted(set().union(*(items.get(part, {}) for part in metric.parts)))
     started = perf_counter()
     aggregated(task, metric, items)
     seconds = perf_counter() - started
     most = min(GROUPS, int(SECONDS / max(seconds, 1e-9)))
-    names = sorted({images[document] for document in documents})
     if most < FEWEST_GROUPS:
         return {"without": None, "why": f"one aggregation takes {seconds:.0f} s"}
-    if len(names) < 2:
+    together = _together(metric, items, images, documents)
+    groups = min(most, len(set(together.values())))
+    if groups < 2:
         return {"without": None, "why": "all questions are about one image"}
-    group = {image: i * min(most, len(names)) // len(names) for i, image in enumerate(names)}
+    order = {first: i for i, first in enumerate(sorted(set(together.values())))}
+    group = {d: order[first] * groups // len(order) for d, first in together.items()}
     values = []
-    for g in range(min(most, len(names))):
+    for g in range(groups):
         kept = {
-            part: {d: item for d, item in items.get(part, {}).items() if group[images[d]] != g}
+            part: {d: item for d, item in items.get(part, {}).items() if group[d] != g}
             for part in metric.parts
         }
         try:
@@ -55,6 +58,30 @@ def left_out(task: Any, metric: Metric, items: Items, images: Mapping[int, str])
             why = f"without some images it cannot be computed ({type(error).__name__}: {error})"
             return {"without": None, "why": why}
     return {"without": values, "why": None}
+
+
+def _together(
+    metric: Metric, items: Items, images: Mapping[int, str], documents: Sequence[int]
+) -> dict[int, int]:
+    """Each document's first of those that it is tied to."""
+    first: dict[object, int] = {}
+    root: dict[int, int] = {}
+
+    def top(document: int) -> int:
+        while root[document] != document:
+            document = root[document]
+        return document
+
+    for document in documents:
+        root[document] = document
+        given = [items[part][document] for part in metric.parts if document in items.get(part, {})]
+        numbers = [
+            ("question", item.get("question_id")) for item in given if isinstance(item, dict)
+        ]
+        for tie in [("image", images[document]), *(n for n in numbers if n[1] is not None)]:
+            one, other = top(document), top(first.setdefault(tie, document))
+            root[max(one, other)] = min(one, other)
+    return {document: top(document) for document in documents}
 
 
 def aggregated(task: Any, metric: Metric, items: Items) -> float:
