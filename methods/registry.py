@@ -22,6 +22,8 @@ _SHIPPED = (
     "baselines.sparsevlm",
     "baselines.visionzip",
     "baselines.pyramiddrop",
+    "baselines.flowcut",
+    "baselines.tome",
     "baselines.random",
     "baselines.uniform",
     "baselines.pooling",

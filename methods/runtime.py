@@ -24,13 +24,14 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from methods.adapters import adapter_for
 from methods.attention import QueriesKeys
 from methods.caches import PrunedCache, cache_of, check_kind, expect, refused
-from methods.generation import Generation
+from methods.generation import Generation, planned
 from methods.interface import Budget, MechanismError, Method, PruningError
 from methods.mechanism import broken
 from methods.recording import Observer, observing
 from methods.sharing import SharedImages
+from methods.tower import TowerPass
 from methods.trace import Trace
-from methods.views import TowerRecording
+from methods.views import TowerRecording, seeds_of
 
 _ATTACHED = "_visual_token_pruning"
 _FILLED_ELSEWHERE = "the KV cache of this step was not filled by a prompt inside this context"
@@ -81,9 +82,10 @@ def attach(
         stack.enter_context(observing(runtime.observers()))
         for handle in runtime.register():
             stack.callback(handle.remove)
-        if images is not None:
-            stack.callback(runtime.body.__dict__.pop, "get_image_features")
-            runtime.body.get_image_features = runtime.shared_features()
+        if runtime.images is not None:
+            _replace(stack, runtime.body, "get_image_features", runtime.shared_features())
+        if method.inside_tower:
+            _replace(stack, model, "generate", runtime.telling_the_prompt())
         try:
             yield runtime.trace
         except Exception as error:
@@ -91,6 +93,15 @@ def attach(
                 raise runtime.lost from error
             raise
         runtime.trace.check_numbers()
+
+
+def _replace(stack: ExitStack, module: nn.Module, name: str, function: Callable) -> None:
+    """Put a function in the place of a module's own until the stack ends."""
+    before = module.__dict__.get(name)
+    stack.callback(module.__dict__.pop, name)
+    if before is not None:
+        stack.callback(setattr, module, name, before)
+    setattr(module, name, function)
 
 
 class _Runtime:
@@ -106,11 +117,14 @@ class _Runtime:
         self.adapter = adapter_for(model)
         self.model, self.body = model, self.adapter.body
         self.method, self.budget, self.seeds = method, budget, seeds
-        self.images, self.clock = images, clock
+        # what is cut inside the tower is one method's own
+        self.images, self.clock = None if method.inside_tower else images, clock
         self.trace = Trace()
         self.input_ids: Tensor | None = None
         self.tower: TowerRecording | None = None
         self.tower_attended: QueriesKeys | None = None
+        self.prompt: tuple[Tensor, Tensor | None] | None = None
+        self.inside: TowerPass | None = None
         self.phase = "prefill"
         self.entered = False
         self.lost: MechanismError | None = None
@@ -136,6 +150,9 @@ class _Runtime:
         }
         if self.reads_tower:
             observers[self.adapter.attention(self.adapter.tower_layer)] = self._see_tower
+        if self.method.inside_tower:
+            for i, layer in enumerate(self.adapter.tower_layers):
+                observers[self.adapter.attention(layer)] = self._tower_observer(i)
         return observers
 
     def register(self) -> Iterator[Any]:
@@ -143,6 +160,8 @@ class _Runtime:
         adapter = self.adapter
         yield self.model.register_forward_pre_hook(self._begin, with_kwargs=True)
         yield self.body.register_forward_pre_hook(self._see_prompt, with_kwargs=True)
+        if self.method.inside_tower:
+            yield from self._register_inside_tower()
         for phase in ("vision_tower", "projector"):
             module = adapter.tower if phase == "vision_tower" else adapter.projector
             yield module.register_forward_pre_hook(self._starter(phase))
@@ -156,6 +175,18 @@ class _Runtime:
         yield adapter.text_model.register_forward_hook(self._leave, always_call=True)
         yield adapter.head.register_forward_hook(self._after_head)
         yield self.model.register_forward_hook(self._end)
+
+    def _register_inside_tower(self) -> Iterator[Any]:
+        adapter = self.adapter
+        yield adapter.tower.register_forward_pre_hook(self._plan_tower)
+        for i, layer in enumerate(adapter.tower_layers):
+            norm, mlp = adapter.tower_mlp(layer)
+            yield layer.register_forward_pre_hook(self._enter_tower_layer(i), with_kwargs=True)
+            yield norm.register_forward_pre_hook(self._enter_tower_mlp(i))
+            yield mlp.register_forward_hook(self._leave_tower_mlp)
+            # before transformers' own hooks, which keep the states that the features come from
+            yield layer.register_forward_hook(self._leave_tower_layer(i), prepend=True)
+        yield adapter.projector.register_forward_hook(self._spread_rows)
 
     def _starter(self, phase: str) -> Callable[..., None]:
         return lambda *_: self.clock.start(phase)
@@ -174,6 +205,65 @@ class _Runtime:
         if self.tower_attended is None:
             raise broken("the vision tower's attention did not show its queries and keys")
         self.tower = TowerRecording(features, self.tower_attended)
+
+    def telling_the_prompt(self) -> Callable[..., Any]:
+        """`generate` that tells the prompt before it encodes the images, as it does since
+        transformers 5.18.
+        """
+        original: Any = self.model.generate
+
+        @wraps(original)
+        def generate(*args: Any, **kwargs: Any) -> Any:
+            given = [kwargs.get("input_ids"), kwargs.get("inputs"), *args[:1]]
+            ids = next((ids for ids in given if ids is not None), None)
+            self.prompt = None if ids is None else (ids, kwargs.get("attention_mask"))
+            try:
+                return original(*args, **kwargs)
+            finally:
+                self.prompt = None
+
+        return generate
+
+    def _plan_tower(self, tower: nn.Module, args: tuple) -> None:
+        if self.prompt is None:
+            raise PruningError(
+                f"{self.method.name} cuts inside the vision tower, so that it has to know the "
+                "prompt before its images are encoded: call the model, or its generate, with "
+                "input_ids and pixel_values"
+            )
+        input_ids, mask = self.prompt
+        visual = self.adapter.visual(input_ids)
+        if mask is not None and mask.dim() == 2:
+            visual = visual & mask.to(visual.device).bool()
+        sizes = [self.adapter.sizes(count) for count in visual.sum(1).tolist()]
+        plans = [planned(self.method, self.budget, own) for own in sizes]
+        seeds = seeds_of(self.seeds, len(sizes))
+        self.inside = TowerPass(self.adapter, self.clock, self.method.name, sizes, plans, seeds)
+        self.prompt = None
+
+    def _tower_observer(self, i: int) -> Observer:
+        return lambda attended: self._in_tower.observe(i, attended)
+
+    def _enter_tower_layer(self, i: int) -> Callable[..., tuple[tuple, dict] | None]:
+        return lambda _, args, kwargs: self._in_tower.enter_layer(i, args, kwargs)
+
+    def _enter_tower_mlp(self, i: int) -> Callable[..., Tensor]:
+        return lambda _, args: self._in_tower.enter_mlp(i, args[0])
+
+    def _leave_tower_mlp(self, mlp: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        return self._in_tower.leave_mlp(output)
+
+    def _leave_tower_layer(self, i: int) -> Callable[..., Tensor]:
+        return lambda _, args, output: self._in_tower.leave_layer(i, output)
+
+    def _spread_rows(self, projector: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        return self._in_tower.spread(output)
+
+    @property
+    def _in_tower(self) -> TowerPass:
+        if self.inside is None:
+            raise broken("a layer of the vision tower ran without the tower's hooks")
+        return self.inside
 
     def shared_features(self) -> Callable[..., Any]:
         """`get_image_features` that takes stored images from the store and stores new ones."""
@@ -204,6 +294,8 @@ class _Runtime:
     def _see_prompt(self, body: nn.Module, args: tuple, kwargs: dict) -> None:
         ids = kwargs.get("input_ids")
         self.input_ids = args[0] if ids is None and args else ids
+        if self.input_ids is not None:
+            self.prompt = self.input_ids, kwargs.get("attention_mask")
 
     def _enter(self, text_model: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         self.entered = True
@@ -235,7 +327,7 @@ class _Runtime:
         self.clock.start(self.phase)
         self.current = generation
         # not cleared: without a cache every step is a prefill, and the tower runs only once
-        return generation.enter_prefill(self.tower, kwargs)
+        return generation.enter_prefill(self.tower, kwargs, self.inside)
 
     def _layer_hook(self, i: int) -> Callable[..., tuple[tuple, dict] | None]:
         def before_layer(layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
@@ -287,5 +379,6 @@ class _Runtime:
         self.clock.stop(self.phase)
 
     def _end(self, model: nn.Module, args: tuple, output: Any) -> None:
+        self.prompt = None
         if not self.entered:
             raise broken("the model ran without calling its text model's hooks")

@@ -16,6 +16,7 @@ from methods.interface import (
     PruningError,
     Read,
     Selection,
+    TowerStage,
     View,
 )
 from methods.sequence import Piece, Run
@@ -39,7 +40,7 @@ def run_decoder_stage(
         group, run, stage.reads, hidden, attended, about_to, inverse_frequencies
     )
     where = f"{method}, stage {stage.name} before layer {stage.layer}"
-    selection = _select(where, stage, view, group)
+    selection = selected(where, stage, view, view.count, group.sound)
     group.follow(selection)
     cut = selection.cut
     if cut is None:
@@ -73,7 +74,8 @@ def run_encoder_stages(
         shown = tower.images([images[row][i] for row in group.rows])
         view = tower_view(shown, segment, stage.reads, group.seeds)
         where = f"{method}, stage {stage.name} in the vision tower"
-        selection = _select(where, stage, view, group)
+        rows = view.count + int(segment.has_cls)
+        selection = selected(where, stage, view, rows, group.sound)
         cut = selection.cut
         if cut is None:
             raise PruningError(f"{where} returned no cut")
@@ -95,18 +97,23 @@ def run_encoder_stages(
     )
 
 
-def _select(where: str, stage: DecoderStage | EncoderStage, view: View, group: Group) -> Selection:
+def selected(
+    where: str,
+    stage: DecoderStage | EncoderStage | TowerStage,
+    view: View,
+    rows: int,
+    sound: list[tuple[str, Tensor]],
+) -> Selection:
+    """What a stage that is named `where` selects of so many rows; `sound` as in `Group`.
+
+    Raises PruningError for a cut that is none of these rows.
+    """
     # a caller's autocast would turn the selection's float32 into something else
     device = view.segments.device.type
     with torch.autocast(device, enabled=False), watching_ranks() as ranked:
         selection = stage.select(view)
-    group.sound += _numbers(where, view, ranked)
+    sound += _numbers(where, view, ranked)
     if selection.cut is not None:
-        rows = view.count
-        if isinstance(stage, EncoderStage) and Read.FEATURES in view.reads:
-            rows = view[Read.FEATURES].shape[1]
-        elif isinstance(stage, EncoderStage) and Read.TOWER_KEYS in view.reads:
-            rows = view[Read.TOWER_KEYS].shape[1]
         _check(where, selection.cut, len(view.segments), rows, stage.reads)
     return selection
 
