@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,17 @@ def published() -> dict[str, np.ndarray]:
     """What the published code selects and outputs on `tiny-llava`, by RUN/NAME."""
     with np.load(FIXTURES / "published.npz") as stored:
         return dict(stored)
+
+
+@pytest.fixture(scope="session")
+def published_more() -> Callable[[str], dict[str, np.ndarray]]:
+    """The same of further methods, by method: CASE/RUN/NAME."""
+
+    def of(method: str) -> dict[str, np.ndarray]:
+        with np.load(FIXTURES / "more" / f"{method}.npz") as stored:
+            return dict(stored)
+
+    return of
 
 
 @pytest.fixture(scope="session", params=["sdpa", "eager"])
