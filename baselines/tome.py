@@ -10,7 +10,7 @@ so that each merge is a plain mean, and attention does not weigh rows by them. T
 merging leaves, rows that stayed before those that took others in, is the order in the language
 model, contiguous. Published: r = 16 merges in every layer. Matched (ours): as many merges as the
 budget asks for, spread evenly over the layers, the first ones one more; feasible while each layer
-merges at most half of its rows.
+merges at most half of its rows. A layer with nothing to merge leaves its rows as they are.
 """
 
 from __future__ import annotations
@@ -67,13 +67,9 @@ class ToMe(Method):
             raise PruningError(f"tome: r is a whole number or several, such as 77+76, not {self.r}")
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
-        totals = split(half_up(budget), [segment.tokens for segment in sizes.segments])
-        merges = [
-            self._merges(segment, total, sizes.feature_layer + 1)
-            for segment, total in zip(sizes.segments, totals, strict=True)
-        ]
-        left = sum(s.tokens - sum(own) for s, own in zip(sizes.segments, merges, strict=True))
-        if self.schedule == "matched" and abs(left - budget) > 1:
+        merges = self._merges(half_up(budget), sizes)
+        left = sizes.tokens - sum(map(sum, merges))
+        if self.schedule == "matched" and left != half_up(budget):
             return None
         return Plan(
             entering=(left,) * sizes.layers,
@@ -93,8 +89,24 @@ class ToMe(Method):
             parameters={"r": tuple(merges)},
         )
 
-    def _merges(self, segment: Segment, total: int, layers: int) -> tuple[int, ...]:
-        """Rows that each layer merges: as set or spread, at most half of those there."""
+    def feasible(self, sizes: Sizes) -> tuple[int | None, int | None]:
+        """As for every method; with `r` set there is one budget."""
+        if self.r is None or self.schedule == "published":
+            return super().feasible(sizes)
+        left = sizes.tokens - sum(map(sum, self._merges(0, sizes)))
+        return left, left
+
+    def _merges(self, tokens: int, sizes: Sizes) -> list[tuple[int, ...]]:
+        """Of each segment: rows that each layer merges, for so many tokens in all."""
+        totals = split(tokens, [segment.tokens for segment in sizes.segments])
+        layers = sizes.feature_layer + 1
+        return [
+            self._merges_of(segment, total, layers)
+            for segment, total in zip(sizes.segments, totals, strict=True)
+        ]
+
+    def _merges_of(self, segment: Segment, total: int, layers: int) -> tuple[int, ...]:
+        """As set or spread, at most half of the rows there."""
         given = PUBLISHED if self.r is None and self.schedule == "published" else self.r
         if given is None:
             each, more = divmod(segment.tokens - total, layers)

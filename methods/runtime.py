@@ -97,10 +97,10 @@ def attach(
 
 def _replace(stack: ExitStack, module: nn.Module, name: str, function: Callable) -> None:
     """Put a function in the place of a module's own until the stack ends."""
-    before = module.__dict__.get(name)
-    stack.callback(module.__dict__.pop, name)
-    if before is not None:
-        stack.callback(setattr, module, name, before)
+    if name in module.__dict__:
+        stack.callback(setattr, module, name, module.__dict__[name])
+    else:
+        stack.callback(delattr, module, name)
     setattr(module, name, function)
 
 

@@ -31,14 +31,14 @@ def small_llava(
     """
     torch.manual_seed(7)
     width = 32
-    tower = dict(
-        hidden_size=width,
-        intermediate_size=width,
-        num_hidden_layers=tower_layers,
-        num_attention_heads=4,
-        image_size=7 * side,
-        patch_size=7,
-    )
+    tower = {
+        "hidden_size": width,
+        "intermediate_size": width,
+        "num_hidden_layers": tower_layers,
+        "num_attention_heads": 4,
+        "image_size": 7 * side,
+        "patch_size": 7,
+    }
     clip = CLIPVisionConfig(**tower, projection_dim=width)
     config = LlavaConfig(
         vision_config=clip if has_cls else SiglipVisionConfig(**tower),
