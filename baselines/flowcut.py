@@ -38,7 +38,7 @@ from methods.interface import (
 )
 from methods.planning import half_up, split
 from methods.registry import register
-from methods.tensors import first_true, ranked
+from methods.tensors import best_in_order, first_true, ranked
 
 TINY = torch.finfo(torch.float32).tiny
 
@@ -81,16 +81,14 @@ def _flow(view: View, has_cls: int, tokens: int, left: int) -> Selection:
         score = (view.carry["flow"] + score) / 2
     if left % 2:
         return Selection(visual={"flow": score})
-    present = _valid(view).sum(1) - has_cls
-    stay = torch.full_like(present, tokens)
+    shown = score.masked_fill(~_valid(view), -torch.inf)
     if left:
-        stay = torch.maximum(present - _dropped(attention, present, tokens, left), stay)
-    shown = ranked(score).masked_fill(~_valid(view), -torch.inf)
-    order = shown.argsort(dim=1, descending=True, stable=True)
-    counts, index = stay + has_cls, torch.arange(view.count, device=order.device)
-    best = torch.zeros_like(_valid(view)).scatter(1, order, index < counts[:, None])
-    anchors = first_true(best, view.count)
-    return Selection(Cut(anchors, counts=counts), visual={"flow": score.gather(1, anchors)})
+        present = _valid(view).sum(1) - has_cls
+        stay = (present - _dropped(attention, present, tokens, left)).clamp(min=tokens)
+        cut = _keep(shown, stay + has_cls)
+    else:
+        cut = Cut(best_in_order(shown, tokens + has_cls))
+    return Selection(cut, visual={"flow": score.gather(1, cut.anchors)})
 
 
 def flow_scores(attention: Tensor, values: Tensor, valid: Tensor, has_cls: int) -> Tensor:
@@ -108,6 +106,14 @@ def flow_scores(attention: Tensor, values: Tensor, valid: Tensor, has_cls: int) 
     sizes = values.mean(1).abs().sum(-1)[:, has_cls:]
     scores = (attention + _shares(mean_echo.mean(1)[:, has_cls:])) * sizes
     return pad(scores, (has_cls, 0), value=torch.inf)
+
+
+def _keep(scores: Tensor, counts: Tensor) -> Cut:
+    """The cut to as many of the best of `scores` [b, rows] as `counts` int64 [b] says, in order."""
+    order = ranked(scores).argsort(dim=1, descending=True, stable=True)
+    index = torch.arange(scores.shape[1], device=scores.device)
+    best = torch.zeros_like(scores, dtype=torch.bool).scatter(1, order, index < counts[:, None])
+    return Cut(first_true(best, scores.shape[1]), counts=counts)
 
 
 def _dropped(attention: Tensor, present: Tensor, tokens: int, left: int) -> Tensor:

@@ -45,7 +45,10 @@ def run_decoder_stage(
     cut = selection.cut
     if cut is None:
         return None, []
-    states = None if cut.groups is None else apply_cut(view[Read.HIDDEN], cut)
+    states = None
+    if cut.groups is not None:
+        states = apply_cut(view[Read.HIDDEN], cut)
+        group.sound.append(merged_numbers(where, states))
     slots = gather_rows(slots, cut.anchors)
     return (
         Piece(group.rows, group.at, slots, states, stage.positions),
@@ -82,7 +85,9 @@ def run_encoder_stages(
         patches = (cut.anchors - int(segment.has_cls)).clamp(min=0)
         pieces.append(gather_rows(slots, start + patches))
         if cut.groups is not None:
-            states.append(project(apply_cut(view[Read.FEATURES], cut)))
+            merged_rows = apply_cut(view[Read.FEATURES], cut)
+            group.sound.append(merged_numbers(where, merged_rows))
+            states.append(project(merged_rows))
         carries.append(selection.visual)
         selections.append(StageSelection(stage.name, None, group.rows, i, cut))
         start += segment.tokens
@@ -116,6 +121,17 @@ def selected(
     if selection.cut is not None:
         _check(where, selection.cut, len(view.segments), rows, stage.reads)
     return selection
+
+
+def merged_numbers(where: str, states: Tensor) -> tuple[str, Tensor]:
+    """Whether the rows that a cut made are numbers, as `_numbers` says it.
+
+    They are summed in float32, but are kept in the model's dtype: a row plus the mean of its like
+    is twice as large as any that the unpruned model has.
+    """
+    most = torch.finfo(states.dtype).max
+    what = f"the rows it merged, up to {most:g} in {states.dtype}"
+    return f"{where}: {what}", states.isfinite().all()
 
 
 def _numbers(where: str, view: View, ranked: Sequence[Tensor]) -> list[tuple[str, Tensor]]:

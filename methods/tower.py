@@ -31,7 +31,7 @@ from methods.interface import (
 )
 from methods.mechanism import broken
 from methods.sequence import Piece, Run
-from methods.stages import selected
+from methods.stages import merged_numbers, selected
 from methods.tensors import apply_cut, first_true, gather_rows
 from methods.trace import ImageRows, StageSelection
 from methods.views import Group
@@ -251,9 +251,7 @@ class TowerPass:
             made = apply_cut(hidden[at, :rows], cut)
             if cut.groups is not None:
                 self.merged = True
-                self.sound.append(
-                    (f"{self._where(stage)}: the rows it made", made.isfinite().all())
-                )
+                self.sound.append(merged_numbers(self._where(stage), made))
             out = min(made.shape[1], width)
             states[at, :out] = made[:, :out]
             origin[at, :out] = gather_rows(self.origin[at], cut.anchors)[:, :out]

@@ -73,7 +73,9 @@ class Trace:
     prefills: list[Prefill] = field(default_factory=list)
 
     def check_numbers(self) -> None:
-        """Raises PruningError where a stage read or ranked NaN, or read infinity; waits once."""
+        """Raises PruningError where a stage read or ranked NaN, or read or made infinity; waits
+        once.
+        """
         sound = [pair for prefill in self.prefills for pair in prefill.sound]
         if not sound:
             return
