@@ -32,7 +32,8 @@ from methods.interface import (
 from methods.mechanism import broken
 from methods.sequence import Piece, Run
 from methods.stages import merged_numbers, selected
-from methods.tensors import apply_cut, first_true, gather_rows
+from methods.tensors import first_true, gather_rows
+from methods.tower_rows import ImagesCut, RowsAtWork
 from methods.trace import ImageRows, StageSelection
 from methods.views import Group
 
@@ -49,7 +50,7 @@ class ImageGroup:
     """
 
     places: tuple[int, ...]
-    at: Tensor
+    at: slice | Tensor
     segment: Segment
     stages: Mapping[tuple[int, bool], TowerStage]
     seeds: tuple[int, ...]
@@ -64,7 +65,10 @@ class ImageGroup:
 
 
 class TowerPass:
-    """Made for the images of a batch; then asked before, in and after every layer of the tower."""
+    """Made for the images of a batch; then asked before, in and after every layer of the tower.
+
+    Raises PruningError for stages that cannot run there.
+    """
 
     def __init__(
         self,
@@ -79,11 +83,24 @@ class TowerPass:
         self.sizes, self.plans, self.seeds = sizes, plans, seeds
         self.images = [(row, i) for row, own in enumerate(sizes) for i in range(len(own.segments))]
         self.read = {stage.layer for plan in plans for stage in chain(*plan.tower) if stage.reads}
-        self.layer_rows: list[tuple[list[int], list[int]]] = []
+        self.layer_rows: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
         self.sound: list[tuple[str, Tensor]] = []
         self.attended: QueriesKeys | None = None
         self.leaving: Tensor | None = None
-        self.merged = False
+        self._check_stages()
+
+    def _check_stages(self) -> None:
+        last = self.sizes[0].feature_layer if self.sizes else 0
+        for plan in self.plans:
+            if plan.tower and plan.encoder:
+                raise PruningError(
+                    f"{self.method}: stages inside the vision tower and after it do not go together"
+                )
+            for stage in chain(*plan.tower):
+                if not 0 <= stage.layer <= last:
+                    raise PruningError(
+                        f"{self._where(stage)}: allowed are layers 0 to {last}, which is used"
+                    )
 
     # --- layer by layer ---------------------------------------------------------------------
 
@@ -92,16 +109,17 @@ class TowerPass:
         hidden = args[0]
         if layer == 0:
             self._begin(hidden)
-        if hidden.shape[:2] != self.origin.shape:
-            found, due = list(hidden.shape[:2]), list(self.origin.shape)
+        if hidden.shape[:2] != self.rows.origin.shape:
+            found, due = list(hidden.shape[:2]), list(self.rows.origin.shape)
             raise broken(f"tower layer {layer} got rows {found} where {due} were left")
-        self.layer_rows.append((list(self.counts), list(self.counts)))
-        if min(self.counts) == max(self.counts):
+        counts = tuple(self.rows.counts)
+        self.layer_rows.append((counts, counts))
+        if not self.rows.padded:
             return None
         mask = create_bidirectional_mask(
             config=self.adapter.vision_config,
             inputs_embeds=hidden,
-            attention_mask=self._valid(slice(None)).long(),
+            attention_mask=self.rows.valid(slice(None)).long(),
         )
         if len(args) > 1:
             return (hidden, mask, *args[2:]), kwargs
@@ -115,7 +133,7 @@ class TowerPass:
     def enter_mlp(self, layer: int, states: Tensor) -> Tensor:
         """What the layer's MLP works on, instead of all rows that its attention gave."""
         cut = self._cut(layer, True, states)
-        self.layer_rows[-1] = (self.layer_rows[-1][0], list(self.counts))
+        self.layer_rows[-1] = (self.layer_rows[-1][0], tuple(self.rows.counts))
         self.leaving = None if cut is states else cut
         return cut
 
@@ -142,11 +160,7 @@ class TowerPass:
             raise PruningError(
                 f"the prompts name {len(self.images)} images but {images} were given"
             )
-        self.counts = [rows] * images
-        self.lengths = torch.full((images,), rows, device=hidden.device)
-        # of each row that is left, its row at the start; of each row at the start, where it is now
-        self.origin = torch.arange(rows, device=hidden.device).expand(images, -1)
-        self.place_of = self.origin
+        self.rows = RowsAtWork(images, rows, hidden.device)
         self.groups = self._grouped(hidden.device)
 
     def _grouped(self, device: torch.device) -> list[ImageGroup]:
@@ -156,11 +170,11 @@ class TowerPass:
                 places.setdefault((id(self.plans[row]), i), []).append(place)
         groups = []
         for (_, i), own in places.items():
-            row = self.images[own[0]][0]
+            row, whole = self.images[own[0]][0], len(own) == len(self.images)
             groups.append(
                 ImageGroup(
                     places=tuple(own),
-                    at=torch.tensor(own, device=device),
+                    at=slice(None) if whole else torch.tensor(own, device=device),
                     segment=self.sizes[row].segments[i],
                     stages={(s.layer, s.before_mlp): s for s in self.plans[row].tower[i]},
                     seeds=tuple(self.seeds[self.images[place][0]] for place in own),
@@ -177,44 +191,43 @@ class TowerPass:
         if not todo:
             return hidden
         self.clock.start("selection")
-        cuts = []
+        cuts, merging = [], []
         for group, stage in todo:
-            cut = self._selected(group, stage, hidden)
+            rows = self.rows.most(group.places)
+            cut = self._selected(group, stage, hidden, rows)
             if cut is not None:
-                cuts.append((group, stage, cut))
+                cuts.append(ImagesCut(group.places, group.at, rows, cut))
+            if cut is not None and cut.groups is not None:
+                merging.append((group.at, self._where(stage)))
         if cuts:
-            hidden = self._go_on(hidden, cuts)
+            hidden = self.rows.go_on(hidden, cuts)
+        self.sound += [merged_numbers(where, hidden[at]) for at, where in merging]
         self.clock.stop("selection")
         return hidden
 
-    def _selected(self, group: ImageGroup, stage: TowerStage, hidden: Tensor) -> Cut | None:
-        rows = self._rows(group)
-        selection = selected(
-            self._where(stage), stage, self._view(group, stage, hidden), rows, self.sound
-        )
+    def _selected(
+        self, group: ImageGroup, stage: TowerStage, hidden: Tensor, rows: int
+    ) -> Cut | None:
+        view = self._view(group, stage, hidden, rows)
+        selection = selected(self._where(stage), stage, view, rows, self.sound)
         group.follow(selection)
-        return selection.cut
+        cut, on_cpu = selection.cut, hidden.device.type == "cpu"
+        # elsewhere a look at the values would wait for the device
+        if on_cpu and cut is not None and group.segment.has_cls and cut.anchors[:, 0].any():
+            raise PruningError(f"{self._where(stage)}: CLS, row 0, has to stay the first")
+        return cut
 
     def _where(self, stage: TowerStage) -> str:
         return f"{self.method}, stage {stage.name} in layer {stage.layer} of the vision tower"
 
-    def _rows(self, group: ImageGroup) -> int:
-        """Rows of a group's views: those of its image with the most."""
-        return max(self.counts[place] for place in group.places)
-
-    def _valid(self, at: slice | Tensor) -> Tensor:
-        """bool [b, rows]: not padding."""
-        index = torch.arange(self.origin.shape[1], device=self.origin.device)
-        return index < self.lengths[at][:, None]
-
-    def _view(self, group: ImageGroup, stage: TowerStage, hidden: Tensor) -> View:
-        rows, has_cls = self._rows(group), int(group.segment.has_cls)
-        valid = self._valid(group.at)[:, :rows]
+    def _view(self, group: ImageGroup, stage: TowerStage, hidden: Tensor, rows: int) -> View:
+        has_cls = int(group.segment.has_cls)
+        valid = self.rows.valid(group.at)[:, :rows]
         shown: dict[Read, Tensor] = {}
         if Read.HIDDEN in stage.reads:
             shown[Read.HIDDEN] = hidden[group.at, :rows]
         if {Read.KEYS, Read.VALUES, Read.CLS_ATTENTION} & set(stage.reads):
-            attended = self._attended_by(group, rows)
+            attended = self._attended_by(group, rows, 1 if has_cls else rows)
             if Read.KEYS in stage.reads:
                 shown[Read.KEYS] = attended.keys.float()
             if Read.VALUES in stage.reads and attended.values is not None:
@@ -230,44 +243,13 @@ class TowerPass:
             valid=valid,
         )
 
-    def _attended_by(self, group: ImageGroup, rows: int) -> QueriesKeys:
+    def _attended_by(self, group: ImageGroup, rows: int, asking: int) -> QueriesKeys:
         attended = self.attended
         if attended is None or attended.values is None:
             raise broken("the vision tower's attention did not show its queries, keys and values")
-        q, k, v = (
-            part[group.at, :, :rows] for part in (attended.queries, attended.keys, attended.values)
-        )
+        q = attended.queries[group.at, :, :asking]
+        k, v = (part[group.at, :, :rows] for part in (attended.keys, attended.values))
         return QueriesKeys(q, k, attended.scaling, v)
-
-    def _go_on(self, hidden: Tensor, cuts: Sequence[tuple[ImageGroup, TowerStage, Cut]]) -> Tensor:
-        """Make what the cuts leave the rows at work; returns their states."""
-        before = {group.places: self._rows(group) for group, _, _ in cuts}
-        self._count(cuts)
-        width = max(self.counts)
-        states, origin = hidden[:, :width].clone(), self.origin[:, :width].clone()
-        place_of = self.place_of.clone()
-        for group, stage, cut in cuts:
-            at, rows = group.at, before[group.places]
-            made = apply_cut(hidden[at, :rows], cut)
-            if cut.groups is not None:
-                self.merged = True
-                self.sound.append(merged_numbers(self._where(stage), made))
-            out = min(made.shape[1], width)
-            states[at, :out] = made[:, :out]
-            origin[at, :out] = gather_rows(self.origin[at], cut.anchors)[:, :out]
-            place_of[at] = _followed(self.place_of[at], _new_places(cut, rows))
-        self.origin, self.place_of = origin, place_of
-        return states
-
-    def _count(self, cuts: Sequence[tuple[ImageGroup, TowerStage, Cut]]) -> None:
-        self.lengths = self.lengths.clone()
-        for group, _, cut in cuts:
-            out = cut.anchors.shape[1]
-            self.lengths[group.at] = out if cut.counts is None else cut.counts
-            for place in group.places:
-                self.counts[place] = out
-        if any(cut.counts is not None for _, _, cut in cuts):
-            self.counts = self.lengths.tolist()
 
     # --- after the tower --------------------------------------------------------------------
 
@@ -278,13 +260,7 @@ class TowerPass:
         if not self.groups:
             return projected
         self._check_layers()
-        has_cls = int(self.adapter.has_cls)
-        patches = self.place_of.shape[1] - has_cls
-        valid = self._valid(slice(None))[:, has_cls:]
-        index = torch.where(valid, self.origin[:, has_cls:] - has_cls, patches)
-        index = index.to(projected.device)[..., None].expand_as(projected)
-        whole = projected.new_zeros(len(projected), patches + 1, projected.shape[2])
-        return whole.scatter(1, index, projected)[:, :patches]
+        return self.rows.spread(projected, int(self.adapter.has_cls))
 
     def _check_layers(self) -> None:
         seen, due = len(self.layer_rows), len(self.adapter.tower_layers)
@@ -305,8 +281,9 @@ class TowerPass:
         slots = first_true(run.visual[group.at], run.counts[group.rows[0]])
         start, kept, selections = 0, [], []
         for i, segment in enumerate(group.sizes.segments):
-            cut = self._whole_cut(group, [images[row][i] for row in group.rows], segment, run)
-            kept.append(gather_rows(slots, start + cut.anchors - int(segment.has_cls)))
+            cut = self._whole_cut(group, [images[row][i] for row in group.rows], segment)
+            patches = cut.anchors.to(slots.device) - int(segment.has_cls)
+            kept.append(gather_rows(slots, start + patches))
             names = "+".join(dict.fromkeys(stage.name for stage in group.plan.tower[i]))
             selections.append(StageSelection(names, None, group.rows, i, cut))
             start += segment.tokens
@@ -314,20 +291,12 @@ class TowerPass:
         piece = Piece(group.rows, group.at, torch.cat(kept, 1), None, Positions.CONTIGUOUS)
         return piece, selections
 
-    def _whole_cut(self, group: Group, places: list[int], segment: Segment, run: Run) -> Cut:
+    def _whole_cut(self, group: Group, places: list[int], segment: Segment) -> Cut:
         """What all stages together made of the rows that entered the tower; without CLS."""
-        counts = {self.counts[place] for place in places}
-        if len(counts) > 1 or any(
-            self.sizes[self.images[place][0]] != group.sizes for place in places
-        ):
+        counts = {self.rows.counts[place] for place in places}
+        if len(counts) > 1 or any(self.sizes[self.images[p][0]] != group.sizes for p in places):
             raise PruningError("the images were encoded for prompts other than those that follow")
-        (count,), has_cls = counts, int(segment.has_cls)
-        at = torch.tensor(places, device=self.origin.device)
-        anchors = self.origin[at, has_cls:count].to(run.valid.device)
-        if not self.merged:
-            return Cut(anchors)
-        groups = (self.place_of[at] - has_cls).clamp(min=-1).to(run.valid.device)
-        return Cut(anchors, groups, torch.zeros_like(anchors, dtype=torch.bool))
+        return self.rows.whole_cut(places, int(segment.has_cls))
 
 
 def _cls_attention(attended: QueriesKeys, valid: Tensor, has_cls: int) -> Tensor:
@@ -339,19 +308,3 @@ def _cls_attention(attended: QueriesKeys, valid: Tensor, has_cls: int) -> Tensor
         return weights[:, :, 0, 1:]
     asked = valid[:, None, :, None].float()
     return (weights * asked).sum(2) / asked.sum(2)
-
-
-def _new_places(cut: Cut, rows: int) -> Tensor:
-    """int64 [b, rows]: the output row that each row went into, -1 for none."""
-    if cut.groups is not None:
-        return cut.groups
-    batch, out = cut.anchors.shape
-    index = torch.arange(out, device=cut.anchors.device).expand(batch, -1)
-    if cut.counts is not None:
-        index = torch.where(index < cut.counts[:, None], index, -1)
-    return torch.full_like(cut.anchors[:, :1], -1).repeat(1, rows).scatter(1, cut.anchors, index)
-
-
-def _followed(places: Tensor, new: Tensor) -> Tensor:
-    """Places int64 [b, n] of the rows at the start, through one more cut."""
-    return torch.where(places >= 0, new.gather(1, places.clamp(min=0)), -1)

@@ -23,7 +23,7 @@ from methods import (
     attach,
     get_method,
 )
-from methods.interface import TowerStage
+from methods.interface import EncoderStage, TowerStage
 from methods.sharing import SharedImages, TowerStore
 
 LAYERS = 6
@@ -299,12 +299,17 @@ class Inside(Method):
 
     reads: tuple = ()
     select: object = None
+    layer: int = 0
+    encoder: tuple = ()
     name = label = "inside"
     inside_tower = True
 
     def solve(self, budget, sizes):
-        tower = (TowerStage("own", 0, self.reads, self.select or first_nine),)
-        return Plan((8 * len(sizes.segments),) * sizes.layers, tower=(tower,) * len(sizes.segments))
+        tower = (TowerStage("own", self.layer, self.reads, self.select or first_nine),)
+        images = len(sizes.segments)
+        return Plan(
+            (8 * images,) * sizes.layers, tower=(tower,) * images, encoder=self.encoder * images
+        )
 
 
 def first_nine(view):
@@ -327,12 +332,27 @@ def test_a_method_that_does_not_say_where_it_cuts_is_refused(model, prompts):
         contract.generate(model, prompts.batch(0), Silent())
 
 
-def test_a_cut_that_is_none_is_refused_by_stage_and_layer(model, prompts):
-    method = Inside(
-        select=lambda view: Selection(Cut(torch.tensor([[0, 65]] * len(view.segments))))
-    )
-    where = "inside, stage own in layer 0 of the vision tower: an index lies outside 0 to 64"
-    with pytest.raises(PruningError, match=where):
+def keeping(*rows):
+    return lambda view: Selection(Cut(torch.tensor([rows] * len(view.segments))))
+
+
+@pytest.mark.parametrize(
+    ("method", "sentence"),
+    [
+        (
+            Inside(select=keeping(0, 65)),
+            "layer 0 of the vision tower: an index lies outside 0 to 64",
+        ),
+        (Inside(select=keeping(1, 0)), "layer 0 of the vision tower: CLS, row 0, has to stay"),
+        (Inside(layer=2), "layer 2 of the vision tower: allowed are layers 0 to 1"),
+        (
+            Inside(encoder=(EncoderStage("late", (), keeping(0)),)),
+            "stages inside the vision tower and after it do not go together",
+        ),
+    ],
+)
+def test_stages_that_cannot_run_are_refused(model, prompts, method, sentence):
+    with pytest.raises(PruningError, match=sentence):
         contract.generate(model, prompts.batch(0), method)
 
 
