@@ -119,6 +119,8 @@ def selected(
         selection = stage.select(view)
     sound += _numbers(where, view, ranked)
     if selection.cut is not None:
+        if selection.cut.counts is not None and not isinstance(stage, TowerStage):
+            raise PruningError(f"{where}: counts by data are for stages inside the vision tower")
         _check(where, selection.cut, len(view.segments), rows, stage.reads)
     return selection
 

@@ -211,11 +211,9 @@ class TowerPass:
         view = self._view(group, stage, hidden, rows)
         selection = selected(self._where(stage), stage, view, rows, self.sound)
         group.follow(selection)
-        cut, on_cpu = selection.cut, hidden.device.type == "cpu"
-        # elsewhere a look at the values would wait for the device
-        if on_cpu and cut is not None and group.segment.has_cls and cut.anchors[:, 0].any():
-            raise PruningError(f"{self._where(stage)}: CLS, row 0, has to stay the first")
-        return cut
+        if selection.cut is not None:
+            _check(self._where(stage), selection.cut, int(group.segment.has_cls))
+        return selection.cut
 
     def _where(self, stage: TowerStage) -> str:
         return f"{self.method}, stage {stage.name} in layer {stage.layer} of the vision tower"
@@ -297,6 +295,21 @@ class TowerPass:
         if len(counts) > 1 or any(self.sizes[self.images[p][0]] != group.sizes for p in places):
             raise PruningError("the images were encoded for prompts other than those that follow")
         return self.rows.whole_cut(places, int(segment.has_cls))
+
+
+def _check(where: str, cut: Cut, has_cls: int) -> None:
+    """Raises PruningError for a cut that leaves no patch, or not CLS first."""
+    anchors, counts = cut.anchors, cut.counts
+    fewest, most = anchors.shape[1], anchors.shape[1]
+    if anchors.device.type == "cpu":  # elsewhere a look at the values would wait for the device
+        if counts is not None:
+            fewest, most = int(counts.min()), int(counts.max())
+        if has_cls and anchors[:, 0].any():
+            raise PruningError(f"{where}: CLS, row 0, has to stay the first")
+    if fewest <= has_cls:
+        raise PruningError(f"{where}: at least one patch has to stay")
+    if most > anchors.shape[1]:
+        raise PruningError(f"{where}: {most} rows shall stay, but {anchors.shape[1]} are named")
 
 
 def _cls_attention(attended: QueriesKeys, valid: Tensor, has_cls: int) -> Tensor:

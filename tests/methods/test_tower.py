@@ -332,8 +332,13 @@ def test_a_method_that_does_not_say_where_it_cuts_is_refused(model, prompts):
         contract.generate(model, prompts.batch(0), Silent())
 
 
-def keeping(*rows):
-    return lambda view: Selection(Cut(torch.tensor([rows] * len(view.segments))))
+def keeping(*rows, count=None):
+    def select(view):
+        batch = len(view.segments)
+        counts = None if count is None else torch.tensor([count] * batch)
+        return Selection(Cut(torch.tensor([rows] * batch), counts=counts))
+
+    return select
 
 
 @pytest.mark.parametrize(
@@ -344,6 +349,9 @@ def keeping(*rows):
             "layer 0 of the vision tower: an index lies outside 0 to 64",
         ),
         (Inside(select=keeping(1, 0)), "layer 0 of the vision tower: CLS, row 0, has to stay"),
+        (Inside(select=keeping(0)), "at least one patch has to stay"),
+        (Inside(select=keeping(0, 1, count=1)), "at least one patch has to stay"),
+        (Inside(select=keeping(0, 1, count=3)), "3 rows shall stay, but 2 are named"),
         (Inside(layer=2), "layer 2 of the vision tower: allowed are layers 0 to 1"),
         (
             Inside(encoder=(EncoderStage("late", (), keeping(0)),)),
