@@ -24,14 +24,14 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from methods.adapters import adapter_for
 from methods.attention import QueriesKeys
 from methods.caches import PrunedCache, cache_of, check_kind, expect, refused
-from methods.generation import Generation, planned
+from methods.generation import Generation
+from methods.inside_tower import InsideTower
 from methods.interface import Budget, MechanismError, Method, PruningError
 from methods.mechanism import broken
 from methods.recording import Observer, observing
 from methods.sharing import SharedImages
-from methods.tower import TowerPass
 from methods.trace import Trace
-from methods.views import TowerRecording, seeds_of
+from methods.views import TowerRecording
 
 _ATTACHED = "_visual_token_pruning"
 _FILLED_ELSEWHERE = "the KV cache of this step was not filled by a prompt inside this context"
@@ -67,7 +67,8 @@ def attach(
     """Prune every prefill of `model` with `method` at `budget` while the context lasts.
 
     `seeds`: one a sample of the batch, for methods that draw at random; its number by default.
-    `images`: start from stored tower outputs. `clock` is told of the phases.
+    `images`: start from stored tower outputs, but for a method that cuts inside the tower. `clock`
+    is told of the phases.
     Raises PruningError for a model that is not supported or has a method attached already, for
     an infeasible budget (when the prefill's sizes are known), for uses that pruning would make
     silently wrong, and at its end where a stage ranked what is no number. MechanismError, one of
@@ -84,8 +85,8 @@ def attach(
             stack.callback(handle.remove)
         if runtime.images is not None:
             _replace(stack, runtime.body, "get_image_features", runtime.shared_features())
-        if method.inside_tower:
-            _replace(stack, model, "generate", runtime.telling_the_prompt())
+        if runtime.inside is not None:
+            _replace(stack, model, "generate", runtime.inside.telling_the_prompt(model.generate))
         try:
             yield runtime.trace
         except Exception as error:
@@ -123,8 +124,9 @@ class _Runtime:
         self.input_ids: Tensor | None = None
         self.tower: TowerRecording | None = None
         self.tower_attended: QueriesKeys | None = None
-        self.prompt: tuple[Tensor, Tensor | None] | None = None
-        self.inside: TowerPass | None = None
+        self.inside: InsideTower | None = None
+        if method.inside_tower:
+            self.inside = InsideTower(self.adapter, clock, method, budget, seeds)
         self.phase = "prefill"
         self.entered = False
         self.lost: MechanismError | None = None
@@ -150,9 +152,9 @@ class _Runtime:
         }
         if self.reads_tower:
             observers[self.adapter.attention(self.adapter.tower_layer)] = self._see_tower
-        if self.method.inside_tower:
+        if self.inside is not None:
             for i, layer in enumerate(self.adapter.tower_layers):
-                observers[self.adapter.attention(layer)] = self._tower_observer(i)
+                observers[self.adapter.attention(layer)] = self.inside.observer(i)
         return observers
 
     def register(self) -> Iterator[Any]:
@@ -160,8 +162,8 @@ class _Runtime:
         adapter = self.adapter
         yield self.model.register_forward_pre_hook(self._begin, with_kwargs=True)
         yield self.body.register_forward_pre_hook(self._see_prompt, with_kwargs=True)
-        if self.method.inside_tower:
-            yield from self._register_inside_tower()
+        if self.inside is not None:
+            yield from self._register_inside_tower(self.inside)
         for phase in ("vision_tower", "projector"):
             module = adapter.tower if phase == "vision_tower" else adapter.projector
             yield module.register_forward_pre_hook(self._starter(phase))
@@ -176,17 +178,17 @@ class _Runtime:
         yield adapter.head.register_forward_hook(self._after_head)
         yield self.model.register_forward_hook(self._end)
 
-    def _register_inside_tower(self) -> Iterator[Any]:
+    def _register_inside_tower(self, inside: InsideTower) -> Iterator[Any]:
         adapter = self.adapter
-        yield adapter.tower.register_forward_pre_hook(self._plan_tower)
+        yield adapter.tower.register_forward_pre_hook(inside.begin)
         for i, layer in enumerate(adapter.tower_layers):
             norm, mlp = adapter.tower_mlp(layer)
-            yield layer.register_forward_pre_hook(self._enter_tower_layer(i), with_kwargs=True)
-            yield norm.register_forward_pre_hook(self._enter_tower_mlp(i))
-            yield mlp.register_forward_hook(self._leave_tower_mlp)
+            yield layer.register_forward_pre_hook(inside.enter_layer(i), with_kwargs=True)
+            yield norm.register_forward_pre_hook(inside.enter_mlp(i))
+            yield mlp.register_forward_hook(inside.leave_mlp)
             # before transformers' own hooks, which keep the states that the features come from
-            yield layer.register_forward_hook(self._leave_tower_layer(i), prepend=True)
-        yield adapter.projector.register_forward_hook(self._spread_rows)
+            yield layer.register_forward_hook(inside.leave_layer(i), prepend=True)
+        yield adapter.projector.register_forward_hook(inside.leave_projector)
 
     def _starter(self, phase: str) -> Callable[..., None]:
         return lambda *_: self.clock.start(phase)
@@ -205,65 +207,6 @@ class _Runtime:
         if self.tower_attended is None:
             raise broken("the vision tower's attention did not show its queries and keys")
         self.tower = TowerRecording(features, self.tower_attended)
-
-    def telling_the_prompt(self) -> Callable[..., Any]:
-        """`generate` that tells the prompt before it encodes the images, as it does since
-        transformers 5.18.
-        """
-        original: Any = self.model.generate
-
-        @wraps(original)
-        def generate(*args: Any, **kwargs: Any) -> Any:
-            given = [kwargs.get("input_ids"), kwargs.get("inputs"), *args[:1]]
-            ids = next((ids for ids in given if ids is not None), None)
-            self.prompt = None if ids is None else (ids, kwargs.get("attention_mask"))
-            try:
-                return original(*args, **kwargs)
-            finally:
-                self.prompt = None
-
-        return generate
-
-    def _plan_tower(self, tower: nn.Module, args: tuple) -> None:
-        if self.prompt is None:
-            raise PruningError(
-                f"{self.method.name} cuts inside the vision tower, so that it has to know the "
-                "prompt before its images are encoded: call the model, or its generate, with "
-                "input_ids and pixel_values"
-            )
-        input_ids, mask = self.prompt
-        visual = self.adapter.visual(input_ids)
-        if mask is not None and mask.dim() == 2:
-            visual = visual & mask.to(visual.device).bool()
-        sizes = [self.adapter.sizes(count) for count in visual.sum(1).tolist()]
-        plans = [planned(self.method, self.budget, own) for own in sizes]
-        seeds = seeds_of(self.seeds, len(sizes))
-        self.inside = TowerPass(self.adapter, self.clock, self.method.name, sizes, plans, seeds)
-        self.prompt = None
-
-    def _tower_observer(self, i: int) -> Observer:
-        return lambda attended: self._in_tower.observe(i, attended)
-
-    def _enter_tower_layer(self, i: int) -> Callable[..., tuple[tuple, dict] | None]:
-        return lambda _, args, kwargs: self._in_tower.enter_layer(i, args, kwargs)
-
-    def _enter_tower_mlp(self, i: int) -> Callable[..., Tensor]:
-        return lambda _, args: self._in_tower.enter_mlp(i, args[0])
-
-    def _leave_tower_mlp(self, mlp: nn.Module, args: tuple, output: Tensor) -> Tensor:
-        return self._in_tower.leave_mlp(output)
-
-    def _leave_tower_layer(self, i: int) -> Callable[..., Tensor]:
-        return lambda _, args, output: self._in_tower.leave_layer(i, output)
-
-    def _spread_rows(self, projector: nn.Module, args: tuple, output: Tensor) -> Tensor:
-        return self._in_tower.spread(output)
-
-    @property
-    def _in_tower(self) -> TowerPass:
-        if self.inside is None:
-            raise broken("a layer of the vision tower ran without the tower's hooks")
-        return self.inside
 
     def shared_features(self) -> Callable[..., Any]:
         """`get_image_features` that takes stored images from the store and stores new ones."""
@@ -294,8 +237,8 @@ class _Runtime:
     def _see_prompt(self, body: nn.Module, args: tuple, kwargs: dict) -> None:
         ids = kwargs.get("input_ids")
         self.input_ids = args[0] if ids is None and args else ids
-        if self.input_ids is not None:
-            self.prompt = self.input_ids, kwargs.get("attention_mask")
+        if self.inside is not None and self.input_ids is not None:
+            self.inside.prompt = self.input_ids, kwargs.get("attention_mask")
 
     def _enter(self, text_model: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         self.entered = True
@@ -327,7 +270,8 @@ class _Runtime:
         self.clock.start(self.phase)
         self.current = generation
         # not cleared: without a cache every step is a prefill, and the tower runs only once
-        return generation.enter_prefill(self.tower, kwargs, self.inside)
+        inside = None if self.inside is None else self.inside.last
+        return generation.enter_prefill(self.tower, kwargs, inside)
 
     def _layer_hook(self, i: int) -> Callable[..., tuple[tuple, dict] | None]:
         def before_layer(layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
@@ -379,6 +323,7 @@ class _Runtime:
         self.clock.stop(self.phase)
 
     def _end(self, model: nn.Module, args: tuple, output: Any) -> None:
-        self.prompt = None
+        if self.inside is not None:
+            self.inside.prompt = None
         if not self.entered:
             raise broken("the model ran without calling its text model's hooks")
