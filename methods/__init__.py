@@ -23,6 +23,7 @@ from methods.interface import (
     Segment,
     Selection,
     Sizes,
+    TowerStage,
     View,
 )
 from methods.registry import get_method, methods, register
@@ -44,6 +45,7 @@ __all__ = [
     "Segment",
     "Selection",
     "Sizes",
+    "TowerStage",
     "View",
     "attach",
     "get_method",

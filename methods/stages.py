@@ -16,6 +16,7 @@ from methods.interface import (
     PruningError,
     Read,
     Selection,
+    TowerStage,
     View,
     place,
     told,
@@ -41,12 +42,15 @@ def run_decoder_stage(
         group, run, stage.reads, hidden, attended, about_to, inverse_frequencies
     )
     where = f"{method}, stage {stage.name} before layer {stage.layer}"
-    selection = _select(where, stage, view, view.count, group.sound)
+    selection = selected(where, stage, view, view.count, group.sound)
     group.follow(selection)
     cut = selection.cut
     if cut is None:
         return None, []
-    states = None if cut.groups is None else apply_cut(view[Read.HIDDEN], cut)
+    states = None
+    if cut.groups is not None:
+        states = apply_cut(view[Read.HIDDEN], cut)
+        group.sound.append(merged_numbers(where, states))
     slots = gather_rows(slots, cut.anchors)
     return (
         Piece(group.rows, group.at, slots, states, stage.positions),
@@ -76,14 +80,16 @@ def run_encoder_stages(
         view = tower_view(shown, segment, stage.reads, group.seeds)
         where = f"{method}, stage {stage.name} in the vision tower"
         rows = view.count + int(segment.has_cls)
-        selection = _select(where, stage, view, rows, group.sound)
+        selection = selected(where, stage, view, rows, group.sound)
         cut = selection.cut
         if cut is None:
             raise PruningError(f"{where} returned no cut")
         patches = (cut.anchors - int(segment.has_cls)).clamp(min=0)
         pieces.append(gather_rows(slots, start + patches))
         if cut.groups is not None:
-            states.append(project(apply_cut(view[Read.FEATURES], cut)))
+            merged_rows = apply_cut(view[Read.FEATURES], cut)
+            group.sound.append(merged_numbers(where, merged_rows))
+            states.append(project(merged_rows))
         carries.append(selection.visual)
         selections.append(StageSelection(stage.name, None, group.rows, i, cut))
         start += segment.tokens
@@ -98,22 +104,22 @@ def run_encoder_stages(
     )
 
 
-def _select(
-    where: str,
-    stage: DecoderStage | EncoderStage,
-    view: View,
-    rows: int,
-    sound: list[tuple[str, Tensor]],
+Stage = DecoderStage | EncoderStage | TowerStage
+
+
+def selected(
+    where: str, stage: Stage, view: View, rows: int, sound: list[tuple[str, Tensor]]
 ) -> Selection:
+    """As `chosen`; what the stage read and ranked is noted in `sound`, as in `Group`."""
     # a caller's autocast would turn the selection's float32 into something else
     device = view.segments.device.type
     with torch.autocast(device, enabled=False), watching_ranks() as ranked:
-        selection = selected(where, stage, view, rows)
+        selection = chosen(where, stage, view, rows)
     sound += _numbers(where, view, ranked)
     return selection
 
 
-def selected(where: str, stage: DecoderStage | EncoderStage, view: View, rows: int) -> Selection:
+def chosen(where: str, stage: Stage, view: View, rows: int) -> Selection:
     """What the stage selects of `rows` rows; an exception in it is noted to come from `where`.
 
     Raises PruningError for sys.exit, which would end the caller, and for a selection that is none
@@ -132,6 +138,8 @@ def selected(where: str, stage: DecoderStage | EncoderStage, view: View, rows: i
         raise PruningError(f"{where}: a cut is a Cut or None, not {repr(selection.cut)[:60]}")
     _check_devices(where, selection, view.segments.device)
     if selection.cut is not None:
+        if selection.cut.counts is not None and not isinstance(stage, TowerStage):
+            raise PruningError(f"{where}: counts by data are for stages inside the vision tower")
         _check(where, selection.cut, len(view.segments), rows, stage.reads)
     return selection
 
@@ -148,6 +156,17 @@ def _check_devices(where: str, selection: Selection, device: torch.device) -> No
                 f"{where}: {name} is on {tensor.device} and the view on {device}; "
                 "make tensors with device=view.segments.device"
             )
+
+
+def merged_numbers(where: str, states: Tensor) -> tuple[str, Tensor]:
+    """Whether the rows that a cut made are numbers, as `_numbers` says it.
+
+    They are summed in float32, but are kept in the model's dtype: a row plus the mean of its like
+    is twice as large as any that the unpruned model has.
+    """
+    most = torch.finfo(states.dtype).max
+    what = f"the rows it merged, up to {most:g} in {states.dtype}"
+    return f"{where}: {what}", states.isfinite().all()
 
 
 def _numbers(where: str, view: View, ranked: Sequence[Tensor]) -> list[tuple[str, Tensor]]:

@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 
 from methods.attention import QueriesKeys
-from methods.interface import Plan, Read, Segment, Selection, Sizes, TextRows, View
+from methods.interface import (
+    Plan,
+    PruningError,
+    Read,
+    Segment,
+    Selection,
+    Sizes,
+    TextRows,
+    View,
+)
 from methods.mechanism import broken
 from methods.sequence import Run
 from methods.tensors import first_true, gather_rows, last_true
@@ -56,6 +65,16 @@ class Group:
             self.visual = {name: gather_rows(v, anchors) for name, v in self.visual.items()}
         self.visual.update(selection.visual)
         self.text.update(selection.text)
+
+
+def seeds_of(seeds: Sequence[int] | None, samples: int) -> list[int]:
+    """The seed of each sample: those given, each for as many beams or repeated sequences as there
+    are, or its number. Raises PruningError where they do not fit.
+    """
+    given = list(range(samples)) if seeds is None else list(seeds)
+    if samples % len(given):
+        raise PruningError(f"{len(given)} seeds were given for {samples} samples")
+    return [given[row * len(given) // samples] for row in range(samples)]
 
 
 def group_samples(

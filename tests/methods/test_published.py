@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 from published_runs import anchors, assert_same_output, generate, recorded
 
-from methods import Budget, attach, get_method, methods
+from methods import Budget, InfeasibleBudgetError, attach, get_method, methods
+from methods.adapters import adapter_for
 from methods.interface import Read
 from methods.tensors import apply_cut
 
@@ -72,9 +75,18 @@ def test_pyramiddrop(tiny_llava, published):
 @pytest.mark.parametrize("name", sorted(set(methods()) - {"unpruned"}))
 @pytest.mark.parametrize("budget", [192, 128, 64])
 def test_counted_tokens_are_within_one_of_the_request(tiny_llava, published, name, budget):
-    ids = torch.from_numpy(published["input_ids"]).long()
-    with attach(tiny_llava, get_method(name), Budget(budget)) as trace, torch.no_grad():
+    ids, method = torch.from_numpy(published["input_ids"]).long(), get_method(name)
+    low, high = method.feasible(adapter_for(tiny_llava).sizes(576))
+    refused = not low <= budget <= high
+    expected = pytest.raises(InfeasibleBudgetError, match=f"feasible is {low} to {high}")
+    with (
+        expected if refused else nullcontext(),
+        attach(tiny_llava, method, Budget(budget)) as trace,
+        torch.no_grad(),
+    ):
         tiny_llava(input_ids=ids, pixel_values=torch.from_numpy(published["pixel_values"]))
+    if refused:
+        return
     prefill = trace.prefills[-1]
     assert torch.equal(prefill.entering, prefill.planned)
     assert abs(prefill.entering.float().mean() - budget) <= 1
