@@ -18,9 +18,10 @@ from harness.cells import Cell
 from harness.embedded import benchmark
 from harness.models import LoadedModel, load_model
 from methods import Budget, Selection, get_method, methods, registry
+from methods.adapters import adapter_for
 
 TASK = "embedded_count"
-BUDGET, WHOLE = Budget(64), Budget(fraction=1.0)
+WHOLE = Budget(fraction=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,9 @@ def question(number: int, image: bool = True) -> Question:
 
 def answers(loaded: LoadedModel, method, *questions: Question, **generation):
     asked = questions or (question(0), question(1))
-    budget = WHOLE if method.name == "unpruned" else BUDGET
+    low, _ = method.feasible(adapter_for(loaded.model).sizes(576))
+    least = Budget(max(low or 64, 64))
+    budget = WHOLE if method.name == "unpruned" else least
     return Answerer(loaded, method, budget).answer(asked, {"max_new_tokens": 2, **generation})
 
 
