@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import nan
 from statistics import fmean
@@ -11,16 +11,18 @@ from typing import Any
 from harness import numbers, stats
 from harness.cells import Cell
 from harness.ledger import mean_cache_bytes, mean_entering, mean_prefill_flops
-from harness.outcomes import Outcomes, Scores, averaged
+from harness.outcomes import Outcomes, averaged
 from harness.record import Record
+from harness.task_scores import Column, columns_of, without_interval
 
 
 @dataclass(frozen=True)
 class Row:
     """A method at a budget; several seeds of it are one row, scores averaged question by question.
 
-    Empty where the cell failed or broke its promise; `note` says so. `flops` and `cache_bytes` are
-    means over questions by task; scores are in percent where the task's scores lie in [0, 1].
+    Empty where the cell failed or broke its promise; `note` says so. `outcomes` are of each task's
+    first metric, `others` of further ones, by column; scores are as papers print them. `flops` and
+    `cache_bytes` are means over questions by task, `questions` their numbers.
     """
 
     label: str
@@ -32,6 +34,8 @@ class Row:
     failed: bool = False
     complete: bool = False  # every task of the table, for every seed
     outcomes: Outcomes = field(default_factory=dict)
+    others: Outcomes = field(default_factory=dict)
+    questions: dict[str, int] = field(default_factory=dict)
     seed_means: tuple[float, ...] = ()
     tokens: float = nan
     flops: dict[str, float] = field(default_factory=dict)
@@ -40,13 +44,12 @@ class Row:
 
 def rows_of(records: Sequence[Record]) -> list[Row]:
     """Unpruned first, then budgets from large to small; by label, controls last."""
-    tasks = {record["identity"]["task"] for record in records}
-    scales = {task: _scale(r for r in records if r["identity"]["task"] == task) for task in tasks}
+    columns = columns_of(records)
     groups: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
         groups.setdefault(_method(record), []).append(record)
     ordered = sorted(groups.values(), key=lambda group: Cell.parse(group[0]["cell"]).order)
-    return [_row(group, len(tasks), scales) for group in ordered]
+    return [_row(group, columns) for group in ordered]
 
 
 def _method(record: Record) -> tuple[Any, ...]:
@@ -56,12 +59,8 @@ def _method(record: Record) -> tuple[Any, ...]:
     return cell.method.text, cell.budget, cell.matched, str(settings)
 
 
-def _scale(records: Iterable[Record]) -> float:
-    scores = [sample["score"] for record in records for sample in record.get("samples", ())]
-    return 100.0 if all(0 <= score <= 1 for score in scores) else 1.0
-
-
-def _row(records: Sequence[Record], tasks: int, scales: Mapping[str, float]) -> Row:
+def _row(records: Sequence[Record], columns: Sequence[Column]) -> Row:
+    tasks = len({column.task for column in columns})
     cell = Cell.parse(records[0]["cell"])
     seeds = sorted({record["identity"]["seed"] for record in records})
     label = _label(records[0], cell, len(seeds))
@@ -72,14 +71,18 @@ def _row(records: Sequence[Record], tasks: int, scales: Mapping[str, float]) -> 
     if any(record["status"] == "infeasible" for record in records):
         return Row(*head, numbers.infeasible(records[0].get("feasible")))
     held = [record for record in records if record["status"] == "ok"]
-    by_seed = [_outcomes([r for r in held if r["identity"]["seed"] == s], scales) for s in seeds]
+    first, others = ([c for c in columns if c.first is wanted] for wanted in (True, False))
+    by_seed = [[r for r in held if r["identity"]["seed"] == seed] for seed in seeds]
+    outcomes = [_outcomes(own, first) for own in by_seed]
     return Row(
         *head,
         _note(records, tasks * len(seeds)),
         any(record["status"] == "failed" for record in records),
         len(held) == tasks * len(seeds),
-        averaged(by_seed),
-        tuple(fmean(stats.task_means(outcomes).values()) for outcomes in by_seed if outcomes),
+        averaged(outcomes),
+        averaged([_outcomes(own, others) for own in by_seed]),
+        {record["identity"]["task"]: len(record["samples"]) for record in held},
+        tuple(fmean(stats.task_means(own).values()) for own in outcomes if own),
         fmean(mean_entering(record["ledger"]) for record in held) if held else nan,
         _by_task(held, lambda r: mean_prefill_flops(r["ledger"], r["shape"])),
         _by_task(held, lambda r: mean_cache_bytes(r["ledger"], r["shape"], _dtype(r))),
@@ -97,16 +100,13 @@ def _note(records: Sequence[Record], expected: int) -> str:
     if failed:
         reason = numbers.sentence(failed[0]["reason"])
         return f"FAILED in {failed[0]['identity']['task']}: {reason}"
-    return f"{len(records)} of {expected} runs" if len(records) < expected else ""
+    missing = f"{len(records)} of {expected} runs" if len(records) < expected else ""
+    return "; ".join(dict.fromkeys(filter(None, [missing, *map(without_interval, records)])))
 
 
-def _outcomes(records: Sequence[Record], scales: Mapping[str, float]) -> Outcomes:
-    return {record["identity"]["task"]: _scores(record, scales) for record in records}
-
-
-def _scores(record: Record, scales: Mapping[str, float]) -> Scores:
-    rows = [(str(s["item"]), str(s["image"]), s["score"]) for s in record["samples"]]
-    return Scores.of(rows).scaled(scales[record["identity"]["task"]])
+def _outcomes(records: Sequence[Record], columns: Sequence[Column]) -> Outcomes:
+    by_task = {record["identity"]["task"]: record for record in records}
+    return {c.name: c.scores(by_task[c.task]) for c in columns if c.task in by_task}
 
 
 def _by_task(records: Sequence[Record], value: Callable[[Record], float]) -> dict[str, float]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import nan
 
 from harness import numbers
 from harness.accuracy_rows import Row, rows_of
+from harness.outcomes import Outcomes, relative
 from harness.record import Record
 from harness.render import Column, Parts, Table, separate
 from harness.stats import mean_interval, mean_spread, paired_difference, task_means
+from harness.task_scores import Column as Shown
+from harness.task_scores import columns_of, in_one_unit
 
 HOW_TO_READ = (
     "Tokens: visual tokens that entered a decoder layer, counted; mean over layers and questions. "
@@ -24,25 +27,30 @@ HOW_TO_READ = (
 def accuracy_table(records: Sequence[Record]) -> Table:
     """Unpruned first, then budget by budget; a row that broke its promise has no numbers."""
     rows = rows_of(records)
-    tasks = sorted({record["identity"]["task"] for record in records})
+    shown = columns_of(records)
+    tasks = list(dict.fromkeys(column.task for column in shown))
     upper = next((row for row in rows if row.budget is None and row.complete), None)
     flops = numbers.flops_unit(sum(row.flops.values()) / len(tasks) for row in rows)
     cache = numbers.bytes_unit(sum(row.cache_bytes.values()) / len(tasks) for row in rows)
-    cells = [_cells(row, tasks, upper, flops[0], cache[0]) for row in rows]
-    columns = _columns(tasks, flops[1], cache[1])
+    whole = None if in_one_unit(shown) else task_means(upper.outcomes) if upper else {}
+    cells = [_cells(row, shown, upper, whole, flops[0], cache[0]) for row in rows]
+    columns = _columns(shown, whole is not None, flops[1], cache[1])
     begins = frozenset(i for i, row in enumerate(rows) if row.budget != rows[i - 1].budget)
     source = f"{_items(rows, tasks)} · {numbers.origin(records)}"
     failed = any(row.failed for row in rows)
     return Table("Accuracy", columns, tuple(cells), begins, (HOW_TO_READ, source), failed)
 
 
-def _columns(tasks: Sequence[str], flops: str, cache: str) -> tuple[Column, ...]:
+def _columns(
+    shown: Sequence[Shown], relative_mean: bool, flops: str, cache: str
+) -> tuple[Column, ...]:
+    mean = "Mean, % of unpruned" if relative_mean else "Mean"
     return (
         Column("Method", ("method",), left=True),
         Column("Budget", ("budget",)),
         Column("Tokens", ("counted_tokens",)),
-        *(Column(task.removeprefix("embedded_"), (task,)) for task in tasks),
-        Column("Mean", ("mean", "mean_low", "mean_high", "seed_sd"), _mean_lines),
+        *(Column(column.title, (column.name,)) for column in shown),
+        Column(mean, ("mean", "mean_low", "mean_high", "seed_sd"), _mean_lines),
         Column("Difference", ("diff", "diff_low", "diff_high", "p", "verdict"), _diff_lines),
         Column(f"Prefill {flops}", (f"prefill_{flops.lower()}", "prefill_percent"), _flops_lines),
         Column(f"KV cache {cache}", (f"kv_cache_{cache.lower()}",)),
@@ -51,29 +59,39 @@ def _columns(tasks: Sequence[str], flops: str, cache: str) -> tuple[Column, ...]
 
 
 def _cells(
-    row: Row, tasks: Sequence[str], upper: Row | None, flops_unit: float, cache_unit: float
+    row: Row,
+    shown: Sequence[Shown],
+    upper: Row | None,
+    whole: Mapping[str, float] | None,
+    flops_unit: float,
+    cache_unit: float,
 ) -> tuple[Parts, ...]:
-    means = task_means(row.outcomes)
+    """`whole`: unpruned's scores, where tasks of several units are averaged relative to these."""
+    means = task_means({**row.outcomes, **row.others})
     return (
         (row.label,),
         (numbers.budget(row.budget, row.matched),),
         (numbers.number(row.tokens),),
-        *((numbers.number(means.get(task, nan)),) for task in tasks),
-        _mean(row),
-        _difference(row, upper),
+        *((numbers.number(means.get(column.name, nan)),) for column in shown),
+        _mean(row, whole),
+        _difference(row, upper, whole),
         _flops(row, upper, flops_unit),
         (numbers.three_digits(_average(row.cache_bytes) / cache_unit),),
         (row.note,),
     )
 
 
-def _mean(row: Row) -> Parts:
+def _averaged(row: Row, whole: Mapping[str, float] | None) -> Outcomes:
+    return row.outcomes if whole is None else relative(row.outcomes, whole)
+
+
+def _mean(row: Row, whole: Mapping[str, float] | None) -> Parts:
     """Only over all tasks: a mean over some of them compares with nothing."""
-    if not row.complete:
+    if not row.complete or not _averaged(row, whole):
         return ()
-    spread = mean_spread(row.seed_means)
+    spread = mean_spread(row.seed_means if whole is None else ())
     return (
-        *numbers.estimate(mean_interval(row.outcomes)),
+        *numbers.estimate(mean_interval(_averaged(row, whole))),
         numbers.number(spread.high - spread.value),
     )
 
@@ -84,10 +102,10 @@ def _mean_lines(parts: Parts) -> list[str]:
     return separate((value + over_seeds, f"[{low}, {high}]" if low else ""))
 
 
-def _difference(row: Row, upper: Row | None) -> Parts:
-    if upper is None or row is upper or not row.complete:
+def _difference(row: Row, upper: Row | None, whole: Mapping[str, float] | None) -> Parts:
+    if upper is None or row is upper or not row.complete or not _averaged(row, whole):
         return ()
-    found = paired_difference(row.outcomes, upper.outcomes)
+    found = paired_difference(_averaged(row, whole), _averaged(upper, whole))
     verdict = "significant" if found.significant else "n.s."
     return (*numbers.estimate(found, sign=True), numbers.number(found.p, 4), verdict)
 
@@ -116,10 +134,7 @@ def _average(by_task: dict[str, float]) -> float:
 
 def _items(rows: Sequence[Row], tasks: Sequence[str]) -> str:
     """`300 questions a task`, or each task's number where they differ."""
-    counts = {
-        task: len({i for row in rows if task in row.outcomes for i in row.outcomes[task].items})
-        for task in tasks
-    }
+    counts = {task: max(row.questions.get(task, 0) for row in rows) for task in tasks}
     if len(set(counts.values())) == 1:
         return f"{next(iter(counts.values()))} questions a task"
     return "questions: " + ", ".join(f"{task} {count}" for task, count in counts.items())

@@ -16,9 +16,9 @@ from typing import Any
 
 from harness.task_metrics import Metric
 
-GROUPS = 200
-FEWEST_GROUPS = 20
-SECONDS = 60.0
+GROUPS, FEWER_GROUPS = 200, 20
+SECONDS = 300.0
+"""That leaving out the groups of one metric of one cell may take."""
 _STATE = (dict, list, set, int, float, str, bool)
 
 Items = Mapping[str, Mapping[int, Any]]
@@ -30,16 +30,15 @@ def left_out(task: Any, metric: Metric, items: Items, images: Mapping[int, str])
 
     Documents that share an image (`images` tells each one's) or a question's number stay together;
     they are dealt, in order, into at most `GROUPS` groups of neighbours, and value g is the score
-    without group g. Fewer groups where an aggregation takes long, and none where even
-    `FEWEST_GROUPS` take over `SECONDS`.
+    without group g. `FEWER_GROUPS` where that takes over `SECONDS`, none where these do, too.
     """
     documents = sorted(set().union(*(items.get(part, {}) for part in metric.parts)))
     started = perf_counter()
     aggregated(task, metric, items)
     seconds = perf_counter() - started
-    most = min(GROUPS, int(SECONDS / max(seconds, 1e-9)))
-    if most < FEWEST_GROUPS:
+    if seconds * FEWER_GROUPS > SECONDS:
         return {"without": None, "why": f"one aggregation takes {seconds:.0f} s"}
+    most = GROUPS if seconds * GROUPS <= SECONDS else FEWER_GROUPS
     together = _together(metric, items, images, documents)
     groups = min(most, len(set(together.values())))
     if groups < 2:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log
+from operator import gt, lt
 from typing import Any
 
 from harness.cells import Cell
@@ -70,10 +71,17 @@ def _fidelity(by_seed: Sequence[Sequence[Record]], upper: Mapping[About, Sample]
 
     return Fidelity(
         outcomes(lambda ours, theirs: 100.0 * (ours["answer"] == theirs["answer"])),
-        outcomes(lambda ours, theirs: 100.0 * (ours["score"] < theirs["score"])),
-        outcomes(lambda ours, theirs: 100.0 * (ours["score"] > theirs["score"])),
+        outcomes(lambda ours, theirs: _share(ours, theirs, lt)),
+        outcomes(lambda ours, theirs: _share(ours, theirs, gt)),
         outcomes(lambda ours, theirs: divergence(theirs["first_token"], ours["first_token"])),
     )
+
+
+def _share(ours: Sample, theirs: Sample, compare: Callable[[float, float], bool]) -> float | None:
+    """Of 100; None for questions that have no score of their own."""
+    if ours["score"] is None or theirs["score"] is None:
+        return None
+    return 100.0 * compare(ours["score"], theirs["score"])
 
 
 def _outcomes(

@@ -11,6 +11,8 @@ from harness.paper_blocks import configuration_names
 from harness.record import Record
 from harness.render import Column, Parts, Table, separate
 from harness.stats import mean_interval, paired_difference
+from harness.task_scores import Column as Shown
+from harness.task_scores import columns_of
 
 HOW_TO_READ = (
     "Score: in brackets its 95 % interval over images. Difference: to unpruned on the same "
@@ -25,11 +27,11 @@ def long_table(configurations: Sequence[Sequence[Record]]) -> Table:
     sections = set()
     failed = False
     for records, name in zip(configurations, configuration_names(configurations), strict=True):
-        tasks = sorted({record["identity"]["task"] for record in records})
+        columns = columns_of(records)
         found = rows_of(records)
         upper = next((row for row in found if row.budget is None), None)
         sections.add(len(rows))
-        rows += [_cells(name, row, task, upper) for row in found for task in tasks]
+        rows += [_cells(name, row, column, upper) for row in found for column in columns]
         failed |= any(row.failed for row in found)
     notes = (HOW_TO_READ, *(numbers.origin(records) for records in configurations))
     return Table(
@@ -57,7 +59,8 @@ def _lines(parts: Parts) -> list[str]:
     return separate((value, f"[{low}, {high}]" if low else ""))
 
 
-def _cells(model: str, row: Row, task: str, upper: Row | None) -> tuple[Parts, ...]:
+def _cells(model: str, row: Row, column: Shown, upper: Row | None) -> tuple[Parts, ...]:
+    task = column.name
     ours = _of(row, task)
     budget = "" if row.budget is None else str(row.budget)
     head: tuple[Parts, ...] = ((model,), (row.label,), (budget,), (task,))
@@ -71,8 +74,17 @@ def _cells(model: str, row: Row, task: str, upper: Row | None) -> tuple[Parts, .
         difference, p = numbers.estimate(found, sign=True), numbers.number(found.p, 4)
     score = numbers.estimate(mean_interval(ours))
     tokens = numbers.number(row.tokens)
-    return (*head, (str(len(ours[task].items)),), (tokens,), score, difference, (p,), (row.note,))
+    return (
+        *head,
+        (str(row.questions[column.task]),),
+        (tokens,),
+        score,
+        difference,
+        (p,),
+        (row.note,),
+    )
 
 
 def _of(row: Row, task: str) -> Outcomes:
-    return {task: row.outcomes[task]} if task in row.outcomes else {}
+    known = {**row.outcomes, **row.others}
+    return {task: known[task]} if task in known else {}

@@ -54,6 +54,13 @@ def _difference(ours: Scores, theirs: Scores) -> Scores:
     return Scores.of([(item, image, v - others[item]) for item, image, v in rows if item in others])
 
 
+def relative(outcomes: Outcomes, whole: Mapping[str, float]) -> Outcomes:
+    """Scores in percent of the task's `whole` mean; nothing where one of these is not above 0."""
+    if any(whole.get(task, 0.0) <= 0 for task in outcomes):
+        return {}
+    return {task: scores.scaled(100 / whole[task]) for task, scores in outcomes.items()}
+
+
 def averaged(runs: Sequence[Outcomes]) -> Outcomes:
     """Each question's mean score over the runs that answered it."""
     tasks = dict.fromkeys(task for run in runs for task in run)

@@ -10,9 +10,10 @@ from math import isnan, nan
 from harness.accuracy_rows import Row, rows_of
 from harness.emphasis import no_better
 from harness.fidelity import Fidelity, fidelity_of
-from harness.outcomes import Outcomes
+from harness.outcomes import Outcomes, relative
 from harness.record import Record
 from harness.stats import task_means
+from harness.task_scores import columns_of, in_one_unit
 
 AVERAGE, RELATIVE = "Average", "Relative"
 RANDOM = "random"
@@ -66,6 +67,7 @@ def blocks_of(records: Sequence[Record], model: str, fidelity: bool) -> list[Blo
     """Unpruned first, then a block a budget from large to small."""
     rows = rows_of(records)
     upper = next((row for row in rows if row.budget is None and row.complete), None)
+    one_unit = in_one_unit(columns_of(records))
     close = fidelity_of(records) if fidelity else {}
     blocks = []
     for budget, group in groupby(rows, lambda row: row.budget):
@@ -74,7 +76,7 @@ def blocks_of(records: Sequence[Record], model: str, fidelity: bool) -> list[Blo
         lines = tuple(
             Line(
                 row,
-                _values(row, upper),
+                _values(row, upper, one_unit),
                 close.get((row.method, budget)),
                 i in noise,
                 row.note if row.note and not row.outcomes else "not measured",
@@ -94,20 +96,15 @@ def _heading(budget: int | None, upper: Row | None) -> str:
     return f"Retain {budget} tokens{share}"
 
 
-def _values(row: Row, upper: Row | None) -> dict[str, Outcomes]:
+def _values(row: Row, upper: Row | None, one_unit: bool) -> dict[str, Outcomes]:
     """What each number of a row is the mean of, by column."""
-    values: dict[str, Outcomes] = {task: {task: scores} for task, scores in row.outcomes.items()}
+    shown = {**row.outcomes, **row.others}
+    values: dict[str, Outcomes] = {name: {name: scores} for name, scores in shown.items()}
     if row.complete:
-        values[AVERAGE] = row.outcomes
+        if one_unit:
+            values[AVERAGE] = row.outcomes
         values[RELATIVE] = relative(row.outcomes, task_means(upper.outcomes) if upper else {})
     return values
-
-
-def relative(outcomes: Outcomes, whole: Mapping[str, float]) -> Outcomes:
-    """Scores in percent of the task's `whole` mean; nothing where one of these is not above 0."""
-    if any(whole.get(task, 0.0) <= 0 for task in outcomes):
-        return {}
-    return {task: scores.scaled(100 / whole[task]) for task, scores in outcomes.items()}
 
 
 def _within_noise(rows: Sequence[Row]) -> set[int]:

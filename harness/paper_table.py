@@ -20,6 +20,8 @@ from harness.published_rows import published_rows
 from harness.record import Record
 from harness.render import MISSING, Column, Parts, Table
 from harness.stats import Estimate, mean_interval, mean_of
+from harness.task_scores import Column as Shown
+from harness.task_scores import columns_of
 
 FIDELITY_COLUMNS = {
     "Same %": "same",
@@ -69,7 +71,7 @@ class Style:
 
 def paper_table(configurations: Sequence[Sequence[Record]], style: Style) -> Table:
     """All configurations in one table; with `style.fidelity` the records must be whole."""
-    tasks = sorted({r["identity"]["task"] for records in configurations for r in records})
+    tasks = _tasks(configurations)
     names = configuration_names(configurations)
     blocks = [
         block
@@ -105,7 +107,13 @@ def paper_table(configurations: Sequence[Sequence[Record]], style: Style) -> Tab
     return replace(table, notes=notes)
 
 
-def _columns(tasks: Sequence[str], style: Style, holes: Footnotes) -> tuple[Column, ...]:
+def _tasks(configurations: Sequence[Sequence[Record]]) -> list[Shown]:
+    """The columns of all configurations' tasks, one of each name."""
+    found = {c.name: c for records in configurations for c in columns_of(records)}
+    return sorted(found.values(), key=lambda column: (column.task, not column.first))
+
+
+def _columns(tasks: Sequence[Shown], style: Style, holes: Footnotes) -> tuple[Column, ...]:
     def lines(parts: Parts) -> list[str]:
         value, low, high, _, missing = parts
         if not value:
@@ -128,7 +136,7 @@ def _columns(tasks: Sequence[str], style: Style, holes: Footnotes) -> tuple[Colu
         ),
         Column("Venue", ("venue",), left=True, optional=True),
         Column("Tokens", ("counted_tokens",)),
-        *(number(task.removeprefix("embedded_"), task, "Benchmark") for task in tasks),
+        *(number(task.title, task.name, "Benchmark") for task in tasks),
         number(AVERAGE, "average", "Over benchmarks"),
         number("Relative %", "relative_percent", "Over benchmarks"),
         *(number(title, name, "Fidelity to unpruned") for title, name in close.items()),
@@ -142,10 +150,10 @@ def _label(parts: Parts) -> list[str]:
 
 
 def _body(
-    blocks: Sequence[Block], tasks: Sequence[str], style: Style, sources: Footnotes
+    blocks: Sequence[Block], tasks: Sequence[Shown], style: Style, sources: Footnotes
 ) -> tuple[tuple[tuple[Parts, ...], ...], set[tuple[int, int]], dict[int, str], set[int]]:
     """Rows, the places that are bold, the headings, and the rows that are published."""
-    shown = [*tasks, AVERAGE, RELATIVE]
+    shown = [*(task.name for task in tasks), AVERAGE, RELATIVE]
     rows: list[tuple[Parts, ...]] = []
     bold: set[tuple[int, int]] = set()
     headings = {}
@@ -193,7 +201,9 @@ def _why(line: Line, column: str) -> str:
     """Why a line has no number in the column; only looked at where that is so."""
     if column not in (AVERAGE, RELATIVE) or not line.row.outcomes:
         return line.missing
-    return "not over all benchmarks" if not line.row.complete else "no unpruned scores above 0"
+    if not line.row.complete:
+        return "not over all benchmarks"
+    return "no unpruned scores above 0" if column == RELATIVE else "benchmarks of several units"
 
 
 def _number(outcomes: Outcomes, style: Style, bold: bool, missing: str, decimals: int = 1) -> Parts:

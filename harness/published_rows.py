@@ -11,10 +11,11 @@ from harness.numbers import number
 from harness.paper_blocks import Block
 from harness.render import Parts
 from harness.stats import mean_of
+from harness.task_scores import Column
 
 
 def published_rows(
-    block: Block, tasks: Sequence[str], columns: int, sources: Footnotes
+    block: Block, tasks: Sequence[Column], columns: int, sources: Footnotes
 ) -> Iterator[tuple[Parts, ...]]:
     """What is printed for the block's model, budget and benchmarks, a row a method and source.
 
@@ -23,18 +24,19 @@ def published_rows(
     budget, model = block.lines[0].row.budget, published.model_of(block.checkpoint)
     if budget is None or model is None:
         return
-    wanted = {published.BENCHMARKS[task] for task in tasks if task in published.BENCHMARKS}
-    found = [f for f in published.at(model, budget, "value") if f.benchmark in wanted]
+    wanted = {(task.metric.benchmark, metric) for task in tasks for metric in task.metric.published}
+    found = published.at(model, budget, "value", wanted)
     for (method, source, kind), held in published.rows_of(found).items():
-        values = [held.get(published.BENCHMARKS.get(task, "")) for task in tasks]
+        values = [held.get(task.metric.benchmark) for task in tasks]
         cells = [(f"{f.value:.1f}", "", "", "", "") if f else () for f in values]
+        names = [task.name for task in tasks]
         yield (
             (block.model, str(budget), method + sources.mark(f"{source} ({kind})"), ""),
             (kind,),
             (),
             *cells,
             *[()] * columns,
-            (_difference(block, method, dict(zip(tasks, values, strict=True))),),
+            (_difference(block, method, dict(zip(names, values, strict=True))),),
         )
 
 

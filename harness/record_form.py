@@ -110,7 +110,7 @@ ACCURACY = {
     },
     "provenance": MAPPING,
 }
-SAMPLE = {"item": TEXT, "image": TEXT, "answer": TEXT, "target": ..., "score": NUMBER}
+SAMPLE = {"item": TEXT, "image": TEXT, "answer": TEXT, "target": ..., "score": NUMBER_OR_NONE}
 ANSWERED = {
     "parameters": MAPPING,
     "shape": SHAPE,

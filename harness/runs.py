@@ -16,11 +16,12 @@ from harness.cells import Cell
 from harness.errors import BadInput
 from harness.ledger import judged
 from harness.numbers import infeasible, sentence
-from harness.progress import Progress, score
+from harness.progress import Progress
 from harness.provenance import now
 from harness.record import SCHEMA, Record, unwritable
 from harness.request import Feasible
 from harness.store import Store
+from harness.task_scores import columns_of
 
 Identity = Mapping[str, Any]
 Measured = Mapping[str, Any]
@@ -229,5 +230,7 @@ def _summary(record: Record) -> str:
     record = judged(record)
     if record["status"] != "ok":
         return f"FAILED: {record['reason']}"
-    scores = [sample["score"] for sample in record["samples"]]
-    return f"{score(fmean(scores))} of {len(scores)} questions" if scores else "no questions"
+    (column,) = [column for column in columns_of([record]) if column.first]
+    mean = float(column.scores(record).values.mean())
+    unit = f" {column.unit}" if column.unit else ""
+    return f"{mean:.1f}{unit} of {len(record['samples'])} questions"

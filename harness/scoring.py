@@ -6,14 +6,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from time import perf_counter
 from typing import Any
 
-from harness.aggregation import Items, left_out
+from harness.aggregation import Items, aggregated, left_out
 from harness.answers import SampleError
 from harness.task_metrics import Metric, metrics_of
 
 SCALES = (1.0, 100.0)
 """Of a mean: as such, or in percent."""
+ROUNDED = 1e-5
+"""lmms-eval rounds some of its scores to so much."""
+QUICK = 0.02
+"""Seconds that an aggregation may take which is asked for a question's own score."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +43,14 @@ def scored(name: str, task: Any, results: Mapping[str, Any], images: Mapping[int
     items: Items = {
         part: {i: logged[i][part] for i in sorted(logged) if part in logged[i]} for part in names
     }
-    first = _numbers(shown[0], items)
-    return Scored(
-        shown[0].name,
-        {metric.name: described(name, task, metric, items, printed, images) for metric in shown},
-        printed,
-        {i: (logged[i], first.get(i)) for i in sorted(logged)},
-    )
+    numbers = {metric.name: _numbers(task, metric, items) for metric in shown}
+    metrics = {
+        metric.name: described(name, task, metric, items, printed, images, numbers[metric.name])
+        for metric in shown
+    }
+    first = numbers[shown[0].name]
+    samples = {i: (logged[i], first.get(i)) for i in sorted(logged)}
+    return Scored(shown[0].name, metrics, printed, samples)
 
 
 def metric_names(task: Any) -> list[str]:
@@ -58,6 +64,7 @@ def described(
     items: Items,
     printed: Mapping[str, float],
     images: Mapping[int, str],
+    numbers: Mapping[int, float],
 ) -> dict[str, Any]:
     """`value`: what lmms-eval prints; `per_question`: times what it is the mean of the questions'
     numbers, None where it is not; `without` and `why`: see `aggregation.left_out`.
@@ -66,7 +73,6 @@ def described(
     if not values:
         raise ValueError(f"lmms-eval prints no number for {metric.name} of task {name!r}")
     value = float(sum(values))
-    numbers = _numbers(metric, items)
     complete = len(numbers) == len(images)
     scale = _scale_of_mean(value, list(numbers.values())) if complete else None
     known = {"value": value, "per_question": scale}
@@ -75,15 +81,31 @@ def described(
     return {**known, **left_out(task, metric, items, images)}
 
 
-def _numbers(metric: Metric, items: Items) -> dict[int, float]:
-    """The numbers that questions got for the metric, where they got one."""
-    found = {i: number(item) for part in metric.parts for i, item in items.get(part, {}).items()}
-    return {i: value for i, value in sorted(found.items()) if value is not None}
+def _numbers(task: Any, metric: Metric, items: Items) -> dict[int, float]:
+    """The number that each question got for the metric: as such, or as the score of it alone."""
+    given = {i: (part, item) for part in metric.parts for i, item in items.get(part, {}).items()}
+    found = {i: number(item) for i, (_, item) in sorted(given.items())}
+    if all(value is None for value in found.values()):
+        found = _each_alone(task, given)
+    return {i: value for i, value in found.items() if value is not None}
+
+
+def _each_alone(task: Any, given: Mapping[int, tuple[str, Any]]) -> dict[int, float | None]:
+    found: dict[int, float | None] = {}
+    for i, (part, item) in sorted(given.items()):
+        started = perf_counter()
+        try:
+            found[i] = number(aggregated(task, Metric(part), {part: {i: item}}))
+        except Exception:  # a score of several questions only, which `left_out` tells apart
+            return {}
+        if perf_counter() - started > QUICK:
+            return {}
+    return found
 
 
 def _scale_of_mean(value: float, scores: Sequence[float]) -> float | None:
     mean = math.fsum(scores) / len(scores) if scores else math.nan
-    return next((s for s in SCALES if abs(value - mean * s) <= 1e-6 * s), None)
+    return next((s for s in SCALES if abs(value - mean * s) <= ROUNDED * s), None)
 
 
 def _is_plain_mean(task: Any, metric: Metric) -> bool:

@@ -18,6 +18,7 @@ from harness.render import Column, Parts, Table
 from harness.results import read_records
 from harness.stats import median_spread
 from harness.tables import configurations
+from harness.task_scores import columns_of
 from harness.visible import visible
 
 if TYPE_CHECKING:
@@ -76,9 +77,12 @@ def cell_table(record: Record, others: Sequence[Record]) -> Table:
 
 
 def _result(record: Record) -> dict[str, str]:
-    scores = [sample["score"] for sample in record["samples"]]
-    mean = f"mean score {sum(scores) / len(scores):.3f}, " if scores else ""
-    return {"Result": f"{mean}{len(scores)} questions", "Promise": "kept"}
+    scores = (
+        f"{column.title} {column.scores(record).values.mean():.1f} {column.unit}".strip()
+        for column in columns_of([record])
+    )
+    count = len(record["samples"])
+    return {"Result": f"{', '.join(scores)} of {count} questions", "Promise": "kept"}
 
 
 def _counted(record: Record) -> dict[str, str]:
@@ -152,7 +156,7 @@ def _item_row(record: Record, sample: Sample) -> tuple[Parts, ...]:
     return (
         (record["cell"],),
         (str(sample["answer"]),),
-        (numbers.number(float(sample["score"]), 2),),
+        ("" if sample["score"] is None else numbers.number(float(sample["score"]), 2),),
         (numbers.number(tokens),),
         ("; ".join(stages),),
     )

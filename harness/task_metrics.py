@@ -17,7 +17,8 @@ _NOT_SCORES = ("submission", "passthrough")
 
 @dataclass(frozen=True)
 class Metric:
-    """`name`: lmms-eval's, or several joined by `SUM`; `title` tells it from others of the task.
+    """`name`: lmms-eval's, or several joined by `SUM`; `title` tells it from others of the task;
+    `unit`: of what is printed.
 
     What is printed is `scale` times what lmms-eval prints; None: percent of what are shares, else
     the same. `benchmark` and `published`: the
@@ -27,6 +28,7 @@ class Metric:
     name: str
     scale: float | None = PERCENT
     title: str = ""
+    unit: str = "%"
     benchmark: str = ""
     published: tuple[str, ...] = ("accuracy", "exact match")
 
@@ -36,7 +38,7 @@ class Metric:
 
 
 def _cider(name: str, benchmark: str) -> Metric:
-    return Metric(name, PERCENT, "CIDEr", benchmark, ("CIDEr",))
+    return Metric(name, PERCENT, "CIDEr", "CIDEr", benchmark, ("CIDEr",))
 
 
 _EXACT = "exact_match"
@@ -47,17 +49,18 @@ TASK_METRICS: dict[str, tuple[Metric, ...]] = {
             "mme_perception_score+mme_cognition_score",
             1.0,
             "total",
+            "points",
             "MME",
             ("perception+cognition",),
         ),
-        Metric("mme_perception_score", 1.0, "perception", "MME-P", ("perception",)),
+        Metric("mme_perception_score", 1.0, "perception", "points", "MME-P", ("perception",)),
     ),
     "mmbench_en_dev": (Metric("gpt_eval_score", 1.0, benchmark="MMBench"),),
     "mmbench_en_dev_static": (Metric("gpt_eval_score", 1.0, benchmark="MMBench"),),
     "mmbench_cn_dev": (Metric("gpt_eval_score", 1.0, benchmark="MMBench-CN"),),
     "pope": (
         Metric("pope_accuracy", title="accuracy"),
-        Metric("pope_f1_score", PERCENT, "F1", "POPE", ("F1", "as printed (F1-style)")),
+        Metric("pope_f1_score", PERCENT, "F1", "%", "POPE", ("F1", "as printed (F1-style)")),
     ),
     "scienceqa_img": (Metric(_EXACT, benchmark="SQA-IMG"),),
     "vqav2_val": (Metric(_EXACT, benchmark="VQAv2"),),
@@ -71,7 +74,7 @@ TASK_METRICS: dict[str, tuple[Metric, ...]] = {
         Metric("seed_all", title="all", benchmark="SEED-Bench"),
         Metric("seed_image", title="image", benchmark="SEED-Bench-Image"),
     ),
-    "ocrbench": (Metric("ocrbench_accuracy", 1000.0, "of 1000", "OCRBench", ("score/1000",)),),
+    "ocrbench": (Metric("ocrbench_accuracy", 1000.0, "", "of 1000", "OCRBench", ("score/1000",)),),
     "coco2014_cap_val": (_cider("coco_CIDEr", "COCO-2014"),),
     "coco2017_cap_val": (_cider("coco_CIDEr", "COCO"),),
     "flickr30k_test": (_cider("flickr_CIDEr", "Flickr30k"),),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,24 +21,6 @@ from harness.render import Column, Parts, Table
 AVERAGE = "Average (relative)"
 UNPRUNED = "Unpruned"
 KINDS = ("paper", "repo", "secondary")
-BENCHMARKS = {
-    "coco2017_cap_val": "COCO",
-    "flickr30k_test": "Flickr30k",
-    "gqa": "GQA",
-    "mmbench_en_dev": "MMBench",
-    "mmmu_val": "MMMU",
-    "mmvet": "MM-Vet",
-    "nocaps_val": "NoCaps",
-    "ok_vqa_val2014": "OK-VQA",
-    "pope": "POPE",
-    "scienceqa_img": "SQA-IMG",
-    "seedbench": "SEED-Bench",
-    "textvqa_val": "TextVQA",
-    "vizwiz_vqa_val": "VizWiz",
-    "vqav2_val": "VQAv2",
-}
-"""lmms-eval's tasks whose scores are on the scale that papers print; MME's are not."""
-
 TRAPS = (
     "Percent of unpruned in the same source's table. Rows of different sources are different runs, "
     "and their averages cover different benchmarks: ViTCoP's eleven with three of captioning, "
@@ -115,10 +97,20 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def at(model: str, budget: int, printed: Literal["value", "relative"]) -> list[Figure]:
-    """The preferred figures of a model at a budget that have a `printed`; unpruned left out."""
+def at(
+    model: str,
+    budget: int,
+    printed: Literal["value", "relative"],
+    wanted: Collection[tuple[str, str]] | None = None,
+) -> list[Figure]:
+    """The preferred figures of a model at a budget that have a `printed`; unpruned left out.
+
+    With `wanted` those of these benchmarks and metrics only.
+    """
     found = [f for f in figures() if f.model == model and f.budget == str(budget)]
     known = [f for f in found if getattr(f, printed) is not None]
+    if wanted is not None:
+        known = [f for f in known if (f.benchmark, f.metric) in wanted]
     return preferred(f for f in known if f.method != UNPRUNED)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from harness.outcomes import Outcomes, Scores
+from harness.outcomes import Outcomes
 from harness.record import Record
 from harness.regress.findings import Finding, Kind, Verdict, not_comparable
 from harness.regress.sources import Pair
 from harness.stats import SIGNIFICANCE, holm, mean_of, paired_difference
+from harness.task_scores import Column, columns_of
 
 QUANTITY = "accuracy"
 
@@ -19,9 +20,10 @@ def accuracy_finding(cell: str, pairs: Sequence[Pair]) -> Finding:
 
     Where every image has one question that is right or wrong, the test is McNemar's.
     """
-    scales = [_scale([pair.before, pair.after]) for pair in pairs]
-    before = _outcomes([pair.before for pair in pairs], scales)
-    after = _outcomes([pair.after for pair in pairs], scales)
+    records = [record for pair in pairs for record in (pair.before, pair.after)]
+    columns = {column.task: column for column in columns_of(records) if column.first}
+    before = _outcomes([pair.before for pair in pairs], columns)
+    after = _outcomes([pair.after for pair in pairs], columns)
     if any(set(before[task].items) != set(after[task].items) for task in before):
         return not_comparable(cell, QUANTITY, Kind.PAIRED, "the questions differ")
     found = paired_difference(after, before)
@@ -58,16 +60,6 @@ def _judged(finding: Finding, tolerance: float | None) -> Finding:
     return finding
 
 
-def _scale(records: Iterable[Record]) -> float:
-    """Percent where a task's scores are shares."""
-    scores = [sample["score"] for record in records for sample in record["samples"]]
-    return 100.0 if all(0 <= score <= 1 for score in scores) else 1.0
-
-
-def _outcomes(records: Sequence[Record], scales: Sequence[float]) -> Outcomes:
-    return {
-        record["identity"]["task"]: Scores.of(
-            [(str(s["item"]), str(s["image"]), s["score"]) for s in record["samples"]]
-        ).scaled(scale)
-        for record, scale in zip(records, scales, strict=True)
-    }
+def _outcomes(records: Sequence[Record], columns: Mapping[str, Column]) -> Outcomes:
+    by_task = {record["identity"]["task"]: record for record in records}
+    return {task: columns[task].scores(record) for task, record in by_task.items()}
