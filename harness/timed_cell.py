@@ -163,7 +163,7 @@ def stage_names(plan: Plan) -> list[str]:
 def _merged_rows(prefill: Any) -> int:
     """Rows of the batch that the tower's stages merged: the projector runs again on them."""
     cuts = [(s.rows, s.cut) for s in prefill.selections if s.layer is None]
-    return sum(len(rows) * cut.anchors.shape[1] for rows, cut in cuts if cut.groups is not None)
+    return sum(len(rows) * cut.anchors.shape[1] for rows, cut in cuts if cut.merges)
 
 
 def _columns(runs: Sequence[Seconds]) -> dict[str, list]:

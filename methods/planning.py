@@ -7,7 +7,7 @@ from fractions import Fraction
 from itertools import pairwise
 from math import floor
 
-from methods.interface import PruningError, nearest
+from methods.interface import PruningError, Sizes, nearest
 
 SCHEDULES = ("matched", "published")
 
@@ -39,6 +39,12 @@ def split(total: int, weights: list[int]) -> list[int]:
         before += weight
         bounds.append(half_up(Fraction(total * before, sum(weights))))
     return [end - start for start, end in pairwise(bounds)]
+
+
+def shares(budget: Fraction, sizes: Sizes) -> tuple[int, ...] | None:
+    """Tokens of each segment, in proportion to its own; None where one would get none."""
+    counts = split(max(half_up(budget), 1), [segment.tokens for segment in sizes.segments])
+    return tuple(counts) if min(counts) >= 1 else None
 
 
 def nearest_count(

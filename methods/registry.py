@@ -22,6 +22,8 @@ _SHIPPED = (
     "baselines.sparsevlm",
     "baselines.visionzip",
     "baselines.pyramiddrop",
+    "baselines.hiprune",
+    "baselines.v2drop",
     "baselines.random",
     "baselines.uniform",
     "baselines.pooling",

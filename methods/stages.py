@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from methods.attention import QueriesKeys
 from methods.interface import (
+    AnyRead,
     Cut,
     DecoderStage,
     EncoderStage,
@@ -21,7 +21,7 @@ from methods.interface import (
 from methods.sequence import Piece, Run
 from methods.tensors import apply_cut, first_true, gather_rows, watching_ranks
 from methods.trace import StageSelection
-from methods.views import Group, TowerRecording, decoder_view, tower_view
+from methods.views import Group, Shown, TowerRecording, decoder_view, tower_view
 
 
 def run_decoder_stage(
@@ -29,22 +29,17 @@ def run_decoder_stage(
     group: Group,
     stage: DecoderStage,
     run: Run,
-    hidden: Tensor,
-    attended: QueriesKeys | None,
-    about_to: Callable[[], QueriesKeys],
-    inverse_frequencies: Tensor,
+    seen: Shown,
 ) -> tuple[Piece | None, list[StageSelection]]:
     """The cut of a group before `stage.layer`, None if it kept every row; the carry follows."""
-    view, slots = decoder_view(
-        group, run, stage.reads, hidden, attended, about_to, inverse_frequencies
-    )
+    view, slots = decoder_view(group, run, stage.reads, seen)
     where = f"{method}, stage {stage.name} before layer {stage.layer}"
-    selection = _select(where, stage, view, group)
+    selection = _select(where, stage, view, group, view.count)
     group.follow(selection)
     cut = selection.cut
     if cut is None:
         return None, []
-    states = None if cut.groups is None else apply_cut(view[Read.HIDDEN], cut)
+    states = apply_cut(view[Read.HIDDEN], cut) if cut.merges else None
     slots = gather_rows(slots, cut.anchors)
     return (
         Piece(group.rows, group.at, slots, states, stage.positions),
@@ -59,11 +54,11 @@ def run_encoder_stages(
     tower: TowerRecording,
     images: Sequence[Sequence[int]],
     project: Callable[[Tensor], Tensor],
-) -> tuple[Piece, list[StageSelection]]:
+) -> tuple[Piece | None, list[StageSelection]]:
     """The cuts between vision tower and projector, image by image of the group's samples.
 
     `images[row]`: places in `tower` of a sample's images. Rows that a cut merges are projected
-    again; rows that it keeps have been projected already.
+    again; rows that it keeps have been projected already. None where no stage cuts.
     """
     slots = first_true(run.visual[group.at], run.counts[group.rows[0]])
     start, pieces, states, carries, selections = 0, [], [], [], []
@@ -73,21 +68,23 @@ def run_encoder_stages(
         shown = tower.images([images[row][i] for row in group.rows])
         view = tower_view(shown, segment, stage.reads, group.seeds)
         where = f"{method}, stage {stage.name} in the vision tower"
-        selection = _select(where, stage, view, group)
+        selection = _select(where, stage, view, group, view.count + int(segment.has_cls))
         cut = selection.cut
-        if cut is None:
-            raise PruningError(f"{where} returned no cut")
-        patches = (cut.anchors - int(segment.has_cls)).clamp(min=0)
+        patches = torch.arange(segment.tokens, device=slots.device).expand(len(slots), -1)
+        if cut is not None:
+            patches = (cut.anchors - int(segment.has_cls)).clamp(min=0)
+            selections.append(StageSelection(stage.name, None, group.rows, i, cut))
+            if cut.merges:
+                states.append(project(apply_cut(view[Read.FEATURES], cut)))
         pieces.append(gather_rows(slots, start + patches))
-        if cut.groups is not None:
-            states.append(project(apply_cut(view[Read.FEATURES], cut)))
         carries.append(selection.visual)
-        selections.append(StageSelection(stage.name, None, group.rows, i, cut))
         start += segment.tokens
     group.enter(
         [piece.shape[1] for piece in pieces],
         {name: torch.cat([carry[name] for carry in carries], 1) for name in carries[0]},
     )
+    if not selections:
+        return None, []
     merged = torch.cat(states, 1) if states else None
     return (
         Piece(group.rows, group.at, torch.cat(pieces, 1), merged, Positions.CONTIGUOUS),
@@ -95,18 +92,15 @@ def run_encoder_stages(
     )
 
 
-def _select(where: str, stage: DecoderStage | EncoderStage, view: View, group: Group) -> Selection:
+def _select(
+    where: str, stage: DecoderStage | EncoderStage, view: View, group: Group, rows: int
+) -> Selection:
     # a caller's autocast would turn the selection's float32 into something else
     device = view.segments.device.type
     with torch.autocast(device, enabled=False), watching_ranks() as ranked:
         selection = stage.select(view)
     group.sound += _numbers(where, view, ranked)
     if selection.cut is not None:
-        rows = view.count
-        if isinstance(stage, EncoderStage) and Read.FEATURES in view.reads:
-            rows = view[Read.FEATURES].shape[1]
-        elif isinstance(stage, EncoderStage) and Read.TOWER_KEYS in view.reads:
-            rows = view[Read.TOWER_KEYS].shape[1]
         _check(where, selection.cut, len(view.segments), rows, stage.reads)
     return selection
 
@@ -125,7 +119,7 @@ def _numbers(where: str, view: View, ranked: Sequence[Tensor]) -> list[tuple[str
     return shown + scores
 
 
-def _check(where: str, cut: Cut, batch: int, rows: int, reads: Sequence[Read]) -> None:
+def _check(where: str, cut: Cut, batch: int, rows: int, reads: Sequence[AnyRead]) -> None:
     """Raises PruningError for a cut that is none of `rows` rows of `batch` samples."""
     anchors, groups = cut.anchors, cut.groups
     if anchors.dim() != 2 or len(anchors) != batch or anchors.dtype != torch.long:
@@ -133,16 +127,19 @@ def _check(where: str, cut: Cut, batch: int, rows: int, reads: Sequence[Read]) -
         raise PruningError(f"{where}: anchors are int64 [{batch}, rows kept], not {found}")
     if not 1 <= anchors.shape[1] <= rows:
         raise PruningError(f"{where}: 1 to {rows} rows can be kept, not {anchors.shape[1]}")
-    if groups is not None:
-        if groups.shape != (batch, rows) or cut.add_anchor is None:
-            raise PruningError(f"{where}: groups are int64 [{batch}, {rows}], with add_anchor")
-        if not {Read.HIDDEN, Read.FEATURES} & set(reads):
-            raise PruningError(f"{where}: a stage that merges rows has to read them")
+    if groups is not None and (groups.shape != (batch, rows) or cut.add_anchor is None):
+        raise PruningError(f"{where}: groups are int64 [{batch}, {rows}], with add_anchor")
+    if cut.weights is not None:
+        wanted = [*anchors.shape, rows]
+        if list(cut.weights.shape) != wanted or cut.add_anchor is None or groups is not None:
+            raise PruningError(f"{where}: weights are {wanted}, with add_anchor and without groups")
+    if cut.merges and not {Read.HIDDEN, Read.FEATURES} & set(reads):
+        raise PruningError(f"{where}: a stage that merges rows has to read them")
     if anchors.device.type == "cpu":  # elsewhere a look at the values would wait for the device
         if anchors.min() < 0 or anchors.max() >= rows:
             raise PruningError(f"{where}: an index lies outside 0 to {rows - 1}")
         if groups is not None and (groups.min() < -1 or groups.max() >= anchors.shape[1]):
             raise PruningError(f"{where}: a group lies outside -1 to {anchors.shape[1] - 1}")
         ordered = anchors.sort(1).values
-        if groups is None and (ordered[:, 1:] == ordered[:, :-1]).any():
+        if not cut.merges and (ordered[:, 1:] == ordered[:, :-1]).any():
             raise PruningError(f"{where}: a row is kept twice")

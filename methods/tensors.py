@@ -103,8 +103,12 @@ def group_means(rows: Tensor, groups: Tensor, count: int) -> Tensor:
 def apply_cut(rows: Tensor, cut: Cut) -> Tensor:
     """What comes out of `cut` for the rows [b, n, D]: [b, out, D] in their dtype."""
     kept = gather_rows(rows, cut.anchors)
-    if cut.groups is None or cut.add_anchor is None:
+    if cut.weights is not None:
+        merged = cut.weights.float() @ rows.float()
+    elif cut.groups is not None:
+        merged = group_means(rows, cut.groups, cut.anchors.shape[1])
+    else:
         return kept
-    merged = group_means(rows, cut.groups, cut.anchors.shape[1])
+    assert cut.add_anchor is not None
     merged = merged + torch.where(cut.add_anchor[..., None], kept.float(), 0.0)
     return merged.to(rows.dtype)

@@ -35,6 +35,16 @@ def published() -> dict[str, np.ndarray]:
         return dict(stored)
 
 
+@pytest.fixture(scope="session")
+def more_published() -> dict[str, np.ndarray]:
+    """The same of further methods on the same input, by RUN/NAME."""
+    return {
+        key.removeprefix("0/"): value
+        for file in sorted((FIXTURES / "more").glob("*.npz"))
+        for key, value in np.load(file).items()
+    }
+
+
 @pytest.fixture(scope="session", params=["sdpa", "eager"])
 def tiny_llava(request: pytest.FixtureRequest) -> LlavaForConditionalGeneration:
     model = LlavaForConditionalGeneration.from_pretrained(

@@ -53,10 +53,15 @@ class LlavaAdapter:
         return getattr(self.text_config, "sliding_window", None) if sliding else None
 
     @property
-    def tower_layer(self) -> nn.Module:
-        """The tower layer whose output is used, with its keys and attention."""
-        layers = getattr(self.tower, "vision_model", self.tower).encoder.layers
-        return layers[self.feature_layer if self.feature_layer < 0 else self.feature_layer - 1]
+    def tower_layers(self) -> Sequence[nn.Module]:
+        """The vision tower's layers, all of which run."""
+        return getattr(self.tower, "vision_model", self.tower).encoder.layers
+
+    @property
+    def used_layer(self) -> int:
+        """Number of the tower layer whose output is used."""
+        layer = self.feature_layer
+        return layer + len(self.tower_layers) if layer < 0 else layer - 1
 
     def attention(self, layer: Any) -> nn.Module:
         """The attention module of a tower or decoder layer."""
@@ -79,6 +84,20 @@ class LlavaAdapter:
     def rotary(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """cos and sin [B, L, d] of position ids [B, L]."""
         return self.text_model.rotary_emb(hidden, position_ids=positions)
+
+    def unrotated(self, states: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+        """States [b, H, r, d] as they were before RoPE by cos and sin [b, r, d]: float32."""
+        # here, so that naming the supported models does not take transformers' seconds
+        from transformers.models.llama.modeling_llama import rotate_half
+
+        cos, sin = (part[:, None].float() for part in rotary)
+        states = states.float()
+        return (states * cos - rotate_half(states) * sin) / (cos.square() + sin.square())
+
+    @property
+    def norm(self) -> nn.Module:
+        """The norm after the last decoder layer."""
+        return self.text_model.norm
 
     @property
     def inverse_frequencies(self) -> Tensor:

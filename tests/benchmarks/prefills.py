@@ -27,9 +27,10 @@ from methods.adapters.llava import LlavaAdapter
 from methods.attention import QueriesKeys
 from methods.generation import Generation
 from methods.interface import Sizes
-from methods.views import TowerRecording
+from methods.views import TowerRecording, place_of
 
 TEXT = 40
+TOWER = 24
 IMAGE = 1
 
 
@@ -69,7 +70,12 @@ class Layers:
     def rotary(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         return self.angles(hidden, position_ids=positions)
 
+    @property
+    def norm(self) -> nn.Module:
+        return self.layer.input_layernorm
+
     queries_keys = LlavaAdapter.queries_keys
+    unrotated = LlavaAdapter.unrotated
 
 
 @dataclass
@@ -86,7 +92,7 @@ class PrunedPrefill:
 
     @classmethod
     def of(cls, layers: Layers, method: Method, budget: int, batch: int) -> PrunedPrefill:
-        weight = layers.project[0].weight
+        weight, reads = layers.project[0].weight, method.tower_reads
         random = torch.Generator(weight.device).manual_seed(0)
 
         def draw(*shape: int) -> Tensor:
@@ -108,7 +114,12 @@ class PrunedPrefill:
             QueriesKeys(draw(*heads), draw(*heads), LLAVA_7B.head_dim**-0.5),
             TowerRecording(
                 draw(batch, LLAVA_7B.tower_rows, LLAVA_7B.tower_width),
-                QueriesKeys(draw(*of_tower)[:, :, :1], draw(*of_tower), 64**-0.5),
+                {
+                    layer: QueriesKeys(draw(*of_tower), draw(*of_tower), 64**-0.5)
+                    for layer in {place_of(read, TOWER, TOWER - 2)[1] for read in reads}
+                },
+                TOWER,
+                TOWER - 2,
             ),
         )
 
