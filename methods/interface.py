@@ -167,11 +167,11 @@ class Read(StrEnum):
 class OfLayer:
     """What `read` shows of another tower layer than the one that is used.
 
-    `layer(layers)` names it, counted from 0, in a tower of so many layers; not for `FEATURES`.
+    `layer` is its number from 0, or gives it for a tower of so many layers; not for `FEATURES`.
     """
 
     read: Read
-    layer: Callable[[int], int]
+    layer: int | Callable[[int], int]
 
     def __str__(self) -> str:
         return f"{self.read} of another layer"

@@ -62,6 +62,16 @@ def first_smallest(values: Tensor) -> Tensor:
     return torch.where(values == smallest, index, values.shape[-1]).amin(-1)
 
 
+def attention_without_rope(query: Tensor, keys: Tensor) -> Tensor:
+    """Softmax over visual tokens of q·k/√d, averaged over heads: float32 [b, v].
+
+    `query` float32 [b, H, d] and `keys` float32 [b, H_kv, v, d], both before RoPE.
+    """
+    keys = keys.repeat_interleave(query.shape[1] // keys.shape[1], 1)
+    scores = (keys @ query[..., None])[..., 0] / query.shape[-1] ** 0.5
+    return scores.softmax(-1).mean(1)
+
+
 def distances(rows: Tensor) -> Tensor:
     """Euclidean distances between the rows [b, n, D]: float32 [b, n, n], 0 between equal ones.
 

@@ -14,6 +14,7 @@ from methods.interface import (
     AnyRead,
     OfLayer,
     Plan,
+    PruningError,
     Read,
     Segment,
     Selection,
@@ -131,11 +132,13 @@ class TowerRecording:
 
     def shows(self, reads: Iterable[AnyRead]) -> bool:
         """Whether all that is read was recorded."""
-        for read, layer in (self.place(read) for read in reads):
+        for read, layer in map(self.place, reads):
             own = self.attended.get(layer)
-            if read is not Read.FEATURES and own is None:
+            if read is Read.FEATURES:
+                continue
+            if own is None:
                 return False
-            if read is Read.RECEIVED_ATTENTION and own.queries.shape[2] < own.keys.shape[2]:
+            if read is Read.RECEIVED_ATTENTION and own.queries.shape[-2] < own.keys.shape[-2]:
                 return False
         return True
 
@@ -145,10 +148,16 @@ class TowerRecording:
 
 
 def place_of(read: AnyRead, layers: int, used: int) -> tuple[Read, int]:
-    """What is read in a tower, and of which of its `layers`, where `used` is the one in use."""
-    if isinstance(read, OfLayer):
-        return read.read, read.layer(layers)
-    return read, used
+    """What is read in a tower, and of which of its `layers`, where `used` is the one in use.
+
+    Raises PruningError for a layer that is not there.
+    """
+    if not isinstance(read, OfLayer):
+        return read, used
+    layer = read.layer if isinstance(read.layer, int) else read.layer(layers)
+    if not 0 <= layer < layers:
+        raise PruningError(f"the vision tower has layers 0 to {layers - 1}, and no {layer}")
+    return read.read, layer
 
 
 @dataclass(frozen=True)
