@@ -24,7 +24,7 @@ def workload(request: pytest.FixtureRequest) -> Workload:
 
 @pytest.mark.parametrize("name", methods())
 def test_flops_of_each_phase_are_what_torchs_counter_counts(workload, name) -> None:
-    method, budget = get_method(name), Budget(64)
+    method, budget = get_method(name), Budget(80 if name == "fitprune" else 64)  # 73 and more
     counted = counted_flops(workload, method, budget)
     _, prefill = cache_bytes(workload, method, budget)
     shape = vars(adapter_for(workload.loaded.model).shape())
