@@ -43,6 +43,8 @@ class SilentClock:
 class Layers:
     """Stands for the model that `Generation` adapts to."""
 
+    window = None
+
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self.text_config = LlamaConfig(
             hidden_size=LLAVA_7B.hidden_size,
