@@ -29,7 +29,9 @@ def generate(model, inputs, name="vitcop", *arguments, **options):
     return contract.generate(model, inputs, get_method(name), *arguments, **options)
 
 
-@pytest.mark.parametrize("name", ["vitcop", "fastv", "random"])
+@pytest.mark.parametrize(
+    "name", ["vitcop", "fastv", "random", "hiprune", "prumerge", "v2drop", "dart", "vscan"]
+)
 def test_beams_in_a_batch_equal_beams_alone(model, prompts, name):
     beams = {"num_beams": 3, "num_return_sequences": 2}
     inputs = prompts.batch(0, 1)

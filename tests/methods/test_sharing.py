@@ -20,7 +20,7 @@ def generate(model, inputs, name, images=None):
     return torch.stack(out.logits, 1), trace.prefills[-1]
 
 
-@pytest.mark.parametrize("name", ["unpruned", "vitcop", "fastv", "hiprune"])
+@pytest.mark.parametrize("name", ["unpruned", "vitcop", "fastv", "hiprune", "prumerge", "vscan"])
 def test_stored_images_give_the_same_logits(model, prompts, name):
     inputs, keys = prompts.batch(0, 1, 2), ["a", "b", "c", "d"]
     store = TowerStore(2**30)
