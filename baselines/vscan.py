@@ -40,7 +40,7 @@ from methods.interface import (
 )
 from methods.planning import SCHEDULES, half_up, layers_of, one_of
 from methods.registry import register
-from methods.tensors import best_in_order, first_smallest, first_true, gather_rows
+from methods.tensors import best_in_order, first_smallest, first_true, gather_rows, ranked
 
 RANK = Read.NEXT_LAST_ATTENTION
 
@@ -137,7 +137,7 @@ class VScan(Method):
 
 
 def _scan(view: View, shallow: AnyRead, segment: Segment, wanted: int) -> Selection:
-    early, late = view[shallow].mean(1), view[Read.CLS_ATTENTION].mean(1)
+    early, late = ranked(view[shallow].mean(1)), view[Read.CLS_ATTENTION].mean(1)
     return Selection(visual={"kept": scanned(early, late, segment, wanted)})
 
 

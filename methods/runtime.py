@@ -137,10 +137,10 @@ class _Runtime:
             for i, layer in enumerate(self.adapter.layers)
         }
         layers = self.adapter.tower_layers
-        places = {place_of(r, len(layers), self.adapter.used_layer) for r in self.tower_reads}
+        places = {place_of(r, len(layers), self.adapter.feature_place) for r in self.tower_reads}
         for i in {layer for read, layer in places if read is not Read.FEATURES}:
             whole = (Read.RECEIVED_ATTENTION, i) in places or not self.adapter.has_cls
-            observers[self.adapter.attention(layers[i])] = self._tower_observer(i, whole)
+            observers[self.adapter.attention(layers[i])] = self._observer_of_tower(i, whole)
         return observers
 
     def register(self) -> Iterator[Any]:
@@ -154,8 +154,7 @@ class _Runtime:
             yield module.register_forward_hook(self._stopper(phase))
         if self.tower_reads:
             yield adapter.tower.register_forward_pre_hook(self._enter_tower)
-            used = adapter.tower_layers[adapter.used_layer]
-            yield used.register_forward_hook(self._see_features)
+            yield adapter.tower_layer.register_forward_hook(self._see_features)
         yield adapter.text_model.register_forward_pre_hook(self._enter, with_kwargs=True)
         for i, layer in enumerate(adapter.layers):
             yield layer.register_forward_pre_hook(self._layer_hook(i), with_kwargs=True)
@@ -175,7 +174,7 @@ class _Runtime:
     def _enter_tower(self, tower: nn.Module, args: tuple) -> None:
         self.tower_attended = {}
 
-    def _tower_observer(self, i: int, whole: bool) -> Observer:
+    def _observer_of_tower(self, i: int, whole: bool) -> Observer:
         """Keeps layer i's keys and its queries: the first row's, or those of the `whole`."""
 
         def observe(attended: QueriesKeys) -> None:
@@ -186,7 +185,7 @@ class _Runtime:
 
     def _see_features(self, layer: nn.Module, args: tuple, output: Any) -> None:
         features = output[0] if isinstance(output, tuple) else output
-        layers, used = len(self.adapter.tower_layers), self.adapter.used_layer
+        layers, used = len(self.adapter.tower_layers), self.adapter.feature_place
         self.tower = TowerRecording(features, self.tower_attended, layers, used)
 
     def shared_features(self) -> Callable[..., Any]:

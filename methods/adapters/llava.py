@@ -39,6 +39,10 @@ class LlavaAdapter:
         self.projector: Any = model.model.multi_modal_projector
         self.head: Any = model.get_output_embeddings()
         self.side = vision.image_size // vision.patch_size
+        inner = getattr(self.tower, "vision_model", self.tower)
+        self.tower_layers: Sequence[Any] = inner.encoder.layers
+        last = self.feature_layer if self.feature_layer < 0 else self.feature_layer - 1
+        self.feature_place = last % len(self.tower_layers)
 
     @property
     def window(self) -> int | None:
@@ -53,15 +57,9 @@ class LlavaAdapter:
         return getattr(self.text_config, "sliding_window", None) if sliding else None
 
     @property
-    def tower_layers(self) -> Sequence[nn.Module]:
-        """The vision tower's layers, all of which run."""
-        return getattr(self.tower, "vision_model", self.tower).encoder.layers
-
-    @property
-    def used_layer(self) -> int:
-        """Number of the tower layer whose output is used."""
-        layer = self.feature_layer
-        return layer + len(self.tower_layers) if layer < 0 else layer - 1
+    def tower_layer(self) -> nn.Module:
+        """The tower layer whose output is used, with its keys and attention."""
+        return self.tower_layers[self.feature_place]
 
     def attention(self, layer: Any) -> nn.Module:
         """The attention module of a tower or decoder layer."""
