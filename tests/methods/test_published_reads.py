@@ -33,6 +33,23 @@ def test_hiprune(tiny_llava, published, more_published, atol, budget):
     assert_same_output(more_published, run, tokens, logits, atol)
 
 
+@pytest.mark.parametrize("budget", [640, 160])
+def test_hiprune_of_five_crops(tiny_llava, published, more_published, budget):
+    """As five images: the whole, and the quadrants of the whole doubled."""
+    whole = published["pixel_values"][0]
+    doubled = whole.repeat(2, axis=1).repeat(2, axis=2)
+    quadrants = [doubled[:, y : y + 168, x : x + 168] for y in (0, 168) for x in (0, 168)]
+    ids = published["input_ids"][0].tolist()
+    start = ids.index(319)
+    prompt = [*ids[:start], *[319] * (5 * 576), *ids[start + 576 :]]
+    inputs = {"input_ids": np.array([prompt]), "pixel_values": np.stack([whole, *quadrants])}
+    _, _, prefill = generate(tiny_llava, inputs, get_method("hiprune"), budget)
+    masks = np.zeros((5, 577), bool)
+    for selection in prefill.selections:
+        masks[selection.segment, selection.cut.anchors[0].numpy()] = True
+    np.testing.assert_array_equal(masks[:, 1:], more_published[f"hiprune-next{budget}/mask"])
+
+
 @pytest.mark.parametrize(
     ("budget", "schedule"), [(192, "matched"), (64, "matched"), (0, "published")]
 )
