@@ -18,6 +18,7 @@ from methods.interface import (
     DecoderStage,
     Method,
     Plan,
+    PruningError,
     Selection,
     Sizes,
     View,
@@ -35,6 +36,10 @@ class Random(Method):
     cuts: ClassVar[str] = "before layer 0"
 
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**31:
+            raise PruningError(f"random: seed is from 0 to {2**31 - 1}, not {self.seed}")
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan:
         tokens = max(half_up(budget), 1)

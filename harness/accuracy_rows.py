@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import nan
 from statistics import fmean
+from typing import Any
 
 from harness import numbers, stats
 from harness.cells import Cell
-from harness.ledger import broken_promise, mean_cache_bytes, mean_entering, mean_prefill_flops
+from harness.ledger import mean_cache_bytes, mean_entering, mean_prefill_flops
 from harness.outcomes import Outcomes, Scores, averaged
 from harness.record import Record
 
@@ -41,12 +42,18 @@ def rows_of(records: Sequence[Record]) -> list[Row]:
     """Unpruned first, then budgets from large to small; by label, controls last."""
     tasks = {record["identity"]["task"] for record in records}
     scales = {task: _scale(r for r in records if r["identity"]["task"] == task) for task in tasks}
-    groups: dict[tuple[str, int | None, int | None], list[Record]] = {}
+    groups: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
-        cell = Cell.parse(record["cell"])
-        groups.setdefault((cell.method.text, cell.budget, cell.matched), []).append(record)
+        groups.setdefault(_method(record), []).append(record)
     ordered = sorted(groups.values(), key=lambda group: Cell.parse(group[0]["cell"]).order)
     return [_row(group, len(tasks), scales) for group in ordered]
+
+
+def _method(record: Record) -> tuple[Any, ...]:
+    """What is equal in the records of one row; one text may mean settings with other defaults."""
+    cell = Cell.parse(record["cell"])
+    settings = sorted(record["identity"]["settings"].items())
+    return cell.method.text, cell.budget, cell.matched, str(settings)
 
 
 def _scale(records: Iterable[Record]) -> float:
@@ -60,7 +67,7 @@ def _row(records: Sequence[Record], tasks: int, scales: Mapping[str, float]) -> 
     label = _label(records[0], cell, len(seeds))
     venue = records[0]["method"].get("venue", "")
     head = (label, cell.budget, cell.method.text, venue, cell.matched is not None)
-    if broken := next(filter(None, map(_broken, records)), None):
+    if broken := next((r["reason"] for r in records if r.get("broken")), None):
         return Row(*head, f"FAILED: {broken}", failed=True)
     if any(record["status"] == "infeasible" for record in records):
         return Row(*head, numbers.infeasible(records[0].get("feasible")))
@@ -77,21 +84,6 @@ def _row(records: Sequence[Record], tasks: int, scales: Mapping[str, float]) -> 
         _by_task(held, lambda r: mean_prefill_flops(r["ledger"], r["shape"])),
         _by_task(held, lambda r: mean_cache_bytes(r["ledger"], r["shape"], _dtype(r))),
     )
-
-
-def _broken(record: Record) -> str | None:
-    """Why the counts of a finished record may not be printed as its budget's.
-
-    An outline leaves selections out unless there were none.
-    """
-    if record["status"] != "ok":
-        return None
-    identity, ledger = record["identity"], record["ledger"]
-    cut = {sample["ledger"] for sample in record["samples"] if sample.get("selections", True)}
-    whole = set(range(len(ledger))) - cut
-    published = identity["settings"].get("schedule") == "published"
-    wanted = identity.get("matched", identity["budget"])
-    return broken_promise(ledger, wanted, published, whole)
 
 
 def _label(record: Record, cell: Cell, seeds: int) -> str:

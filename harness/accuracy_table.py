@@ -14,9 +14,10 @@ from harness.stats import mean_interval, mean_spread, paired_difference, task_me
 HOW_TO_READ = (
     "Tokens: visual tokens that entered a decoder layer, counted; mean over layers and questions. "
     "Mean: of the tasks, in brackets its 95 % interval over images; ± is the standard deviation "
-    "over seeds. Difference: to unpruned on the same questions; n.s., not significant: p ≥ 0.05 "
-    "in a sign-flip test over images, for each row by itself. FLOPs: decoder layers, selections "
-    "and one row of the head, from the counted tokens."
+    "over seeds. Difference: to unpruned on the same questions, in brackets all that a sign-flip "
+    "test over images does not reject; n.s., not significant: 0 is among them, p ≥ 0.05, for each "
+    "row by itself. FLOPs: decoder layers, selections and one row of the head, from the counted "
+    "tokens."
 )
 
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from harness.counts import ledgers_of
+from harness.counts import broken_promises, ledgers_of
 from harness.digests import image_digest
+from harness.errors import cause
 from harness.generation import cut_at, generate_arguments
 from harness.models import LoadedModel
 from harness.selections import selections_of
@@ -86,15 +88,16 @@ class Answerer:
     def answer(self, questions: Sequence[Question], generation: Mapping[str, Any]) -> list[Answer]:
         """Answers in order, as one batch; `generation` as lmms-eval's tasks write it.
 
-        Raises PruningError as `attach` does, and SampleError for anything else that goes wrong.
+        Raises PruningError as `attach` does, and SampleError for anything else that goes wrong: an
+        answer whose counts are not what was planned and asked for, or without a finite logit.
         """
         try:
             return self._answer(questions, generation)
-        except PruningError:
+        except (PruningError, SampleError):
             raise
         except Exception as error:
             items = dict.fromkeys((questions[0].item, questions[-1].item))
-            raise SampleError(f"{' to '.join(items)}: {type(error).__name__}: {error}") from error
+            raise SampleError(f"{' to '.join(items)}: {cause(error)}") from error
 
     def _answer(self, questions: Sequence[Question], generation: Mapping[str, Any]) -> list[Answer]:
         arguments, until = generate_arguments(generation)
@@ -119,9 +122,24 @@ class Answerer:
             )
         new = out.sequences[:, inputs["input_ids"].shape[1] :].cpu()
         texts = self._tokenizer.batch_decode(new, skip_special_tokens=True)
+        prefill = trace.prefills[-1]
+        self._check(questions, prefill, out)
         return self._measured(
-            prompts, [cut_at(t, until) for t in texts], new, out.logits[0], trace.prefills[-1]
+            prompts, [cut_at(t, until) for t in texts], new, out.logits[0], prefill
         )
+
+    def _check(self, questions: Sequence[Question], prefill: Prefill, out: Any) -> None:
+        """Raises SampleError for a question whose answer must not be scored."""
+        copies = len(prefill.plans) // len(questions)  # beam search runs each sample several times
+        promises = broken_promises(prefill, self.method, self.budget)[::copies]
+        # NaN and infinity pass through a maximum
+        largest = torch.stack([step.amax(-1) for step in out.logits], 1)[::copies].tolist()
+        for i, (question, broken) in enumerate(zip(questions, promises, strict=True)):
+            if broken is None and not all(map(isfinite, largest[i])):
+                broken = f"the logits are not finite in {self.loaded.dtype}"
+                broken += _first_not_finite(out.past_key_values, i * copies)
+            if broken:
+                raise SampleError(f"{question.item}: {broken}")
 
     @property
     def _tokenizer(self) -> Any:
@@ -176,6 +194,7 @@ class Answerer:
         copies = len(prefill.plans) // len(prompts)  # beam search runs each sample several times
         rows = range(0, len(prefill.plans), copies)
         top = first[::copies].float().log_softmax(-1).topk(min(MOST_LIKELY, first.shape[-1]))
+        ids, logprobs = top.indices.tolist(), top.values.tolist()
         ledgers = ledgers_of(prefill, adapter_for(self.loaded.model).shape())
         image_token = self.loaded.model.config.image_token_id
         visual = [int((p.input_ids == image_token).sum()) for p in prompts for _ in range(copies)]
@@ -185,7 +204,7 @@ class Answerer:
                 text=text,
                 new_tokens=int((new[i] != self._tokenizer.pad_token_id).sum()),
                 images=prompts[i].images,
-                first_token=_first_token(top.indices[i].tolist(), top.values[i].tolist()),
+                first_token=_first_token(ids[i], logprobs[i]),
                 ledger=ledgers[row],
                 selections=selections[row],
                 parameters=dict(prefill.plans[row].parameters),
@@ -194,9 +213,21 @@ class Answerer:
         ]
 
 
+def _first_not_finite(cache: Any, row: int) -> str:
+    """From which layer on a sample's keys and values are not finite, where the cache tells."""
+    for i, layer in enumerate(cache.layers if cache is not None else ()):
+        if not (layer.keys[row].isfinite().all() and layer.values[row].isfinite().all()):
+            return f", nor are keys and values from layer {i} on"
+    return ""
+
+
 def _first_token(ids: list[int], logprobs: list[float]) -> dict[str, list]:
-    """Rounded: kernels and batches differ beyond the fourth decimal, and records stay small."""
-    return {"ids": ids, "logprobs": [round(value, 4) for value in logprobs]}
+    """Rounded: kernels and batches differ beyond the fourth decimal, and records stay small.
+
+    Tokens that a task rules out have no probability, so no logarithm that a record could hold.
+    """
+    possible = sum(map(isfinite, logprobs))
+    return {"ids": ids[:possible], "logprobs": [round(value, 4) for value in logprobs[:possible]]}
 
 
 def sample_seed(item: str, seed: int) -> int:

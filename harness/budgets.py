@@ -10,8 +10,8 @@ from harness import cost
 from harness.cells import Cell
 from harness.request import Feasible
 from harness.selection_cost import selection_flops
-from methods import Budget, InfeasibleBudgetError, Method
-from methods.interface import ModelShape, Sizes
+from methods import Budget, InfeasibleBudgetError, Method, PruningError
+from methods.interface import ModelShape, Sizes, origin
 
 
 def budget_of(cell: Cell) -> Budget:
@@ -27,10 +27,13 @@ def plain_flops(tokens: int, shape: ModelShape, text: int) -> int:
 def method_flops(method: Method, tokens: int, sizes: Sizes, shape: ModelShape, text: int) -> int:
     """FLOPs of a prefill under the method's plan, its selections counted.
 
-    Raises InfeasibleBudgetError.
+    Raises InfeasibleBudgetError, and PruningError as `selection_flops` does.
     """
     plan = method.plan(Budget(tokens), sizes)
-    selections = selection_flops(plan, sizes, shape, text)
+    try:
+        selections = selection_flops(plan, sizes, shape, text)
+    except PruningError as error:
+        raise PruningError(f"{origin(type(method))}: {error}") from error
     return cost.prefill_flops(vars(shape), plan.entering, text) + selections
 
 

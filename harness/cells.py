@@ -5,8 +5,7 @@ Knows methods by name only; the torch side is imported by `MethodSpec.build`.
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +23,14 @@ class MethodSpec:
     """A method's name and the settings given for it, as text: `sparsevlm:variant=plus`.
 
     `settings` are sorted by name, so that equal specifications are equal values. `file` is the
-    user's own file that the class `name` is taken from; None for a registered method.
+    user's own file that the class `name` is taken from; None for a registered method. `digest`
+    pins what the file held, should it be edited while it is measured.
     """
 
     name: str
     settings: tuple[tuple[str, str], ...] = ()
     file: Path | None = None
+    digest: str = ""
 
     @classmethod
     def parse(cls, text: str) -> MethodSpec:
@@ -40,6 +41,8 @@ class MethodSpec:
             if not pairs or "=" in pairs[0]:
                 raise BadInput(f"a method of your own is FILE.py:CLASS, not {text!r}")
             file, name = Path(name), pairs.pop(0)
+            if set("@#") & set(file.name):
+                raise BadInput(f"{file.name} cannot hold a method: rename it without @ and #")
         if not name:
             raise BadInput(f"a method is NAME or NAME:SETTING=VALUE, not {text!r}")
         settings: dict[str, str] = {}
@@ -53,27 +56,45 @@ class MethodSpec:
         return cls(name, tuple(sorted(settings.items())), file)
 
     @property
+    def known_as(self) -> str:
+        """`fastv`, or `my_method.py:NormPrune`."""
+        return self.name if self.file is None else f"{self.file.name}:{self.name}"
+
+    @property
     def text(self) -> str:
-        return ":".join([self.name, *(f"{key}={value}" for key, value in self.settings)])
+        return ":".join([self.known_as, *(f"{key}={value}" for key, value in self.settings)])
+
+    def pinned(self) -> MethodSpec:
+        """What a user's file holds now, whatever becomes of it. Raises PruningError as `build`."""
+        if self.file is None or self.digest:
+            return self
+        from methods.registry import file_digest
+
+        return replace(self, digest=file_digest(self.file))
 
     def build(self) -> Method:
         """The method itself. Raises methods.PruningError for an unknown name or setting."""
         from methods.registry import get_method, load_method
 
         if self.file is not None:
-            return load_method(self.file, self.name, **dict(self.settings))
+            return load_method(self.file, self.name, self.digest, **dict(self.settings))
         return get_method(self.name, **dict(self.settings))
 
     def file_identity(self) -> dict[str, str]:
-        """Digest of the user's own file, if the method is from one."""
-        if self.file is None:
-            return {}
-        return {"method_file": hashlib.sha256(self.file.read_bytes()).hexdigest()}
+        """Digest of the user's own file and of what it imports, if the method is from one."""
+        return {} if self.file is None else {"method_file": self.pinned().digest}
 
     def described(self) -> dict[str, str]:
         """How tables call the method, and where it was published."""
         method = self.build()
-        return {"name": self.name, **{k: getattr(method, k) for k in ("label", "venue", "link")}}
+        if self.file is None:
+            own = {key: getattr(method, key) for key in ("label", "venue", "link")}
+            return {"name": self.name, **own}
+        # what a class inherits is said of another method
+        own = {key: str(vars(type(method)).get(key, "")) for key in ("label", "venue", "link")}
+        label = own["label"] or self.name
+        place = self.file.name if label == self.name else self.known_as
+        return {"name": self.known_as, **own, "label": f"{label} ({place})"}
 
 
 @dataclass(frozen=True)
@@ -104,14 +125,14 @@ class Cell:
     @property
     def order(self) -> tuple[bool, int, int, str]:
         """Sorts the rows of a table: unpruned, then from large budgets to small, controls last."""
-        name = self.method.name
+        name = self.method.known_as
         control = CONTROLS.index(name) + 1 if name in CONTROLS else 0
         return self.budget is not None, -(self.budget or 0), control, self.method.text
 
     def identity(self) -> dict[str, Any]:
         """Of its records: with all settings, also those left at their defaults, as JSON values."""
         return {
-            "method": self.method.name,
+            "method": self.method.known_as,
             "settings": {k: _json(v) for k, v in asdict(self.method.build()).items()},
             "budget": self.budget,
             **({} if self.matched is None else {"matched": self.matched}),

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from harness.errors import BadInput
 
 CONFIG = "config.json"
@@ -15,14 +17,19 @@ INDEX = f"{WEIGHTS}.index.json"
 _IMAGE_PROCESSOR = ("processor_config.json", "preprocessor_config.json")
 _TOKENIZER = ("tokenizer.json", "tokenizer.model")
 _DIGESTED = (".json", ".jinja", ".model", ".safetensors")
-_HEADER_LIMIT = 100_000_000
+_SMALL = ("generation_config.json", "tokenizer_config.json", *_IMAGE_PROCESSOR)
 
 
 def check_files(directory: Path) -> None:
     """Raises BadInput unless config, whole safetensors weights and a processor are there."""
     read_config(directory)
-    for path in weight_files(directory):
-        _check_whole(path)
+    for path in directory.iterdir():
+        if path.suffix in _DIGESTED and not (path.is_file() or path.is_dir()):
+            raise BadInput(f"{path} is no regular file")
+    tensor_count(directory)
+    for name in _SMALL:
+        if (directory / name).is_file():
+            _read_object(directory / name)
     for kind, names in (("image processor", _IMAGE_PROCESSOR), ("tokenizer", _TOKENIZER)):
         if not any((directory / name).is_file() for name in names):
             raise BadInput(
@@ -37,10 +44,12 @@ def read_config(directory: Path) -> dict[str, Any]:
             f"{directory} holds no {CONFIG}; a model is a directory with {CONFIG}, "
             f"{WEIGHTS} and a processor"
         )
-    config = _read_json(directory / CONFIG)
-    if not isinstance(config, dict):
-        raise BadInput(f"{directory / CONFIG} is not a model's configuration")
-    return config
+    return _read_object(directory / CONFIG)
+
+
+def tensor_count(directory: Path) -> int:
+    """Tensors in all weights together. Raises BadInput for a file that is not whole."""
+    return sum(map(_tensors_in, weight_files(directory)))
 
 
 def weight_files(directory: Path) -> list[Path]:
@@ -51,47 +60,50 @@ def weight_files(directory: Path) -> list[Path]:
         others = sorted(p.name for p in directory.glob("*.bin"))
         reason = f"; {others[0]} is not read, only safetensors are" if others else ""
         raise BadInput(f"{directory} holds no weights: {WEIGHTS} or {INDEX} is needed{reason}")
-    index = _read_json(directory / INDEX)
-    if not isinstance(index, dict) or not isinstance(index.get("weight_map"), dict):
+    return _shards(directory)
+
+
+def _shards(directory: Path) -> list[Path]:
+    """The files that the index names, each beside it."""
+    index = _read_object(directory / INDEX)
+    if not isinstance(index.get("weight_map"), dict) or not index["weight_map"]:
         raise BadInput(f"{directory / INDEX} has no weight_map")
     shards = sorted({str(name) for name in index["weight_map"].values()})
     for name in shards:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise BadInput(
+                f"{directory / INDEX} names {name!r}; allowed: .safetensors files beside it"
+            )
         if not (directory / name).is_file():
             raise BadInput(f"{directory} lacks {name}, one of the {len(shards)} shards of {INDEX}")
+    if not isinstance(index.get("metadata"), dict):
+        raise BadInput(f"{directory / INDEX} has no metadata, without which it is not read")
     return [directory / name for name in shards]
 
 
 def digest_files(directory: Path) -> str:
     """Hex SHA-256 over names and contents of all files that decide what the model answers."""
     total = hashlib.sha256()
-    for path in sorted(p for p in directory.iterdir() if p.suffix in _DIGESTED):
+    for path in sorted(p for p in directory.iterdir() if p.suffix in _DIGESTED and p.is_file()):
         with path.open("rb") as file:
             part = hashlib.file_digest(file, "sha256")
         total.update(f"{path.name} {part.hexdigest()}\n".encode())
     return total.hexdigest()
 
 
-def _read_json(path: Path) -> object:
+def _read_object(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_bytes())
-    except (ValueError, OSError) as error:
+        content = json.loads(path.read_bytes())
+    except (ValueError, OSError, RecursionError) as error:
         raise BadInput(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise BadInput(f"{path} holds no JSON object but a {type(content).__name__}")
+    return content
 
 
-def _check_whole(path: Path) -> None:
-    """A safetensors file is 8 bytes, a header of that many bytes, and the tensors it lists."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= min(size, _HEADER_LIMIT):
-            raise BadInput(f"{path} is torn or no safetensors file: its header is not whole")
-        try:
-            header = json.loads(file.read(length))
-            ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-            raise BadInput(
-                f"{path} is torn or no safetensors file: its header is damaged"
-            ) from None
-    expected = 8 + length + max(ends, default=0)
-    if size != expected:
-        raise BadInput(f"{path} is torn: it has {size} bytes of {expected}")
+def _tensors_in(path: Path) -> int:
+    try:
+        with safe_open(path, framework="np") as file:
+            return len(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"{path} is torn or no safetensors file: {error}") from None

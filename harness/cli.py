@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from harness import cli_records
+from harness.cells import UNPRUNED
 from harness.errors import BadInput, warn
 from harness.options import (
     OUTPUT,
@@ -21,13 +23,15 @@ from harness.options import (
     RecordsOutput,
     Repeats,
     Seed,
+    refuse,
 )
+from harness.output import OutputLostError, guarded_output
 
 BAD_INPUT = 2
+BROKEN_PIPE = 141
 _UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]  # its base has no public name
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -43,8 +47,19 @@ class Listed(StrEnum):
     TASKS = "tasks"
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"harness {version('visual-token-pruning')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _about() -> None:
+def _about(
+    version_: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
+    ] = False,
+) -> None:
     """Visual token pruning methods, compared at matched and counted budgets.
 
     A budget is the mean number of visual tokens that enter a decoder layer.
@@ -53,6 +68,7 @@ def _about() -> None:
 
 @app.command()
 def compare(
+    context: typer.Context,
     methods: Annotated[
         str,
         typer.Option(
@@ -119,6 +135,12 @@ def compare(
     from harness.request import read_request
     from methods.interface import PruningError
 
+    if no_accuracy:
+        refuse(context, "with --no-accuracy", "tasks", "limit")
+    if no_efficiency:
+        refuse(context, "with --no-efficiency", "repeats")
+    if methods.strip() == UNPRUNED and not controls:
+        refuse(context, "without a method that prunes", "budgets", "match")
     try:
         return run(
             read_request(
@@ -148,6 +170,7 @@ def compare(
 
 @app.command()
 def efficiency(
+    context: typer.Context,
     model: Annotated[
         str,
         typer.Option(help="A preset such as `random:llava-1.5-7b`, or as in `harness compare`."),
@@ -201,6 +224,10 @@ def efficiency(
     from harness.request import read_request
     from methods.interface import PruningError
 
+    if device == "cpu":
+        refuse(context, "on a CPU", "allow_busy")
+    if methods.strip() == UNPRUNED:
+        refuse(context, "without a method that prunes", "budgets")
     sizes = parse_batch_sizes(batch_size)
     try:
         request = read_request(
@@ -263,14 +290,32 @@ def data(
     from harness.request import check_output
 
     check_output(output)
-    benchmark.write(output)
+    try:
+        benchmark.write(output)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The console script: exit status; what the user can mend is one sentence and status 2."""
+    """The console script: exit status; what the user can mend is one sentence and status 2.
+
+    A reader of the output that goes away, such as `head`, gives 141, as everywhere.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return int(app(args=arguments, prog_name="harness", standalone_mode=False) or 0)
+        with guarded_output():
+            return int(app(given or ["--help"], prog_name="harness", standalone_mode=False) or 0)
     except (_UsageError, BadInput) as error:
         sentence = str(error) if isinstance(error, BadInput) else error.format_message()
         warn(" ".join(sentence.split()))
+        return BAD_INPUT
+    except OSError as error:  # of a path that was given: too long, or in a closed directory
+        if error.filename is None:
+            raise
+        warn(f"{error.strerror}: {error.filename}")
+        return BAD_INPUT
+    except OutputLostError as error:
+        if error.closed:
+            return BROKEN_PIPE
+        warn(str(error))
         return BAD_INPUT

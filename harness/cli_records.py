@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from harness.errors import BadInput, warn
-from harness.options import OUTPUT, Directories, Emphasis, Format, Intervals, Layout
+from harness.options import OUTPUT, Directories, Emphasis, Format, Intervals, Layout, refuse
 
 
 def table(
+    context: typer.Context,
     directories: Directories = None,
     layout: Annotated[
         Layout | None,
@@ -37,8 +38,8 @@ def table(
     ] = False,
     model: Annotated[str, typer.Option(help="Of `--published-only`.")] = "LLaVA-1.5-7B",
     budget: Annotated[int, typer.Option(help="Of `--published-only`.")] = 64,
-) -> None:
-    """Print the tables again, from records alone.
+) -> int:
+    """Print the tables again, from records alone. Exit status: 0, 1 if a cell failed, 2 bad input.
 
     **Examples**
 
@@ -53,6 +54,7 @@ def table(
     from harness.render import show as print_tables
     from harness.results import read_records
 
+    _refuse_idle_of_table(context, layout, published_only)
     if published_only:
         from harness.published import survey
 
@@ -64,6 +66,19 @@ def table(
         print_tables(found, sys.stdout)
     else:
         sys.stdout.write(WRITERS[format_](found))
+    return int(any(table.failed for table in found))
+
+
+def _refuse_idle_of_table(
+    context: typer.Context, layout: Layout | None, published_only: bool
+) -> None:
+    of_paper = ("emphasis", "intervals", "fidelity", "published")
+    if published_only:
+        refuse(context, "with --published-only", "directories", "layout", *of_paper)
+        return
+    refuse(context, "without --published-only", "model", "budget")
+    if layout is not Layout.PAPER:
+        refuse(context, "without --layout paper", *of_paper)
 
 
 def report(
@@ -86,6 +101,7 @@ def report(
 
 
 def show(
+    context: typer.Context,
     path: Annotated[Path, typer.Argument(help="A record, or a directory of records.")] = OUTPUT,
     item: Annotated[
         str | None, typer.Option(help="A question, such as `embedded_count/3`.")
@@ -104,22 +120,24 @@ def show(
     `harness show results/local --item embedded_count/3 --png kept.png`
     """
     from harness.render import show as print_tables
+    from harness.request import check_file
     from harness.show import cell_tables, item_table, opened, write_sheet
 
-    if png is not None and (item is None or (png.exists() and not force)):
-        raise BadInput(
-            "--png needs --item" if item is None else f"{png} exists; --force replaces it"
-        )
-    records = opened(path, warn)
-    if item is not None:
-        print_tables([item_table(records, item)], sys.stdout)
-        if png is not None:
-            write_sheet(records, item, png)
+    if png is None:
+        refuse(context, "without --png", "force")
+    elif item is None:
+        raise BadInput("--png needs --item")
     else:
-        print_tables(cell_tables(path, records), sys.stdout)
+        check_file(png, force)
+    records = opened(path, warn)
+    if png is not None and item is not None:
+        write_sheet(records, item, png)
+    found = cell_tables(path, records, warn) if item is None else [item_table(records, item)]
+    print_tables(found, sys.stdout)
 
 
 def regress(
+    context: typer.Context,
     against: Annotated[
         Path,
         typer.Option(help="Baseline: a directory of records, or a file of pytest-benchmark."),
@@ -166,12 +184,19 @@ def regress(
 
     `harness regress --against before.json after.json --max-slowdown 10%`
     """
+    from harness.regress.benchmarks import is_benchmarks
     from harness.regress.gate import Gate
     from harness.regress.gate import regress as run
     from harness.regress.records import Limits
     from harness.request import check_output, percentage
     from methods.interface import PruningError
 
+    if current is not None:
+        refuse(context, "with CURRENT records", "output")
+    if not update:
+        refuse(context, "without --update", "allow_dirty")
+    if is_benchmarks(against):
+        refuse(context, "on benchmarks", "tolerance")
     check_output(output)
     limits = Limits(percentage("--max-slowdown", max_slowdown), tolerance)
     try:

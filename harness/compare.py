@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from harness.errors import BadInput, warn
 from harness.presets import images_of, is_preset
 from harness.progress import Progress, progress_on
 from harness.provenance import code_digest, provenance, versions
-from harness.record import Record, file_name, read
+from harness.record import Record, file_name, read, readable, unwritable
 from harness.render import Table, comma_separated, markdown, show
 from harness.request import (
     TOKENS,
@@ -25,7 +26,7 @@ from harness.request import (
     infeasible_cells,
 )
 from harness.runs import AccuracyRunner, Measure, Work
-from harness.store import Store
+from harness.store import Store, opened
 from harness.tables import tables
 
 if TYPE_CHECKING:
@@ -45,40 +46,53 @@ class Tools:
 
 def compare(request: Request) -> int:
     """Exit status: 0, 1 if a cell failed, 130 after Ctrl-C. Raises BadInput and PruningError."""
-    work, tools = prepare(request)
-    try:
+    with prepared(request) as (work, tools):
         return perform(request, work, tools)
-    finally:
-        work.progress.stop()
 
 
-def prepare(request: Request) -> tuple[Work, Tools]:
-    """The checked work and what measures it, with the model loaded. Raises as `compare` does."""
+@contextmanager
+def prepared(request: Request) -> Iterator[tuple[Work, Tools]]:
+    """The checked work and what measures it, with the model loaded; meanwhile no other process may
+    use the output directory. Raises as `compare` does.
+    """
     from harness.models import check_model, load_model
 
+    check_settings(request)
     check_model(request.model, request.device, request.dtype, request.attention)
     if request.accuracy:
         check_answers(request.model)
         from harness.lmms_tasks import check_tasks
 
         check_tasks(request.tasks)
-    loaded = load_model(request.model, request.device, request.dtype, request.attention)
-    load = load_of(request)
-    text = load.prompt_tokens
-    if request.accuracy and request.match != TOKENS:
-        text = question_tokens(loaded)
-    cells, infeasible = cells_for(request, loaded, load.images, text)
-    store = Store(request.output, warn, request.fresh)
-    progress = progress_on(sys.stderr)
-    work = Work(
-        cells,
-        infeasible,
-        identity_of(loaded, request.batch_size),
-        provenance(loaded.device),
-        store,
-        progress,
-    )
-    return work, _tools(request, loaded)
+    with opened(request.output, warn, request.fresh) as store:
+        loaded = load_model(request.model, request.device, request.dtype, request.attention)
+        load = load_of(request)
+        text = load.prompt_tokens
+        if request.accuracy and request.match != TOKENS:
+            text = question_tokens(loaded)
+        cells, infeasible = cells_for(request, loaded, load.images, text)
+        progress = progress_on(sys.stderr)
+        try:
+            yield (
+                Work(
+                    cells,
+                    infeasible,
+                    identity_of(loaded, request.batch_size),
+                    provenance(loaded.device),
+                    store,
+                    progress,
+                ),
+                _tools(request, loaded),
+            )
+        finally:
+            progress.stop()
+
+
+def check_settings(request: Request) -> None:
+    """Raises BadInput for a setting that no record could name, such as NaN."""
+    for cell in cells_of(request):
+        if wrong := unwritable(cell.identity()["settings"]):
+            raise BadInput(f"{cell.method.text}: {wrong}; a setting must be a finite number")
 
 
 def cells_for(
@@ -145,9 +159,11 @@ def conclude(
     finally:
         progress.stop()
     found = tables(done)
-    show(found, sys.stdout)
-    _keep_tables(found, store)
-    report(done)
+    try:
+        _keep_tables(found, store)
+        report(done)
+    finally:  # the terminal may fail, and so may the files
+        show(found, sys.stdout)
     return int(any(table.failed for table in found))
 
 
@@ -212,7 +228,7 @@ def _write_report(records: Sequence[Record], request: Request) -> None:
 
     output = request.output / "report.html"
     paths = [request.output / file_name(record) for record in records]
-    write_report([read(path) for path in paths], output, force=True)
+    write_report(list(readable(paths, warn, read)), output, force=True)
     warn(f"the report is {output}")
 
 

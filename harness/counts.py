@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from harness.ledger import broken_promise
 from harness.selection_cost import selection_flops
-from methods.interface import ModelShape
+from methods.interface import Budget, Method, ModelShape
 from methods.trace import Prefill
 
 
@@ -14,6 +15,23 @@ def ledgers_of(prefill: Prefill, shape: ModelShape) -> list[dict[str, Any]]:
     """Of each sample: visual tokens that entered each layer, KV rows, planned tokens; its text;
     FLOPs of its selections.
     """
+    rows = _counted(prefill)
+    for row, plan, sizes in zip(rows, prefill.plans, prefill.sizes, strict=True):
+        row["selection_flops"] = selection_flops(plan, sizes, shape, row["text"])
+    return rows
+
+
+def broken_promises(prefill: Prefill, method: Method, budget: Budget) -> list[str | None]:
+    """Of each sample, why its counts are not the budget's, by the rule of the tables, or None."""
+    published = getattr(method, "schedule", None) == "published"
+    cut = {row for selection in prefill.selections for row in selection.rows}
+    return [
+        broken_promise([row], budget.tokens, published, () if i in cut else (0,))
+        for i, row in enumerate(_counted(prefill))
+    ]
+
+
+def _counted(prefill: Prefill) -> list[dict[str, Any]]:
     columns = zip(
         prefill.entering.tolist(),
         prefill.cached.tolist(),
@@ -21,10 +39,7 @@ def ledgers_of(prefill: Prefill, shape: ModelShape) -> list[dict[str, Any]]:
         prefill.text.tolist(),
         strict=True,
     )
-    rows = [{"entering": e, "cached": c, "planned": p, "text": t} for e, c, p, t in columns]
-    for row, plan, sizes in zip(rows, prefill.plans, prefill.sizes, strict=True):
-        row["selection_flops"] = selection_flops(plan, sizes, shape, row["text"])
-    return rows
+    return [{"entering": e, "cached": c, "planned": p, "text": t} for e, c, p, t in columns]
 
 
 def distinct(ledgers: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BadInput, warn
@@ -12,9 +13,10 @@ from harness.placement import free_bytes
 from harness.progress import progress_on
 from harness.provenance import provenance
 from harness.record import Record
+from harness.record_form import MOST_COUNT
 from harness.request import Request
 from harness.runs import Measure, Work
-from harness.store import Store
+from harness.store import opened
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel
@@ -55,44 +57,48 @@ def check_extent(extent: Extent) -> Extent:
         if value is not None and value < least:
             option = name.replace("_", "-")
             raise BadInput(f"--{option} is a whole number from {least} up, not {value}")
+        if value is not None and value > MOST_COUNT:
+            raise BadInput(f"--{name.replace('_', '-')} is at most {MOST_COUNT}, not {value}")
     for name, value in (("find-max-batch", extent.memory_gib), ("minutes", extent.most_minutes)):
-        if value is not None and not value > 0:
+        if value is not None and not 0 < value < inf:
             raise BadInput(f"--{name} is a number above 0, not {value:g}")
     return extent
 
 
 def efficiency(request: Request, extent: Extent) -> int:
     """Exit status: 0, 1 if a cell failed, 130 after Ctrl-C. Raises BadInput and PruningError."""
-    from harness.compare import cells_for, conclude, identity_of
+    from harness.compare import cells_for, check_settings, conclude, identity_of
     from harness.gpu_state import check_idle
     from harness.models import check_model, load_model
     from harness.presets import images_of
     from harness.workload import Load
 
+    check_settings(request)
     placement = check_model(request.model, request.device, request.dtype, request.attention)
     state = check_idle(placement.device, extent.allow_busy)
-    loaded = load_model(request.model, request.device, request.dtype, request.attention)
-    images = extent.images or images_of(request.model)
-    loads = [
-        Load(batch, images, extent.prompt_tokens, extent.new_tokens, request.seed)
-        for batch in extent.batch_sizes
-    ]
-    for load in loads:
-        check_room(loaded, load)
-    cells, infeasible = cells_for(request, loaded, images, extent.prompt_tokens)
-    store, progress = Store(request.output, warn, request.fresh), progress_on(sys.stderr)
-    origin = {**provenance(loaded.device), "gpu_before": state, "allow_busy": extent.allow_busy}
-
-    def record(load: Load) -> Record:
-        identity = identity_of(loaded, load.batch_size)
+    with opened(request.output, warn, request.fresh) as store:
+        loaded = load_model(request.model, request.device, request.dtype, request.attention)
+        images = extent.images or images_of(request.model)
+        loads = [
+            Load(batch, images, extent.prompt_tokens, extent.new_tokens, request.seed)
+            for batch in extent.batch_sizes
+        ]
+        for load in loads:
+            check_room(loaded, load)
+        cells, infeasible = cells_for(request, loaded, images, extent.prompt_tokens)
+        progress = progress_on(sys.stderr)
+        origin = {**provenance(loaded.device), "gpu_before": state, "allow_busy": extent.allow_busy}
+        identity = identity_of(loaded, loads[0].batch_size)
         work = Work(cells, infeasible, identity, origin, store, progress)
-        first = load is loads[0]
-        memory_gib = extent.memory_gib if first else None
-        return work.efficiency(
-            *measuring(loaded, request.repeats, load, extent.most_minutes, memory_gib)
-        )
 
-    return conclude(lambda: map(record, loads), store, progress)
+        def record(load: Load) -> Record:
+            first = load is loads[0]
+            memory_gib = extent.memory_gib if first else None
+            return work.efficiency(
+                *measuring(loaded, request.repeats, load, extent.most_minutes, memory_gib)
+            )
+
+        return conclude(lambda: map(record, loads), store, progress)
 
 
 def measuring(
@@ -110,6 +116,7 @@ def measuring(
         "warmups": [timed_cell.WARMUPS, timing.MOST_WARMUPS],
         "most_minutes": most_minutes,
         "memory_gib": memory_gib,
+        "batch_size": load.batch_size,
         **load.identity(),
     }
     seconds = None if most_minutes is None else 60 * most_minutes

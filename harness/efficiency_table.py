@@ -11,7 +11,7 @@ from typing import Any
 from harness import numbers, speed
 from harness.cells import Cell
 from harness.gpu_state import complaints
-from harness.ledger import broken_promise, mean_entering, mean_prefill_flops
+from harness.ledger import mean_entering, mean_prefill_flops
 from harness.record import Record
 from harness.render import Column, Parts, Table, separate
 from harness.speed import rounds
@@ -53,10 +53,10 @@ PEAKS = {
 
 
 def efficiency_table(record: Record) -> Table:
-    """Rows in the order of the accuracy table; a cell that broke its promise has no numbers."""
+    """Rows in the order of the accuracy table; `record` is judged."""
     cells = sorted(record["cells"], key=lambda cell: Cell.parse(cell["cell"]).order)
     upper = next((c for c in cells if c["budget"] is None and c["status"] == "ok"), None)
-    notes = [_note(cell, upper) for cell in cells]
+    notes = [_note(cell) for cell in cells]
     held = [cell for cell, note in zip(cells, notes, strict=True) if not note]
     run = _Run(
         record,
@@ -220,19 +220,13 @@ def _flops(cell: Measured, record: Record) -> float:
     return mean_prefill_flops(cell["ledger"], record["shape"])
 
 
-def _note(cell: Measured, upper: Measured | None) -> str:
+def _note(cell: Measured) -> str:
     """Why a cell has no numbers."""
     if cell["status"] == "infeasible":
         return numbers.infeasible(cell.get("feasible"))
     if cell["status"] == "out_of_memory":
         return str(cell["reason"])
-    if cell["status"] != "ok":
-        return f"{FAILED}: {numbers.sentence(cell['reason'])}"
-    published = ("schedule", "published") in Cell.parse(cell["cell"]).method.settings
-    total = upper["ledger"][0]["entering"][0] if upper and upper["ledger"] else None
-    whole = {i for i, row in enumerate(cell["ledger"]) if set(row["entering"]) == {total}}
-    broken = broken_promise(cell["ledger"], Cell.parse(cell["cell"]).tokens, published, whole)
-    return f"{FAILED}: {broken}" if broken else ""
+    return "" if cell["status"] == "ok" else f"{FAILED}: {numbers.sentence(cell['reason'])}"
 
 
 def _notes(record: Record, held: Sequence[Measured]) -> tuple[str, ...]:

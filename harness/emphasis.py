@@ -8,19 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import nan
 
-import numpy as np
-
 from harness.options import Emphasis
 from harness.outcomes import Outcomes
-from harness.stats import SIGNIFICANCE, paired_p, task_means
+from harness.stats import SIGNIFICANCE, holm, mean_of, paired_p
 
 Place = tuple[int, str]
-
-
-def mean_of(outcomes: Outcomes) -> float:
-    """Mean of the task means; NaN without outcomes."""
-    means = task_means(outcomes)
-    return float(np.mean(list(means.values()))) if means else nan
 
 
 def emphasised(rows: Sequence[Mapping[str, Outcomes]], emphasis: Emphasis) -> set[Place]:
@@ -57,15 +49,3 @@ def no_better(rows: Sequence[Outcomes], control: Outcomes) -> set[int]:
         for i, (row, value) in enumerate(zip(rows, p, strict=True))
         if not (value < SIGNIFICANCE and mean_of(row) > base)
     }
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """p-values adjusted for all of them being looked at, by Holm's step-down; NaN stays NaN."""
-    # a table shall be there within a second, and statsmodels, which has this, imports in two
-    values = np.asarray(p, dtype=np.float64)
-    tested = np.flatnonzero(~np.isnan(values))
-    order = tested[np.argsort(values[tested], kind="stable")]
-    factors = np.arange(len(order), 0, -1)
-    adjusted = np.full(len(values), nan)
-    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1)
-    return adjusted.tolist()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+
+from harness.visible import visible
 
 
 class BadInput(Exception):  # noqa: N818 - it names the cause, the user's input, not a program error
@@ -28,4 +31,19 @@ def unknown(kind: str, word: str, allowed: Iterable[str]) -> BadInput:
 
 def warn(line: str) -> None:
     """One line on standard error."""
-    print(f"harness: {line}", file=sys.stderr, flush=True)
+    print(f"harness: {visible(line)}", file=sys.stderr, flush=True)
+
+
+def cause(error: BaseException) -> str:
+    """An exception with its notes, which name the stage of a method that raised it."""
+    return "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
+
+
+@contextmanager
+def blamed(what: str) -> Iterator[None]:
+    """Whatever a library raises here is the fault of what it was given: BadInput that says so."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"{what}: {type(error).__name__}: {reason}") from error

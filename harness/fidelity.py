@@ -65,7 +65,7 @@ def _samples(record: Record) -> list[tuple[About, Sample]]:
 
 
 def _fidelity(by_seed: Sequence[Sequence[Record]], upper: Mapping[About, Sample]) -> Fidelity:
-    def outcomes(value: Callable[[Sample, Sample], float]) -> Outcomes:
+    def outcomes(value: Callable[[Sample, Sample], float | None]) -> Outcomes:
         return averaged([_outcomes(records, upper, value) for records in by_seed])
 
     return Fidelity(
@@ -79,27 +79,34 @@ def _fidelity(by_seed: Sequence[Sequence[Record]], upper: Mapping[About, Sample]
 def _outcomes(
     records: Sequence[Record],
     upper: Mapping[About, Sample],
-    value: Callable[[Sample, Sample], float],
+    value: Callable[[Sample, Sample], float | None],
 ) -> Outcomes:
     """`value` of each sample and unpruned's answer to the same question, where there is one."""
     found = {}
     for record in records:
         pairs = [(sample, upper[key]) for key, sample in _samples(record) if key in upper]
-        rows = [(str(s["item"]), str(s["image"]), value(s, theirs)) for s, theirs in pairs]
+        rows = [
+            (str(sample["item"]), str(sample["image"]), found_value)
+            for sample, theirs in pairs
+            if (found_value := value(sample, theirs)) is not None
+        ]
         if rows:
             found[record["identity"]["task"]] = Scores.of(rows)
     return found
 
 
-def divergence(whole: Mapping[str, Sequence], pruned: Mapping[str, Sequence]) -> float:
+def divergence(whole: Mapping[str, Sequence], pruned: Mapping[str, Sequence]) -> float | None:
     """KL(whole || pruned) in nats of two records' first tokens: `ids` and `logprobs`.
+
+    None where one of them has no log-probabilities, as those of a baseline have not.
 
     Only the most likely tokens are recorded. Those that both list count by themselves, all others
     as one: merging outcomes can only lower the divergence, so this is a lower bound of it.
     """
-    p, q = (dict(zip(t["ids"], t["logprobs"], strict=True)) for t in (whole, pruned))
-    both = [token for token in p if token in q]
-    pairs = [(exp(p[token]), exp(q[token])) for token in both]
+    p, q = (_probabilities(token) for token in (whole, pruned))
+    if not (p and q):
+        return None
+    pairs = [(p[token], q[token]) for token in p if token in q]
     rest = tuple(1 - sum(column) for column in zip(*pairs, strict=True)) if pairs else (1.0, 1.0)
     if min(rest) > ROUNDING or not pairs:
         pairs.append((rest[0], rest[1]))
@@ -107,3 +114,9 @@ def divergence(whole: Mapping[str, Sequence], pruned: Mapping[str, Sequence]) ->
         last = pairs.pop()
         pairs.append((max(last[0] + rest[0], 0.0), max(last[1] + rest[1], 1e-12)))
     return max(sum(a * log(a / b) for a, b in pairs if a > 0), 0.0)
+
+
+def _probabilities(first_token: Mapping[str, Sequence]) -> dict[int, float]:
+    """Above 0 even where a float has no such small number."""
+    listed = zip(first_token.get("ids", ()), first_token.get("logprobs", ()), strict=True)
+    return {i: max(exp(logarithm), 1e-300) for i, logarithm in listed if logarithm is not None}

@@ -16,7 +16,7 @@ from harness.tables import configurations, tables
 WRITERS: dict[Format, Callable[[Sequence[Table]], str]] = {
     Format.MARKDOWN: lambda found: "\n".join(map(markdown, found)),
     Format.LATEX: latex,
-    Format.CSV: lambda found: "\n".join(map(comma_separated, found)),
+    Format.CSV: lambda found: comma_separated(*found),
     Format.HTML: html_page,
 }
 """`rich` is not among them: it depends on what it is shown on."""

@@ -12,12 +12,62 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from harness import cost
+from harness.cells import Cell
+from harness.record import Record
 
 Row = Mapping[str, Any]
 
 
+def judged(record: Record) -> Record:
+    """The record with each cell failed that broke its promise; what every reader begins with.
+
+    Such a cell has the status "failed", the promise as reason, and "broken" to tell it from one
+    without counts. `record` is whole or an outline.
+    """
+    if record["kind"] == "accuracy":
+        return _unless_broken(record, promise_broken)
+    cells = record["cells"]
+    upper = next((c for c in cells if c["budget"] is None and c["status"] == "ok"), None)
+    total = upper["ledger"][0]["entering"][0] if upper and upper["ledger"] else None
+    return {
+        **record,
+        "cells": [_unless_broken(c, lambda cell: _broken_times(cell, total)) for c in cells],
+    }
+
+
+def _unless_broken(cell: Record, broken: Callable[[Record], str | None]) -> Record:
+    reason = broken(cell)
+    if reason is None:
+        return cell
+    return {**cell, "status": "failed", "reason": reason, "broken": True}
+
+
+def promise_broken(record: Record) -> str | None:
+    """Why the counts of a finished accuracy record may not be printed as its budget's, or None.
+
+    An outline leaves selections out unless there were none.
+    """
+    if record["status"] != "ok":
+        return None
+    identity, ledger = record["identity"], record["ledger"]
+    cut = {sample["ledger"] for sample in record["samples"] if sample.get("selections", True)}
+    whole = set(range(len(ledger))) - cut
+    published = identity["settings"].get("schedule") == "published"
+    return broken_promise(ledger, identity.get("matched", identity["budget"]), published, whole)
+
+
+def _broken_times(cell: Record, total: int | None) -> str | None:
+    """As `promise_broken`, of a timed cell; `total`: visual tokens of the whole input."""
+    if cell["status"] != "ok":
+        return None
+    asked = Cell.parse(cell["cell"])
+    published = ("schedule", "published") in asked.method.settings
+    whole = {i for i, row in enumerate(cell["ledger"]) if set(row["entering"]) == {total}}
+    return broken_promise(cell["ledger"], asked.tokens, published, whole)
+
+
 def broken_promise(
-    ledger: Sequence[Row], budget: int | None, published: bool, whole: Collection[int] = ()
+    ledger: Sequence[Row], budget: float | None, published: bool, whole: Collection[int] = ()
 ) -> str | None:
     """Why these counts must not be printed as the budget's, or None when they hold.
 
@@ -48,7 +98,7 @@ def _against_plan(row: Row) -> str | None:
     return None
 
 
-def _against_request(entering: Sequence[int], budget: int, whole: bool) -> str | None:
+def _against_request(entering: Sequence[int], budget: float, whole: bool) -> str | None:
     layers = len(entering)
     excess = sum(entering) - budget * layers
     if abs(excess) <= layers or (whole and excess < 0):

@@ -1,13 +1,16 @@
 """lmms-eval's side of a pruned model: requests in, answers out, in the order of the requests.
 
 No response cache, and an exception in a sample ends the run: an empty answer would look like a
-wrong one.
+wrong one. lmms-eval's command line prints any exception and exits with 0 all the same, so what goes
+wrong in `--model pruned` ends the process.
 """
 
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
@@ -16,11 +19,13 @@ from lmms_eval.protocol import ChatMessages
 from PIL import Image
 from tqdm import tqdm
 
-from harness.answers import Answer, Answerer, Question
+from harness.answers import Answer, Answerer, Question, SampleError
 from harness.budgets import budget_of
 from harness.cells import UNPRUNED, Cell, MethodSpec
-from harness.errors import BadInput
+from harness.errors import BadInput, warn
 from harness.models import load_model
+from harness.numbers import sentence
+from methods import InfeasibleBudgetError, PruningError
 
 OnAnswer = Callable[[str, int, Answer], None]
 """Called with the task, the document's number and its answer."""
@@ -136,6 +141,39 @@ class PrunedModel(AnsweringModel):
         )
         super().__init__(answerer, int(batch_size), bar=True)
 
+    @classmethod
+    def create_from_arg_string(cls, *args: Any, **kwargs: Any) -> PrunedModel:
+        """As lmms-eval makes it. Ends the process with 2 for bad input."""
+        with _ending_the_process():
+            try:
+                return super().create_from_arg_string(*args, **kwargs)
+            except PruningError as error:
+                raise BadInput(str(error)) from error
+
+    def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
+        """One result a request. Ends the process with 1 for a failed sample, 2 for bad input."""
+        with _ending_the_process():
+            return super().generate_until(requests)
+
+    def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
+        with _ending_the_process():
+            return super().loglikelihood(requests)
+
+    def generate_until_multi_round(self, requests: Sequence[Instance]) -> list[str]:
+        with _ending_the_process():
+            return super().generate_until_multi_round(requests)
+
+
+@contextmanager
+def _ending_the_process() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, BadInput | PruningError | SampleError):
+            traceback.print_exc()
+        warn(sentence(error))
+        raise SystemExit(2 if isinstance(error, BadInput | InfeasibleBudgetError) else 1) from error
+
 
 class SimplePrunedModel(PrunedModel):
     """The same for `--force_simple`: one user turn of all images and the task's whole context."""
@@ -160,7 +198,7 @@ class SimplePrunedModel(PrunedModel):
 def _cell(method: str, budget: object, seed: object) -> Cell:
     """What `--model_args` ask for. Raises BadInput."""
     spec = MethodSpec.parse(method)
-    if spec.name == UNPRUNED:
+    if spec.known_as == UNPRUNED:
         if budget is not None:
             raise BadInput("unpruned takes no budget: it keeps every token")
         return Cell(spec, None)

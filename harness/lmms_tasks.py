@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import cache, cached_property
+from importlib.util import find_spec
 from inspect import getsource
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,11 +24,33 @@ from harness.errors import BadInput, unknown
 def check_tasks(names: Sequence[str]) -> None:
     """Refuses what is no task, or a group of tasks, without loading data. Raises BadInput.
 
-    Names beyond the embedded tasks take seconds, because lmms-eval reads all its task files.
+    A name that no task file holds is refused at once; another takes seconds, because lmms-eval
+    reads all its task files.
     """
-    for name in names:
-        if name not in benchmark.TASKS:
-            _check_shipped(name)
+    shipped = [name for name in names if name not in benchmark.TASKS]
+    for name in shipped:
+        _check_mentioned(name)
+    for name in shipped:
+        _check_shipped(name)
+
+
+def _check_mentioned(name: str) -> None:
+    """Looks at the letters alone: what is no word of a task file is no name in it either."""
+    words, names = _words_of_task_files()
+    if name not in words:
+        raise unknown("task", name, [*benchmark.TASKS, *names])
+
+
+@cache
+def _words_of_task_files() -> tuple[frozenset[str], list[str]]:
+    """All words of lmms-eval's task files, and those that stand as a name; does not import it."""
+    package = find_spec("lmms_eval")
+    folders = package.submodule_search_locations if package else None
+    paths = [path for folder in folders or () for path in Path(folder, "tasks").rglob("*yaml*")]
+    text = "\n".join(path.read_text(errors="replace") for path in paths if path.is_file())
+    words = frozenset(re.split(r"[\s,:#\[\]{}\"']+", text))
+    names = re.findall(r"^(?:task|group|tag): *[\"']?([^\s,\"'#]+)", text, re.MULTILINE)
+    return words, list(dict.fromkeys(names))
 
 
 class TaskLibrary:

@@ -14,7 +14,8 @@ from harness.stats import mean_interval, paired_difference
 
 HOW_TO_READ = (
     "Score: in brackets its 95 % interval over images. Difference: to unpruned on the same "
-    "questions; p of a sign-flip test over images, for each row by itself."
+    "questions; p of a sign-flip test over images, for each row by itself, and in brackets the "
+    "differences that it does not reject at 5 %."
 )
 
 

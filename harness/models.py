@@ -14,8 +14,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoint_files import check_files, digest_files, read_config
-from harness.errors import BadInput
+from harness.checkpoint_files import check_files, digest_files
+from harness.checkpoint_fit import check_fit, own_dtype
+from harness.checkpoint_processor import processor_of
+from harness.errors import BadInput, blamed
 from harness.placement import Placement, check_names, placed
 from harness.presets import PRESETS, build, is_preset, preset
 from harness.presets import digest as preset_digest
@@ -47,20 +49,23 @@ class LoadedModel:
 def check_model(
     name: str, device: str = "auto", dtype: str = "auto", attention: str = "sdpa"
 ) -> Placement:
-    """Refuses what cannot be loaded, without loading a weight; returns what "auto" stands for.
+    """Refuses what cannot be loaded and asked, without loading a weight; returns what "auto"
+    stands for.
 
     Raises BadInput.
     """
     check_names(device, dtype, attention)
-    own_dtype = "float32"
+    own = "float32"
     if is_preset(name):
         preset(name)
-        own_dtype = "bfloat16"
+        own = "bfloat16"
     elif name != TINY:
         directory = model_directory(name)
-        own_dtype = _check_config(directory)
+        own = own_dtype(directory)
         check_files(directory)
-    return placed(device, dtype, attention, own_dtype)
+        with _quiet():
+            check_fit(directory)
+    return placed(device, dtype, attention, own)
 
 
 def model_directory(name: str) -> Path:
@@ -106,7 +111,7 @@ def load_model(
             model, processor = _from_directory(model_directory(name), kind, placement.attention)
     model.requires_grad_(False).eval().to(placement.device)
     if processor is not None:
-        _prepare(processor, name)
+        _prepare(processor)
     return LoadedModel(
         model,
         processor,
@@ -118,44 +123,19 @@ def load_model(
     )
 
 
-def _check_config(directory: Path) -> str:
-    """The dtype that the weights are in. Raises BadInput for a class that cannot be pruned."""
-    from methods.adapters import supported
-
-    config = read_config(directory)
-    classes = config.get("architectures") or ["no architecture"]
-    if classes[0] not in supported():
-        raise BadInput(
-            f"{classes[0]} in {directory} is not a supported model class; "
-            f"allowed: {', '.join(supported())}"
-        )
-    return config.get("dtype") or config.get("torch_dtype") or "float32"
-
-
 def _from_directory(directory: Path, dtype: Any, attention: str) -> tuple[Any, Any]:
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    """Model and processor of a directory that `check_model` has passed."""
+    from transformers import AutoModelForImageTextToText
 
-    try:
-        processor = AutoProcessor.from_pretrained(directory, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"the processor in {directory} cannot be loaded: {_line(error)}") from error
-    try:
-        loaded: Any = AutoModelForImageTextToText.from_pretrained(
+    with blamed(f"the model in {directory} cannot be loaded"):
+        model = AutoModelForImageTextToText.from_pretrained(
             directory,
             dtype=dtype,
             attn_implementation=attention,
             use_safetensors=True,
             trust_remote_code=False,
-            output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise BadInput(f"the model in {directory} cannot be loaded: {_line(error)}") from error
-    model, found = loaded
-    # transformers only warns and leaves such weights random, which would be measured as if trained
-    if found["missing_keys"]:
-        missing = sorted(found["missing_keys"])
-        raise BadInput(f"the weights in {directory} lack tensors, such as {missing[0]}")
-    return model, processor
+    return model, processor_of(directory)
 
 
 def _tiny() -> Any:
@@ -170,9 +150,7 @@ def _tiny_processor() -> Any:
     return processor()
 
 
-def _prepare(processor: Any, name: str) -> None:
-    if not getattr(processor, "chat_template", None):
-        raise BadInput(f"the processor of model {name} has no chat template")
+def _prepare(processor: Any) -> None:
     tokenizer = processor.tokenizer
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
@@ -201,7 +179,3 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

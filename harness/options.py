@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from harness.errors import BadInput
+
 OUTPUT = Path("results/local")
 
 Device = Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `cuda:1`.")]
@@ -59,3 +61,11 @@ class Intervals(StrEnum):
     NONE = "none"
     PLUSMINUS = "plusminus"
     SMALL = "small"
+
+
+def refuse(context: typer.Context, why: str, *names: str) -> None:
+    """Raises BadInput if one of these parameters was given, although it has no effect `why`."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+            raise BadInput(f"{parameter.opts[0]} has no effect {why}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from math import nan
 
 from harness import numbers
-from harness.emphasis import emphasised, mean_of
+from harness.emphasis import emphasised
 from harness.fidelity import HOW_TO_READ as FIDELITY
 from harness.footnotes import Footnotes
 from harness.options import Emphasis, Intervals
@@ -19,7 +19,7 @@ from harness.paper_blocks import AVERAGE, RELATIVE, Block, Line, blocks_of, conf
 from harness.published_rows import published_rows
 from harness.record import Record
 from harness.render import MISSING, Column, Parts, Table
-from harness.stats import Estimate, mean_interval
+from harness.stats import Estimate, mean_interval, mean_of
 
 FIDELITY_COLUMNS = {
     "Same %": "same",
@@ -180,7 +180,7 @@ def _cells(
         )
     for name in _fidelity_names(style):
         of = getattr(line.fidelity, name) if line.fidelity else {}
-        missing = "" if row.budget is None else "no unpruned answers to compare with"
+        missing = "" if row.budget is None else "nothing of unpruned to compare with"
         yield _number(of, style, False, missing, decimals=3 if name == "kl" else 1)
     yield ()
 

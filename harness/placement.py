@@ -53,13 +53,13 @@ def _available(device: str) -> str:
         return device
     import torch
 
-    kind, _, index = device.partition(":")
+    kind, numbered, index = device.partition(":")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if kind == "auto":
         return "cuda" if count else "cpu"
     if not count:
         raise BadInput("device cuda is not available on this machine; allowed: cpu")
-    if index and not (index.isdecimal() and int(index) < count):
+    if numbered and not (index.isdecimal() and int(index) < count):
         raise BadInput(f"unknown device {device!r}; allowed: cuda:0 to cuda:{count - 1}, or cpu")
     return device
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any, TextIO
 
+from harness.visible import visible
+
 
 class Progress:
     """Plain: a line for each finished run, with the time left if all runs take like the mean."""
@@ -43,7 +45,7 @@ class Progress:
 
     def say(self, line: str) -> None:
         """One line of its own."""
-        print(line, file=self.file, flush=True)
+        print(visible(line), file=self.file, flush=True)
 
     def stop(self) -> None:
         """Leave the terminal as it was; also after an interruption."""
@@ -75,7 +77,7 @@ class LiveProgress(Progress):
 
     def begin(self, name: str, number: int, runs: int) -> None:
         super().begin(name, number, runs)
-        text, self.drawn = f"[{number}/{runs}] {name}", 0.0
+        text, self.drawn = visible(f"[{number}/{runs}] {name}"), 0.0
         self._draw(description=text, completed=(number - 1) / runs, state="")
 
     def advance(self, done: int, total: int, accuracy: float | None = None) -> None:
@@ -103,7 +105,7 @@ class LiveProgress(Progress):
             self.drawn = now
 
     def say(self, line: str) -> None:
-        self.bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.bar.console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
     def stop(self) -> None:
         self.bar.stop()

@@ -19,10 +19,10 @@ _LIBRARIES = ("torch", "transformers", "lmms_eval", "numpy")
 _NOT_MEASURING = {
     *("accuracy_rows", "accuracy_table", "cli", "cli_records", "compare", "cost", "efficiency"),
     *("efficiency_table", "emphasis", "errors", "fidelity", "footnotes", "gpu_state", "layouts"),
-    *("listing", "long_table", "markup", "numbers", "options", "outcomes", "paper_blocks"),
-    *("paper_table", "progress", "provenance", "published", "published_rows", "record", "regress"),
-    *("render", "report", "request", "results", "runs", "show", "speed", "stats", "store"),
-    "tables",
+    *("listing", "lock", "long_table", "markup", "method_versions", "numbers", "options"),
+    *("outcomes", "output", "paper_blocks", "paper_table", "progress", "provenance", "published"),
+    *("published_rows", "record", "record_form", "regress", "render", "report", "request"),
+    *("results", "runs", "show", "speed", "stats", "store", "tables", "visible"),
 }
 """Modules and packages of the harness that do not decide what is measured."""
 

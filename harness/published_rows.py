@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from harness import published
-from harness.emphasis import mean_of
 from harness.footnotes import Footnotes
 from harness.numbers import number
 from harness.paper_blocks import Block
 from harness.render import Parts
+from harness.stats import mean_of
 
 
 def published_rows(

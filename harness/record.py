@@ -15,24 +15,31 @@ import re
 import secrets
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import isfinite
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
+
+from harness.record_form import fault
 
 SCHEMA = 1
 SUFFIX = ".json.gz"
 KINDS = ("accuracy", "efficiency")
-_REQUIRED = {
-    "accuracy": ("cell", "status", "method", "identity", "provenance"),
-    "efficiency": ("cells", "shape", "identity", "provenance"),
-}
 DETAILS = ("first_token", "selections")
-_REQUIRED_IF_OK = ("ledger", "samples", "shape")
+_PARTIAL = re.compile(r"\..{1,40}\.[0-9a-f]{8}\.tmp")
+MOST_BYTES = 2**30
+"""Of a file, and of each of its two parts unpacked."""
+_HALF_A_LETTER = re.compile(r"\\u[dD][89a-fA-F]")  # harmless where its other half follows
 
 Record = dict[str, Any]
 
 
 class UnreadableRecordError(ValueError):
     """The file is torn, or is not a record of this schema; the message says which."""
+
+
+class WrongContentError(UnreadableRecordError):
+    """The file is whole and of this schema, but a reader could not use it; the message says why."""
 
 
 def identity_hash(identity: Mapping[str, Any]) -> str:
@@ -76,6 +83,26 @@ def _json(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
+def unwritable(content: object) -> str | None:
+    """Why a record cannot hold `content`, with the place of what is no number; None if it can."""
+    try:
+        _json(content).encode()
+    except (TypeError, ValueError) as error:
+        return next(_not_finite(content), f"no JSON: {error}")
+    return None
+
+
+def _not_finite(value: object, place: str = "") -> Iterator[str]:
+    if isinstance(value, float) and not isfinite(value):
+        yield f"{place.removeprefix('.')} is {value}"
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _not_finite(inner, f"{place}.{key}")
+    elif isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            yield from _not_finite(inner, f"{place}[{i}]")
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Put `content` at `path`, so that a crash at any moment leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,6 +119,13 @@ def write_atomically(path: Path, content: bytes) -> None:
     _sync_directory(path.parent)
 
 
+def remove_partial(directory: Path) -> None:
+    """Remove what a process that was killed while writing left; none may be writing there now."""
+    for path in directory.glob(".*.tmp"):
+        if _PARTIAL.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
 def _sync_directory(directory: Path) -> None:
     """Make a rename last through a power cut, where directories can be opened (not on Windows)."""
     if os.name != "posix":
@@ -106,10 +140,17 @@ def _sync_directory(directory: Path) -> None:
 def read(path: Path) -> Record:
     """The record at `path`, whole. Raises UnreadableRecordError (torn or foreign) and OSError."""
     head, tail = _members(path)
-    record = checked(_parsed(head + tail))
-    for sample, details in zip(record.get("samples", ()), record.pop("details", ()), strict=True):
-        sample.update(details)
-    return record
+    content = _outlined(_parsed(head + tail))
+    details, samples = content.pop("details", []), content.get("samples", [])
+    if not _are_mappings(details) or not _are_mappings(samples) or len(details) != len(samples):
+        raise WrongContentError("its details are not of its samples")
+    for sample, detail in zip(samples, details, strict=True):
+        sample.update(detail)
+    return _well_formed(content, whole=True)
+
+
+def _are_mappings(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(value, dict) for value in values)
 
 
 def read_outline(path: Path) -> Record:
@@ -123,36 +164,68 @@ def read_outline(path: Path) -> Record:
 
 def _members(path: Path) -> tuple[str, str]:
     """The text of the first gzip member, and that of the others."""
-    content, first = path.read_bytes(), zlib.decompressobj(wbits=31)
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UnreadableRecordError("it is no regular file")
+    if path.stat().st_size > MOST_BYTES:
+        raise UnreadableRecordError("it is larger than any record of this harness")
     try:
-        head = first.decompress(content)
-        tail = gzip.decompress(first.unused_data)
-        if not (first.eof and tail):
+        head, rest = _unpacked(path.read_bytes())
+        tail = b""
+        while rest:
+            member, rest = _unpacked(rest)
+            tail += member
+        if not tail:
             raise EOFError
         return head.decode(), tail.decode()
-    except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError):
+    except (EOFError, zlib.error, UnicodeDecodeError):
         raise UnreadableRecordError("it is torn or not a record of this harness") from None
+
+
+def _unpacked(content: bytes) -> tuple[bytes, bytes]:
+    """One gzip member, and what follows it."""
+    member = zlib.decompressobj(wbits=31)
+    text = member.decompress(content, MOST_BYTES)
+    if member.unconsumed_tail:
+        raise UnreadableRecordError("it unpacks to more than any record of this harness")
+    if not member.eof:
+        raise EOFError
+    return text, member.unused_data
 
 
 def _parsed(text: str) -> object:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        content = json.loads(text)
+        if _HALF_A_LETTER.search(text):
+            json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise WrongContentError("it holds half a letter") from None
+    except (ValueError, RecursionError):  # no JSON, a number of too many digits, nested too deep
         raise UnreadableRecordError("it is not a record of this harness") from None
+    return content
 
 
 def checked(content: object) -> Record:
-    """`content` if it has the outline of a record. Raises UnreadableRecordError otherwise."""
+    """`content` if it has the form of a record's outline. Raises UnreadableRecordError otherwise.
+
+    Its samples may have their details, which are not looked at.
+    """
+    return _well_formed(_outlined(content), whole=False)
+
+
+def _outlined(content: object) -> Record:
     if not isinstance(content, dict) or content.get("kind") not in KINDS:
         raise UnreadableRecordError("it is not a record of this harness")
     if content.get("schema") != SCHEMA:
-        raise UnreadableRecordError(f"its schema is {content.get('schema')!r}, not {SCHEMA}")
-    required = _REQUIRED[content["kind"]]
-    required += _REQUIRED_IF_OK if content.get("status") == "ok" else ()
-    missing = [key for key in required if key not in content]
-    if missing or not isinstance(content["identity"], dict):
-        raise UnreadableRecordError(f"it lacks {', '.join(missing) or 'an identity'}")
+        raise UnreadableRecordError(f"its schema is {short(content.get('schema'))}, not {SCHEMA}")
+    if not isinstance(content.get("identity"), dict):
+        raise UnreadableRecordError("it lacks an identity")
     return content
+
+
+def _well_formed(record: Record, whole: bool) -> Record:
+    if found := fault(record, whole):
+        raise WrongContentError(found)
+    return record
 
 
 def outline(record: Mapping[str, Any]) -> Record:
@@ -167,8 +240,17 @@ def read_all(
 ) -> Iterator[Record]:
     """All records directly in the directories, as `read` gives them; other files go to `warn`."""
     for directory in directories:
-        for path in sorted(directory.glob(f"*{SUFFIX}")):
-            try:
-                yield read(path)
-            except (UnreadableRecordError, OSError) as error:
-                warn(f"skipping {path}: {error}")
+        yield from readable(sorted(directory.glob(f"*{SUFFIX}")), warn, read)
+
+
+def readable(
+    paths: Iterable[Path],
+    warn: Callable[[str], None],
+    read: Callable[[Path], Record] = read_outline,
+) -> Iterator[Record]:
+    """The records at these paths; what cannot be read is named to `warn`, with the reason."""
+    for path in paths:
+        try:
+            yield read(path)
+        except (UnreadableRecordError, OSError) as error:
+            warn(f"skipping {path}: {error}")

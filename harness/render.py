@@ -9,8 +9,10 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TextIO
+
+from harness.visible import visible
 
 MISSING = "–"
 
@@ -59,6 +61,20 @@ class Table:
     bold: frozenset[tuple[int, int]] = frozenset()
     apart: frozenset[int] = frozenset()
 
+    def __post_init__(self) -> None:
+        """Here text enters what is printed; none of it may act there."""
+        rows = tuple(tuple(tuple(map(visible, cell)) for cell in row) for row in self.rows)
+        headings = {row: visible(text) for row, text in self.headings.items()}
+        fields = {
+            "title": visible(self.title),
+            "columns": tuple(map(_visible_column, self.columns)),
+            "rows": rows,
+            "notes": tuple(map(visible, self.notes)),
+            "headings": headings,
+        }
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
     def shown(self) -> list[Column]:
         """Columns to show; a CSV has the others, too."""
         return [self.columns[i] for i in self._shown]
@@ -78,6 +94,11 @@ class Table:
             for i, column in enumerate(self.columns)
             if not column.optional or any(any(row[i]) for row in self.rows)
         ]
+
+
+def _visible_column(column: Column) -> Column:
+    parts = tuple(map(visible, column.parts))
+    return replace(column, title=visible(column.title), parts=parts, group=visible(column.group))
 
 
 def _lines(column: Column, parts: Parts) -> list[str]:
@@ -185,12 +206,37 @@ def _markdown_text(text: str) -> str:
     return re.sub(r"[\\|<>*`~&]|(?<!\w)_|_(?!\w)|(?<=\])\(", r"\\\g<0>", text)
 
 
-def comma_separated(table: Table) -> str:
-    """One column a part, empty where nothing is known; no notes."""
+def comma_separated(*tables: Table) -> str:
+    """One table with a column a part, empty where nothing is known; no notes.
+
+    Several tables stand below one another, each part's column once; the first column names them.
+    """
+    columns = list(dict.fromkeys(name for table in tables for name in _named_parts(table)))
+    names = [f"{number} {table.title}" for number, table in enumerate(tables, 1)]
+    several = len(tables) > 1
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([part for column in table.columns for part in column.parts])
-    for row in table.rows:
-        cells = zip(table.columns, row, strict=True)
-        writer.writerow([p for column, parts in cells for p in parts or ("",) * len(column.parts)])
+    writer.writerow(["table"] * several + [_csv_text(part) for part, _ in columns])
+    for name, table in zip(names, tables, strict=True):
+        places = [columns.index(part) for part in _named_parts(table)]
+        for row in table.rows:
+            cells = dict(zip(places, _csv_parts(table, row), strict=True))
+            texts = [_csv_text(cells.get(place, "")) for place in range(len(columns))]
+            writer.writerow([_csv_text(name)] * several + texts)
     return buffer.getvalue()
+
+
+def _named_parts(table: Table) -> list[tuple[str, int]]:
+    """Name of every part, with how many of that name stand before it."""
+    names = [part for column in table.columns for part in column.parts]
+    return [(name, names[:place].count(name)) for place, name in enumerate(names)]
+
+
+def _csv_parts(table: Table, row: tuple[Parts, ...]) -> list[str]:
+    cells = zip(table.columns, row, strict=True)
+    return [p for column, parts in cells for p in parts or ("",) * len(column.parts)]
+
+
+def _csv_text(text: str) -> str:
+    """A quote before what a spreadsheet would take for a formula; numbers stay numbers."""
+    return f"'{text}" if re.match(r"[=@]|[+-](?!\d*\.?\d+$)", text) else text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cells import CONTROLS, UNPRUNED, Cell, MethodSpec, unpruned
 from harness.errors import BadInput, unknown
+from harness.record_form import MOST_COUNT
 
 if TYPE_CHECKING:
     from methods.interface import Sizes
@@ -18,6 +19,7 @@ ALL = "all"
 EMBEDDED = "embedded"
 TOKENS, FLOPS = "tokens", "flops"
 MATCHES = (TOKENS, FLOPS)
+MOST_SEED = 2**31 - 1
 CONTROL_SEEDS = 5
 """`--controls` runs `random` with this many seeds."""
 
@@ -70,7 +72,11 @@ def read_request(
     if others.get("report") and not accuracy:
         raise BadInput("--report shows answers; it does not go with --no-accuracy")
     _check_positive(limit=limit, batch_size=batch_size, repeats=repeats)
+    if not 0 <= others["seed"] <= MOST_SEED:
+        raise BadInput(f"--seed is a whole number from 0 to {MOST_SEED}, not {others['seed']}")
     check_output(output)
+    if others.get("report"):
+        check_file(output / "report.html", replace=True)
     return Request(
         methods=parse_methods(methods),
         budgets=parse_budgets(budgets),
@@ -97,7 +103,8 @@ def words(option: str, text: str) -> tuple[str, ...]:
 def parse_methods(text: str) -> tuple[MethodSpec, ...]:
     """Method specifications without unpruned, which always runs; equal methods once.
 
-    Raises BadInput, and PruningError for an unknown method or setting.
+    Raises BadInput, also for two that have one name, and PruningError for an unknown method or
+    setting.
     """
     names = words("--methods", text)
     if ALL in names:
@@ -105,8 +112,22 @@ def parse_methods(text: str) -> tuple[MethodSpec, ...]:
 
         listed = [name for name in names if name != ALL]
         names = tuple(dict.fromkeys([*methods(), *listed]))
-    specs = {spec.build(): spec for spec in reversed([MethodSpec.parse(name) for name in names])}
-    return tuple(spec for spec in reversed(specs.values()) if spec.name != UNPRUNED)
+    found = [MethodSpec.parse(name).pinned() for name in names]
+    specs = list(reversed({spec.build(): spec for spec in reversed(found)}.values()))
+    _check_texts(specs)
+    return tuple(spec for spec in specs if spec.known_as != UNPRUNED)
+
+
+def _check_texts(specs: Sequence[MethodSpec]) -> None:
+    """Raises BadInput for two methods that records and tables would call the same."""
+    files: dict[str, Path | None] = {}
+    for spec in specs:
+        if spec.text in files:
+            raise BadInput(
+                f"{spec.text} is asked for from {files[spec.text]} and from {spec.file}, which no "
+                "table could tell apart; rename one of the files"
+            )
+        files[spec.text] = spec.file
 
 
 def parse_tasks(text: str) -> tuple[str, ...]:
@@ -148,10 +169,13 @@ def percentage(option: str, text: str) -> float:
 
 
 def _check_positive(**options: int | None) -> None:
-    """Raises BadInput for a value below 1; None is allowed."""
+    """Raises BadInput for a value below 1, or one that no record could hold; None is allowed."""
     for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
         if value is not None and value < 1:
-            raise BadInput(f"--{name.replace('_', '-')} is a whole number from 1 up, not {value}")
+            raise BadInput(f"{option} is a whole number from 1 up, not {value}")
+        if value is not None and value > MOST_COUNT:
+            raise BadInput(f"{option} is at most {MOST_COUNT}, not {value}")
 
 
 def check_output(directory: Path) -> None:
@@ -166,6 +190,17 @@ def check_output(directory: Path) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise BadInput(f"--output {directory} cannot be written: {reason} in {existing}") from error
+
+
+def check_file(path: Path, replace: bool) -> None:
+    """Raises BadInput unless a file could be put at `path`; only a regular file is replaced.
+
+    A link is not: neither it nor what it names is meant.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise BadInput(f"{path} is no regular file, so it is not replaced")
+    if path.exists() and not replace:
+        raise BadInput(f"{path} exists; --force replaces it")
 
 
 def cells_of(request: Request) -> tuple[Cell, ...]:

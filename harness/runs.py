@@ -1,22 +1,24 @@
 """The work of a comparison, cell by cell: reused where it is known, measured and kept where not.
 
-Cells are independent: one that fails becomes a record of its failure, and the others go on.
+Cells are independent: one that fails becomes a record of its failure, and the others go on. Where
+unpruned fails, or what pruning itself is made of, no other cell could be right: none is run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from statistics import fmean
 from typing import Any, Protocol
 
 from harness.cells import Cell
 from harness.errors import BadInput
+from harness.ledger import judged
 from harness.numbers import infeasible, sentence
 from harness.progress import Progress, score
 from harness.provenance import now
-from harness.record import SCHEMA, Record
+from harness.record import SCHEMA, Record, unwritable
 from harness.request import Feasible
 from harness.store import Store
 
@@ -42,12 +44,13 @@ class AccuracyRunner(Protocol):
     ) -> dict[str, Any]: ...
 
 
-@dataclass(frozen=True)
+@dataclass
 class Work:
     """Cells to compare and what all their records share.
 
     `infeasible`: cells that cannot be, with the budgets that can; `identity`: model, digest, dtype,
-    attention, device, batch size, code and versions; `provenance` as of the start.
+    attention, device, batch size, code and versions; `provenance` as of the start; `stopped`: why
+    no further cell is run.
     """
 
     cells: Sequence[Cell]
@@ -56,6 +59,7 @@ class Work:
     provenance: Mapping[str, Any]
     store: Store
     progress: Progress
+    stopped: str | None = field(default=None, init=False)
 
     def accuracy(
         self, runner: AccuracyRunner, tasks: Sequence[str], limit: int | None
@@ -91,10 +95,14 @@ class Work:
         """The kept record of one cell on one task, whatever came of it."""
         if cell in self.infeasible:
             return self._keep_accuracy(cell, identity, _infeasible(self.infeasible[cell]))
+        if self.stopped:
+            return self._keep_accuracy(cell, identity, _failed(self.stopped))
         self.progress.begin(f"{cell.text} {identity['task']}", next(numbers), runs)
         measured = self._run(cell, identity["task"], runner)
         record = self._keep_accuracy(cell, identity, measured)
         self.progress.end(_summary(record))
+        if cell.budget is None and record["status"] == "failed":
+            self._stop(f"{cell.text} failed on {identity['task']}: {record['reason']}")
         return record
 
     def _run(self, cell: Cell, task: str, runner: AccuracyRunner) -> Measured:
@@ -109,7 +117,20 @@ class Work:
         except BadInput:
             raise
         except Exception as error:  # whatever it is, it becomes the cell's result and is shown
-            return {"status": "failed", "reason": _reason(error)}
+            self._stop_at_mechanism(error)
+            return _failed(_reason(error))
+
+    def _stop_at_mechanism(self, error: Exception) -> None:
+        from methods.interface import MechanismError  # after the cell has run: it imports torch
+
+        if isinstance(error, MechanismError):
+            self._stop(sentence(error))
+
+    def _stop(self, why: str) -> None:
+        """Run no further cell; says so once."""
+        if self.stopped is None:
+            self.stopped = f"not run, because {why}"
+            self.progress.say(f"the comparison stops, no other cell is run: {why}")
 
     def _keep_accuracy(self, cell: Cell, identity: Identity, measured: Measured) -> Record:
         outline = {
@@ -118,7 +139,7 @@ class Work:
             "reason": None,
             "method": cell.method.described(),
         }
-        return self._keep("accuracy", identity, {**outline, **measured})
+        return self._keep("accuracy", identity, {**outline, **_writable(measured)})
 
     def efficiency(self, measure: Measure, settings: Identity) -> Record:
         """The record of one run of interleaved rounds over all cells, a method's first seed only.
@@ -127,18 +148,17 @@ class Work:
         """
         cells = list({(cell.method, cell.budget): cell for cell in reversed(self.cells)}.values())
         cells.reverse()
-        identity = {**settings, **self.identity, "cells": [cell.text for cell in cells]}
+        identity = {**self.identity, **settings, "cells": [cell.text for cell in cells]}
+        identity |= {"cell_identities": [cell.identity() for cell in cells]}
         if known := self.store.find(identity):
             self.progress.say(f"reused the efficiency record from {self.store.directory}")
             return known
         feasible = [cell for cell in cells if cell not in self.infeasible]
+        if self.stopped:
+            return self._keep_timed(cells, identity, _all_failed(feasible, self.stopped))
         self.progress.begin("efficiency", 1, 1)
-        measured = self._timed(feasible, measure)
-        results = {row["cell"]: row for row in measured["cells"]}
-        results |= {cell.text: _infeasible(bounds) for cell, bounds in self.infeasible.items()}
-        ordered = [{**_row(cell), **results[cell.text]} for cell in cells]
-        record = self._keep("efficiency", identity, {**measured, "cells": ordered})
-        failed = [row["reason"] for row in ordered if row["status"] == "failed"]
+        record = self._keep_timed(cells, identity, self._timed(feasible, measure))
+        failed = [row["reason"] for row in record["cells"] if row["status"] == "failed"]
         rounds = f"{settings['repeats']} rounds over {len(feasible)} cells"
         self.progress.end(f"FAILED: {failed[0]}" if failed else rounds)
         return record
@@ -146,16 +166,20 @@ class Work:
     def _timed(self, cells: Sequence[Cell], measure: Measure) -> Measured:
         """What was measured; a run that breaks off is a failure of all its cells."""
         try:
-            return measure(cells, on_step=self.progress.step)
+            measured = measure(cells, on_step=self.progress.step)
         except BadInput:
             raise
         except Exception as error:  # as for accuracy
-            failed = {"status": "failed", "reason": _reason(error)}
-            return {
-                "shape": {},
-                "order": [],
-                "cells": [{"cell": cell.text, **failed} for cell in cells],
-            }
+            self._stop(_reason(error))
+            return _all_failed(cells, _reason(error))
+        wrong = unwritable({**measured, "cells": ()})
+        return _all_failed(cells, _not_kept(wrong)) if wrong else measured
+
+    def _keep_timed(self, cells: Sequence[Cell], identity: Identity, measured: Measured) -> Record:
+        results = {row["cell"]: _writable(row) for row in measured["cells"]}
+        results |= {cell.text: _infeasible(bounds) for cell, bounds in self.infeasible.items()}
+        ordered = [{**_row(cell), **results[cell.text]} for cell in cells]
+        return self._keep("efficiency", identity, {**measured, "cells": ordered})
 
     def _keep(self, kind: str, identity: Identity, content: Measured) -> Record:
         provenance = {**self.provenance, "created": now()}
@@ -173,6 +197,25 @@ def _row(cell: Cell) -> dict[str, Any]:
     }
 
 
+def _failed(reason: str) -> dict[str, Any]:
+    return {"status": "failed", "reason": reason}
+
+
+def _all_failed(cells: Sequence[Cell], reason: str) -> Measured:
+    rows = [{"cell": cell.text, **_failed(reason)} for cell in cells]
+    return {"shape": {}, "order": [], "cells": rows}
+
+
+def _writable(measured: Measured) -> Measured:
+    """As it is, or the failure to keep it."""
+    wrong = unwritable(measured)
+    return _failed(_not_kept(wrong)) if wrong else measured
+
+
+def _not_kept(wrong: str) -> str:
+    return f"no record can hold what was measured: {wrong}"
+
+
 def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {sentence(error)}"
 
@@ -183,6 +226,7 @@ def _infeasible(feasible: Feasible) -> dict[str, Any]:
 
 
 def _summary(record: Record) -> str:
+    record = judged(record)
     if record["status"] != "ok":
         return f"FAILED: {record['reason']}"
     scores = [sample["score"] for sample in record["samples"]]

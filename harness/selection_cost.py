@@ -26,7 +26,9 @@ from methods.interface import (
     Sizes,
     TextRows,
     View,
+    told,
 )
+from methods.stages import selected
 from methods.tensors import apply_cut
 from methods.views import Group, group_samples
 
@@ -78,7 +80,13 @@ def _run_encoder(group: Group, stages: Sequence[EncoderStage], shape: ModelShape
             seeds=group.seeds,
             reads={read: shown[_what(read)] for read in stage.reads},
         )
-        selection = _select(f"stage {stage.name} in the vision tower", stage, view, Read.FEATURES)
+        selection = _select(
+            f"stage {stage.name} in the vision tower",
+            stage,
+            view,
+            view.count + int(segment.has_cls),
+            Read.FEATURES,
+        )
         cut = selection.cut
         counts.append(segment.tokens if cut is None else cut.anchors.shape[1])
         carries.append(selection.visual)
@@ -94,7 +102,7 @@ def _run_decoder(group: Group, stage: DecoderStage, shape: ModelShape, text: int
     """Run a stage and follow its cut; FLOPs of what it reads."""
     view = _decoder_view(group, stage, shape, text)
     where = f"stage {stage.name} before layer {stage.layer}"
-    group.follow(_select(where, stage, view, Read.HIDDEN))
+    group.follow(_select(where, stage, view, view.count, Read.HIDDEN))
     queries = shape.attention_heads * shape.head_dim
     length = view.count + text
     total = 0
@@ -111,18 +119,22 @@ def _run_decoder(group: Group, stage: DecoderStage, shape: ModelShape, text: int
     return total
 
 
-def _select(where: str, stage: EncoderStage | DecoderStage, view: View, rows: Read) -> Selection:
-    """Run a stage on shapes alone, and the merging of `rows` that its cut asks for."""
+def _select(
+    where: str, stage: EncoderStage | DecoderStage, view: View, rows: int, merged: Read
+) -> Selection:
+    """Run a stage on shapes alone, and the merging of what is `merged` that its cut asks for."""
     try:
-        selection = stage.select(view)
-    except (RuntimeError, TypeError) as error:
+        selection = selected(where, stage, view, rows)
+        if selection.cut is not None and selection.cut.merges:
+            apply_cut(view[merged], selection.cut)
+    except PruningError:
+        raise
+    except Exception as error:
         raise PruningError(
             f"{where} fails on tensors without data, by which its FLOPs are counted: a selection "
             "reads no value back, lets none decide a shape and makes tensors on its view's device "
-            f"({type(error).__name__}: {error})"
+            f"({told(error)})"
         ) from error
-    if selection.cut is not None and selection.cut.merges:
-        apply_cut(view[rows], selection.cut)
     return selection
 
 

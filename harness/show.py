@@ -11,12 +11,14 @@ from harness import numbers
 from harness.cells import Cell
 from harness.efficiency_table import efficiency_table
 from harness.errors import BadInput, unknown
-from harness.ledger import broken_promise, mean_entering
-from harness.record import SUFFIX, Record, UnreadableRecordError, read
+from harness.ledger import judged, mean_entering
+from harness.method_versions import told_apart
+from harness.record import SUFFIX, Record, UnreadableRecordError, read, readable
 from harness.render import Column, Parts, Table
 from harness.results import read_records
 from harness.stats import median_spread
 from harness.tables import configurations
+from harness.visible import visible
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,21 +32,22 @@ def opened(path: Path, warn: Callable[[str], None]) -> list[Record]:
         groups, runs = configurations(read_records([path], warn, whole=True))
         return [*(record for group in groups for record in group), *runs]
     try:
-        return [read(path)]
+        return [judged(read(path))]
     except UnreadableRecordError as error:
         raise BadInput(f"cannot show {path}: {error}") from error
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def cell_tables(path: Path, records: Sequence[Record]) -> list[Table]:
+def cell_tables(path: Path, records: Sequence[Record], warn: Callable[[str], None]) -> list[Table]:
     """What `path`, one record, says; its directory's runs may add the timing. Raises BadInput."""
     if path.is_dir():
         raise BadInput(f"{path} is a directory: name one of its records, or an item with --item")
     if records[0]["kind"] == "efficiency":
         return [efficiency_table(records[0])]
-    runs = [read(other) for other in sorted(path.parent.glob(f"efficiency-*{SUFFIX}"))]
-    return [cell_table(records[0], runs)]
+    others = readable(sorted(path.parent.glob(f"efficiency-*{SUFFIX}")), warn)
+    record, *runs = told_apart([records[0], *map(judged, others)])
+    return [cell_table(record, runs)]
 
 
 def cell_table(record: Record, others: Sequence[Record]) -> Table:
@@ -59,30 +62,34 @@ def cell_table(record: Record, others: Sequence[Record]) -> Table:
         "Settings": _pairs(identity["settings"]),
     }
     if record["status"] == "ok":
-        facts |= _measured(record, others)
+        facts |= _result(record)
     else:
         facts["Status"] = f"{record['status']}: {numbers.sentence(record.get('reason') or '')}"
+    if record.get("ledger"):
+        facts |= _counted(record)
+    if record["status"] == "ok":
+        facts |= dict(_timing(record, others))
     facts["Made by"] = str(record["provenance"].get("command"))
     columns = (Column("", ("name",), left=True), Column("", ("value",), left=True))
     rows = tuple(((name,), (value,)) for name, value in facts.items() if value)
     return Table("Cell", columns, rows, notes=(numbers.origin([record]),))
 
 
-def _measured(record: Record, others: Sequence[Record]) -> dict[str, str]:
+def _result(record: Record) -> dict[str, str]:
     scores = [sample["score"] for sample in record["samples"]]
     mean = f"mean score {sum(scores) / len(scores):.3f}, " if scores else ""
+    return {"Result": f"{mean}{len(scores)} questions", "Promise": "kept"}
+
+
+def _counted(record: Record) -> dict[str, str]:
     facts = {
-        "Result": f"{mean}{len(scores)} questions",
         "Plan": _pairs(record["parameters"]),
         "Tokens": f"{mean_entering(record['ledger']):.1f} a layer, counted",
     }
     for number, row in enumerate(record["ledger"]):
         name = f"Ledger {number + 1}"
         facts[name] = f"{row['samples']} samples, {row['text']} text tokens: {_layers(row)}"
-    budget, settings = record["identity"]["budget"], record["identity"]["settings"]
-    published = settings.get("schedule") == "published"
-    facts["Promise"] = broken_promise(record["ledger"], budget, published) or "kept"
-    return facts | dict(_timing(record, others))
+    return facts
 
 
 def _layers(row: Mapping[str, Any]) -> str:
@@ -137,11 +144,7 @@ def item_table(records: Sequence[Record], item: str) -> Table:
 
 
 def _item_row(record: Record, sample: Sample) -> tuple[Parts, ...]:
-    stages = [
-        f"{s['stage']} {bin(int(s['kept'], 16)).count('1')} of {s['rows']}"
-        + (", merging" if "groups" in s else "")
-        for s in sample["selections"]
-    ]
+    stages = map(_kept, sample["selections"])
     tokens = mean_entering([{**record["ledger"][sample["ledger"]], "samples": 1}])
     return (
         (record["cell"],),
@@ -150,6 +153,15 @@ def _item_row(record: Record, sample: Sample) -> tuple[Parts, ...]:
         (numbers.number(tokens),),
         ("; ".join(stages),),
     )
+
+
+def _kept(selection: Mapping[str, Any]) -> str:
+    """`rank 64 of 576`; a baseline has a digest in place of the rows."""
+    if "kept" not in selection:
+        return f"{selection['stage']} {selection['digest']}"
+    kept = bin(int(selection["kept"], 16)).count("1")
+    merging = ", merging" if "groups" in selection else ""
+    return f"{selection['stage']} {kept} of {selection['rows']}{merging}"
 
 
 def samples_of(records: Sequence[Record], item: str) -> list[tuple[Record, Sample]]:
@@ -182,7 +194,7 @@ def sheet(records: Sequence[Record], item: str) -> Image.Image:
             raise BadInput(f"there is no picture of {item}: its image is not at hand")
         traced = patches(sample["selections"], record["shape"]["image_tokens"])
         if traced is None:
-            raise BadInput(f"there is no picture of {item}: it has not exactly one image")
+            raise BadInput(f"there is no picture of {item}: not one square image, or only digests")
         tiles.append((f"{record['cell']}: {sample['answer']}", composed(known.image, traced, side)))
     across = min(len(tiles), 5)
     down = -(-len(tiles) // across)
@@ -190,7 +202,7 @@ def sheet(records: Sequence[Record], item: str) -> Image.Image:
     pen = ImageDraw.Draw(whole)
     for number, (text, tile) in enumerate(tiles):
         x, y = number % across * (side + 8), number // across * (side + head + 8)
-        pen.text((x, y + 3), text, fill="black")
+        pen.text((x, y + 3), visible(text), fill="black")
         whole.paste(tile, (x, y + head))
     return whole
 

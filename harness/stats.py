@@ -2,6 +2,13 @@
 
 Questions about one image are not independent, so every interval and test resamples or flips whole
 images. All randomness has a fixed seed: equal records give equal tables. Knows nothing of records.
+
+**The paired test.** A difference is the sum of what each image adds to it. Were there none, every
+image's part could as well have the other sign; p is the share of flipped signs that give a sum as
+large. The interval holds the differences that this test does not reject, by the same flips, so that
+0 lies outside it exactly where p < 0.05. No search is needed: once a difference is taken off every
+image, flipping some images leaves a sum as large exactly where the difference lies between the mean
+of the flipped images and the mean of the others.
 """
 
 from __future__ import annotations
@@ -9,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import nan
+from math import comb, inf, nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +27,7 @@ RESAMPLES = 2000
 FLIPS = 9999
 SIGNIFICANCE = 0.05
 _SEED = 20240
-_EXACT = 12  # up to this many images, all 2^n sign flips are counted instead of drawn
+_EXACT = 15  # up to 2^15 different flips, all are counted instead of drawn
 _BYTE_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float64)
 
 
@@ -35,7 +42,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference(Estimate):
-    """A paired difference with its 95 % interval and the two-sided p of no difference."""
+    """A paired difference, the two-sided p of there being none, and the 95 % interval of that test.
+
+    The bounds are NaN where no difference can be rejected: fewer than 6 images prove nothing.
+    """
 
     p: float
 
@@ -52,6 +62,12 @@ def task_means(outcomes: Outcomes) -> dict[str, float]:
     return {task: float(scores.values.mean()) for task, scores in outcomes.items()}
 
 
+def mean_of(outcomes: Outcomes) -> float:
+    """Mean of the task means; NaN without outcomes."""
+    means = task_means(outcomes)
+    return float(np.mean(list(means.values()))) if means else nan
+
+
 def mean_interval(outcomes: Outcomes) -> Estimate:
     """Mean of the task means with its 95 % interval, resampling whole images over all tasks.
 
@@ -61,18 +77,41 @@ def mean_interval(outcomes: Outcomes) -> Estimate:
 
 
 def paired_difference(ours: Outcomes, theirs: Outcomes) -> Difference:
-    """Mean of the task means of `ours` - `theirs` over the items that both answered.
-
-    The interval resamples images; p flips the sign of all of an image's differences at once.
-    """
-    sums, counts = _by_image(differences(ours, theirs))
-    estimate = _bootstrap(sums, counts)
-    return Difference(estimate.value, estimate.low, estimate.high, _sign_flip(sums, counts))
+    """Mean of the task means of `ours` - `theirs` over the items that both answered."""
+    parts = _parts(ours, theirs)
+    if not parts.size:
+        return Difference(nan, nan, nan, nan)
+    value, splits = float(parts[0].sum()), _splits(parts)
+    p = _p(value, splits)
+    return Difference(value, *_interval(value, splits, p), p)
 
 
 def paired_p(ours: Outcomes, theirs: Outcomes) -> float:
     """The p of `paired_difference`, alone."""
-    return _sign_flip(*_by_image(differences(ours, theirs)))
+    parts = _parts(ours, theirs)
+    return _p(float(parts[0].sum()), _splits(parts)) if parts.size else nan
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values adjusted for all of them being looked at, by Holm's step-down; NaN stays NaN."""
+    values = np.asarray(p, dtype=np.float64)
+    tested = np.flatnonzero(~np.isnan(values))
+    order = tested[np.argsort(values[tested], kind="stable")]
+    factors = np.arange(len(order), 0, -1)
+    adjusted = np.full(len(values), nan)
+    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1)
+    return adjusted.tolist()
+
+
+def _parts(ours: Outcomes, theirs: Outcomes) -> Array:
+    """What each image adds to the difference, and its weight in it: float64 [2, images].
+
+    The weights add up to 1.
+    """
+    sums, counts = _by_image(differences(ours, theirs))
+    if not sums.size:
+        return np.zeros((2, 0))
+    return (np.stack([sums, counts]) / counts.sum(1, keepdims=True)).mean(1)
 
 
 def _by_image(outcomes: Outcomes) -> tuple[Array, Array]:
@@ -120,22 +159,72 @@ def _weights(images: int) -> Array:
     return counts.reshape(RESAMPLES, images).astype(np.float64)
 
 
-def _sign_flip(sums: Array, counts: Array) -> float:
-    """Two-sided p of the summed image contributions being symmetric around zero."""
-    if not sums.size:
-        return nan
-    parts = (sums / counts.sum(1, keepdims=True)).mean(0)
-    parts = parts[np.abs(parts) > 1e-15]
-    observed = abs(parts.sum()) - 1e-12
-    if len(parts) <= _EXACT:
-        index = np.arange(2 ** len(parts))[:, None]
-        bits = (index >> np.arange(len(parts))) & 1
-        return float((np.abs((1 - 2.0 * bits) @ parts) >= observed).mean())
-    parts = np.pad(parts, (0, -len(parts) % 8)).reshape(-1, 8)
-    subsets = np.einsum("sb,wb->sw", _BYTE_BITS, parts)  # what a byte of flips adds up to
-    flipped = sum(subsets[:, byte][flips] for byte, flips in enumerate(_flips(len(parts))))
-    extreme = np.abs(parts.sum() - 2 * flipped) >= observed
-    return float((1 + extreme.sum()) / (1 + FLIPS))
+@dataclass(frozen=True)
+class _Splits:
+    """Choices of the images whose signs are flipped, float64 [splits]: what these add to the
+    difference, their weight, and how often each split counts.
+    """
+
+    parts: Array
+    weights: Array
+    times: Array
+
+
+def _splits(parts: Array) -> _Splits:
+    """All, where they are few: of images with equal parts it only matters how many are flipped.
+    Otherwise some that are drawn, and the one that flips nothing.
+    """
+    kinds, counts = np.unique(parts, axis=1, return_counts=True)
+    if np.log2(counts + 1).sum() <= _EXACT:
+        return _all_splits(kinds, counts)
+    sums, weights = _drawn(parts)
+    return _Splits(sums, weights, np.ones(1 + FLIPS))
+
+
+def _all_splits(kinds: Array, counts: NDArray[np.int64]) -> _Splits:
+    flipped, times = np.zeros((2, 1)), np.ones(1)
+    for kind, count in zip(kinds.T, counts.tolist(), strict=True):
+        chosen = np.arange(count + 1)
+        chances = np.array([comb(count, k) / 2**count for k in range(count + 1)])
+        flipped = (flipped[:, :, None] + kind[:, None, None] * chosen).reshape(2, -1)
+        times = (times[:, None] * chances).ravel()
+    return _Splits(flipped[0], flipped[1], times)
+
+
+def _drawn(parts: Array) -> Array:
+    """What the flipped images sum up to, float64 [2, 1 + FLIPS]; the first flips nothing."""
+    padded = np.pad(parts, ((0, 0), (0, -parts.shape[1] % 8))).reshape(2, -1, 8)
+    subsets = np.einsum("sb,pwb->pws", _BYTE_BITS, padded)  # what a byte of flips adds up to
+    flipped = np.zeros((2, 1 + FLIPS))
+    for byte, flips in enumerate(_flips(padded.shape[1])):
+        flipped[:, 1:] += subsets[:, byte].take(flips, axis=1)
+    return flipped
+
+
+def _p(value: float, splits: _Splits) -> float:
+    extreme = np.abs(value - 2 * splits.parts) >= abs(value) - 1e-12
+    return float(splits.times[extreme].sum() / splits.times.sum())
+
+
+def _interval(value: float, splits: _Splits, p: float) -> tuple[float, float]:
+    """The smallest and the largest difference that is not rejected."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = np.stack(
+            [splits.parts / splits.weights, (value - splits.parts) / (1 - splits.weights)]
+        )
+    # whatever the difference is, flipping all images or none leaves a sum as large
+    means[:, np.minimum(splits.weights, 1 - splits.weights) < 1e-12] = [[-inf], [inf]]
+    low, high = _reached(means.min(0), splits.times), -_reached(-means.max(0), splits.times)
+    if not p < SIGNIFICANCE:  # a bound at 0 may be off by its rounding
+        low, high = min(low, 0.0), max(high, 0.0)
+    return (low, high) if np.isfinite([low, high]).all() else (nan, nan)
+
+
+def _reached(values: Array, times: Array) -> float:
+    """The smallest value such that values up to it are a share of `SIGNIFICANCE` of all."""
+    order = np.argsort(values, kind="stable")
+    counted = times[order].cumsum()
+    return float(values[order[np.searchsorted(counted, SIGNIFICANCE * counted[-1])]])
 
 
 @lru_cache(maxsize=8)

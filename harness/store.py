@@ -9,11 +9,13 @@ from typing import Any
 
 from harness import record as records
 from harness.errors import BadInput
+from harness.ledger import judged
+from harness.lock import held
 from harness.record import Record
 
 
 class Store:
-    """Reusable is what succeeded or can never succeed; `fresh` reuses nothing."""
+    """Reusable is what succeeded, promise kept, or can never succeed; `fresh` reuses nothing."""
 
     def __init__(self, directory: Path, warn: Callable[[str], None], fresh: bool = False) -> None:
         self.directory, self.written = directory, 0
@@ -52,6 +54,17 @@ class Store:
             ) from error
 
 
+@contextmanager
+def opened(directory: Path, warn: Callable[[str], None], fresh: bool = False) -> Iterator[Store]:
+    """The directory's records, for this process alone. Raises BadInput as `lock.held` does."""
+    with held(directory):
+        store = Store(directory, warn, fresh)
+        with store._writing():
+            records.remove_partial(directory)
+        yield store
+
+
 def _reusable(record: Record) -> bool:
-    cells = record["cells"] if record["kind"] == "efficiency" else [record]
+    known = judged(record)
+    cells = known["cells"] if record["kind"] == "efficiency" else [known]
     return all(cell["status"] in ("ok", "infeasible") for cell in cells)

@@ -11,6 +11,8 @@ from typing import Any
 
 from harness.accuracy_table import accuracy_table
 from harness.efficiency_table import efficiency_table
+from harness.ledger import judged
+from harness.method_versions import told_apart
 from harness.record import Record, identity_hash
 from harness.render import Table
 
@@ -29,9 +31,10 @@ def tables(records: Iterable[Record]) -> list[Table]:
 def configurations(records: Iterable[Record]) -> tuple[list[list[Record]], list[Record]]:
     """Accuracy records by configuration, and the runs of efficiency; the newest last.
 
-    Of duplicates, and of records of several versions of a task, the newest are left.
+    Of duplicates, and of records of several versions of a task, the newest are left. Cells that
+    broke their promise are failed, and versions of an edited method have names of their own.
     """
-    newest_last = sorted(_distinct(records), key=_created)
+    newest_last = told_apart(sorted(map(judged, _distinct(records)), key=_created))
     groups: dict[str, list[Record]] = {}
     for record in newest_last:
         if record["kind"] == "accuracy":

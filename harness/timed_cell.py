@@ -12,14 +12,16 @@ import torch
 from harness.budgets import budget_of
 from harness.capacity import give_back_memory, largest_batch
 from harness.cells import Cell
-from harness.counts import distinct, ledgers_of
+from harness.counts import broken_promises, distinct, ledgers_of
+from harness.errors import cause
 from harness.inspection import attention_kernels, counted_flops
 from harness.memory import cache_bytes, peaks
 from harness.stopwatch import Stopwatch, synchronize
 from harness.workload import Workload
 from methods import InfeasibleBudgetError, Method
 from methods.adapters import adapter_for
-from methods.interface import Plan
+from methods.interface import MechanismError, Plan
+from methods.trace import Prefill
 
 WARMUPS = 2
 STEADY = 0.05
@@ -34,12 +36,17 @@ Seconds = dict[str, Any]
 """Of one run: seconds of each phase of `ONCE`, "end_to_end", and `LISTS` as lists."""
 
 
+class BrokenPromiseError(RuntimeError):
+    """What entered the layers is not what was planned and asked for."""
+
+
 @dataclass
 class TimedCell:
-    """One cell's measurements so far."""
+    """One cell's measurements so far; `needed`: without it those of the others mean nothing."""
 
     cell: Cell
     workload: Workload
+    needed: bool = False
     status: str = "ok"
     reason: str | None = None
     warmups: list[Seconds] = field(default_factory=list)
@@ -47,11 +54,16 @@ class TimedCell:
     measured: dict[str, Any] = field(default_factory=dict)
 
     def attempt(self, step: Callable[[], None]) -> None:
-        """Run a step; what goes wrong in it becomes the cell's result and stops no other cell."""
+        """Run a step; what goes wrong in it becomes the cell's result and stops no other cell.
+
+        Raises MechanismError, which would hit every cell.
+        """
         if self.status != "ok":
             return
         try:
             step()
+        except MechanismError:
+            raise
         except InfeasibleBudgetError as error:
             self.status, self.reason = "infeasible", str(error)
             self.measured = {"feasible": [error.low, error.high]}
@@ -59,7 +71,7 @@ class TimedCell:
             batch = self.workload.load.batch_size
             self.status, self.reason = OUT_OF_MEMORY, f"out of memory at batch {batch}"
         except Exception as error:
-            self.status, self.reason = "failed", f"{type(error).__name__}: {error}"
+            self.status, self.reason = "failed", cause(error)
         if self.status in ("failed", OUT_OF_MEMORY):
             give_back_memory()  # only now does nothing hold the tensors of the broken run
 
@@ -72,10 +84,15 @@ class TimedCell:
         return abs(last - before) <= STEADY * before
 
     def warm_up(self) -> None:
-        self.warmups.append(time_run(self.workload, self._method, self.cell))
+        """Raises BrokenPromiseError."""
+        seconds, prefill = time_run(self.workload, self._method, self.cell)
+        broken = broken_promises(prefill, self._method, budget_of(self.cell))
+        if reason := next(filter(None, broken), None):
+            raise BrokenPromiseError(reason)
+        self.warmups.append(seconds)
 
     def time(self) -> None:
-        self.rounds.append(time_run(self.workload, self._method, self.cell))
+        self.rounds.append(time_run(self.workload, self._method, self.cell)[0])
 
     def inspect(self) -> None:
         """Counts, memory, FLOPs and kernels: none of it is timed."""
@@ -125,19 +142,20 @@ class TimedCell:
             self.workload.generate(new_tokens)
 
 
-def time_run(workload: Workload, method: Method, cell: Cell) -> Seconds:
-    """One run's seconds by phase."""
+def time_run(workload: Workload, method: Method, cell: Cell) -> tuple[Seconds, Prefill]:
+    """One run's seconds by phase, and its prefill, of which nothing is read yet."""
     clock = Stopwatch(workload.loaded.model.device)
-    with workload.attached(method, budget_of(cell), clock):
+    with workload.attached(method, budget_of(cell), clock) as trace:
         whole = seconds_of(workload)
     times = clock.seconds()
-    return {
+    seconds = {
         **{phase: sum(times.get(phase, [])) for phase in ONCE},
         "stages": times.get("selection", []),
         "decode": times.get("decode", []),
         "between_tokens": clock.gaps("decode"),
         "end_to_end": whole,
     }
+    return seconds, trace.prefills[-1]
 
 
 def seconds_of(workload: Workload) -> float:

@@ -30,6 +30,10 @@ Step = Callable[[str, int, int], None]
 """Told what is being done, and which of how many of it begins."""
 
 
+class UnprunedError(RuntimeError):
+    """The unpruned model fails, so there is nothing to compare with."""
+
+
 def measure(
     model: LoadedModel,
     cells: Sequence[Cell],
@@ -48,13 +52,14 @@ def measure(
     Each cell is run until warm, its memory, FLOPs and kernels are taken, and then every round runs
     every cell once, in shuffled order; no round begins later than `most_seconds` after the start.
     A cell that fails or finds no memory leaves the rounds with its reason. `memory_gib`: also find
-    the largest batch of each cell in that much. Raises BadInput where no cell fits.
+    the largest batch of each cell in that much. Raises BadInput where no cell fits, and before any
+    round UnprunedError and MechanismError.
     """
     began = monotonic()
     device = model.model.device
     rates = device_rates(device, model.model.dtype)
     workload = _workload(model, load)
-    runs = [TimedCell(cell, workload) for cell in cells]
+    runs = [TimedCell(cell, workload, needed=cell.budget is None) for cell in cells]
     warm_up_rounds = _warm_up(runs, on_step)
     for number, run in enumerate(runs, 1):
         on_step("memory, FLOPs and kernels", number, len(runs))
@@ -135,7 +140,10 @@ def _only_new_garbage() -> Iterator[None]:
 
 @_only_new_garbage()
 def _warm_up(runs: Sequence[TimedCell], on_step: Step) -> int:
-    """Run every cell until its time is steady; returns how many rounds that took."""
+    """Run every cell until its time is steady; returns how many rounds that took.
+
+    Raises UnprunedError before any other cell runs, and MechanismError.
+    """
     for number in range(MOST_WARMUPS):
         cold = [run for run in runs if run.status == "ok" and not run.is_warm]
         if not cold:
@@ -144,6 +152,8 @@ def _warm_up(runs: Sequence[TimedCell], on_step: Step) -> int:
             for i, run in enumerate(cold, 1):
                 on_step(f"warm-up round {number + 1}", i, len(cold))
                 run.attempt(run.warm_up)
+                if run.needed and run.status == "failed":
+                    raise UnprunedError(str(run.reason))
     return MOST_WARMUPS
 
 

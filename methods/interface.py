@@ -8,6 +8,8 @@ so counts are plain integers and no selection has to wait for the device.
 
 from __future__ import annotations
 
+import json
+import sys
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +18,8 @@ from difflib import get_close_matches
 from enum import StrEnum
 from fractions import Fraction
 from functools import cached_property
+from pathlib import Path
+from traceback import extract_tb
 from typing import ClassVar
 
 from torch import Tensor
@@ -46,6 +50,29 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     names = sorted(allowed)
     close = get_close_matches(word, names, n=1)
     return f"{f'; did you mean {close[0]!r}?' if close else ';'} allowed: {', '.join(names)}"
+
+
+CAUGHT = (Exception, SystemExit)
+"""What code of the user's own may raise; sys.exit would end the caller without a word."""
+
+
+_NOT_OF_A_METHOD = (
+    *("<", "site-packages", "dist-packages", str(Path(json.__file__).parent.parent)),
+    *(str(Path(__file__).parent.parent / folder) for folder in ("methods", "harness")),
+)
+"""Parts of the paths of libraries, and of what calls methods."""
+
+
+def told(error: BaseException) -> str:
+    """An exception in one line, with its `place`."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place(error)}"
+
+
+def place(error: BaseException) -> str:
+    """File and line that a method's own code had come to; nothing where there is none."""
+    frames = extract_tb(error.__traceback__)
+    own = [at for at in frames if not any(part in at.filename for part in _NOT_OF_A_METHOD)]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
 
 
 @dataclass(frozen=True)
@@ -178,6 +205,15 @@ class OfLayer:
 
 
 AnyRead = Read | OfLayer
+OF_TOWER = (
+    *(Read.FEATURES, Read.TOWER_KEYS, Read.CLS_QUERY),
+    *(Read.CLS_ATTENTION, Read.RECEIVED_ATTENTION),
+)
+
+
+def are_reads(values: Iterable[object]) -> bool:
+    """Whether a stage can read all of these somewhere."""
+    return {v.read if isinstance(v, OfLayer) else v for v in values} <= set(Read)
 
 
 @dataclass(frozen=True)
@@ -331,6 +367,45 @@ class Plan:
         return Fraction(sum(self.entering), len(self.entering))
 
 
+def _fault(plan: object, sizes: Sizes) -> str | None:
+    """What makes it no plan for a sample of these sizes; None if nothing does."""
+    if not isinstance(plan, Plan):
+        return f"it is a {type(plan).__name__}, and neither a Plan nor None"
+    return _entering_fault(plan.entering, sizes) or _stages_fault(plan, sizes)
+
+
+def _entering_fault(entering: object, sizes: Sizes) -> str | None:
+    if not isinstance(entering, tuple | list) or any(type(n) is not int for n in entering):
+        return f"entering is a tuple of ints, not {repr(entering)[:60]}"
+    if len(entering) != sizes.layers:
+        return f"entering has {len(entering)} numbers for {sizes.layers} layers"
+    for before, tokens in zip([sizes.tokens, *entering], entering, strict=False):
+        if not 1 <= tokens <= sizes.tokens:
+            return f"entering is 1 to {sizes.tokens} tokens a layer, not {tokens}"
+        if tokens > before:
+            return f"entering rises from {before} to {tokens}, and a cut only takes away"
+    return None
+
+
+def _stages_fault(plan: Plan, sizes: Sizes) -> str | None:
+    for part, kind in (("encoder", EncoderStage), ("decoder", DecoderStage)):
+        stages = getattr(plan, part)
+        if not isinstance(stages, tuple) or not all(isinstance(s, kind) for s in stages):
+            return f"{part} is a tuple of {kind.__name__}, not {repr(stages)[:60]}"
+        for stage in stages:
+            if not callable(stage.select) or not are_reads(stage.reads):
+                return f"stage {stage.name} has no select to call, or reads what is no Read"
+    if plan.encoder and len(plan.encoder) != len(sizes.segments):
+        return f"encoder has {len(plan.encoder)} stages for {len(sizes.segments)} images"
+    if not isinstance(plan.new_tokens, NewTokens):
+        return f"new_tokens is one of NewTokens, not {plan.new_tokens!r}"
+    try:
+        json.dumps(dict(plan.parameters), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        return f"parameters cannot be written to a record: {error}"
+    return None
+
+
 @dataclass(frozen=True)
 class Method(ABC):
     """Base of all methods; fields of a subclass are its settings.
@@ -356,15 +431,29 @@ class Method(ABC):
     def plan(self, budget: Budget, sizes: Sizes) -> Plan:
         """The plan for one sample; one with no more visual tokens than the budget stays whole.
 
-        Raises InfeasibleBudgetError with the feasible range.
+        Raises InfeasibleBudgetError with the feasible range, and PruningError if `solve` raises
+        anything but MemoryError, or gives what is no plan.
         """
         tokens = budget.of(sizes.tokens)
         if tokens >= sizes.tokens:
             return Plan(entering=(sizes.tokens,) * sizes.layers)
-        plan = self.solve(tokens, sizes)
+        plan = self._solved(tokens, sizes)
         if plan is None:
             low, high = self.feasible(sizes)
             raise InfeasibleBudgetError(self.label, float(tokens), low, high)
+        return plan
+
+    def _solved(self, tokens: Fraction, sizes: Sizes) -> Plan | None:
+        own = f"{origin(type(self))}.solve for {float(tokens):g} of {sizes.tokens} tokens"
+        try:
+            plan = self.solve(tokens, sizes)
+            fault = None if plan is None else _fault(plan, sizes)
+        except (PruningError, MemoryError):
+            raise
+        except CAUGHT as error:
+            raise PruningError(f"{own} raises {told(error)}") from error
+        if fault is not None:
+            raise PruningError(f"{own} gives no plan: {fault}")
         return plan
 
     def feasible(self, sizes: Sizes) -> tuple[int | None, int | None]:
@@ -374,7 +463,7 @@ class Method(ABC):
         """
 
         def met(tokens: int) -> bool:
-            return self.solve(Fraction(tokens), sizes) is not None
+            return self._solved(Fraction(tokens), sizes) is not None
 
         last = sizes.tokens - 1
         inside = next(filter(met, (*range(1, last, max(last // 64, 1)), last)), None)
@@ -383,3 +472,9 @@ class Method(ABC):
         low = bisect_left(range(inside), True, lo=1, key=met)
         high = bisect_left(range(last + 1), True, lo=inside, key=lambda b: not met(b)) - 1
         return low, high + (high == last)
+
+
+def origin(method: type[Method]) -> str:
+    """The class, with its file if it is from one."""
+    file = getattr(sys.modules.get(method.__module__), "__file__", None)
+    return f"{file}: {method.__qualname__}" if file else method.__qualname__

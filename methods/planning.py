@@ -1,13 +1,27 @@
-"""Integer arithmetic that the methods' solvers share."""
+"""What the methods' solvers share: integer arithmetic, the plan of one cut in the tower."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from math import floor
 
-from methods.interface import PruningError, Sizes, nearest
+from torch import Tensor
+
+from methods.interface import (
+    Cut,
+    EncoderStage,
+    NewTokens,
+    Plan,
+    PruningError,
+    Read,
+    Selection,
+    Sizes,
+    View,
+    nearest,
+)
 
 SCHEDULES = ("matched", "published")
 
@@ -45,6 +59,36 @@ def shares(budget: Fraction, sizes: Sizes) -> tuple[int, ...] | None:
     """Tokens of each segment, in proportion to its own; None where one would get none."""
     counts = split(max(half_up(budget), 1), [segment.tokens for segment in sizes.segments])
     return tuple(counts) if min(counts) >= 1 else None
+
+
+def keep_patches(
+    budget: Fraction,
+    sizes: Sizes,
+    stage: str,
+    reads: tuple[Read, ...],
+    choose: Callable[[View, int], Tensor],
+) -> Plan | None:
+    """A plan that keeps patches between tower and projector, each image its share.
+
+    `choose(view, tokens)`: which patches, int64 [b, tokens], in the order in which the language
+    model shall see them. None where an image would keep none.
+    """
+    counts = shares(budget, sizes)
+    if counts is None:
+        return None
+
+    def select(view: View, tokens: int, first: int) -> Selection:
+        return Selection(Cut(choose(view, tokens) + first))
+
+    return Plan(
+        entering=(sum(counts),) * sizes.layers,
+        encoder=tuple(
+            EncoderStage(stage, reads, partial(select, tokens=n, first=int(segment.has_cls)))
+            for n, segment in zip(counts, sizes.segments, strict=True)
+        ),
+        new_tokens=NewTokens.ENTERED,
+        parameters={"tokens": counts},
+    )
 
 
 def nearest_count(

@@ -28,6 +28,7 @@ from methods.generation import Generation
 from methods.interface import AnyRead, Budget, MechanismError, Method, PruningError, Read
 from methods.mechanism import broken
 from methods.recording import Observer, observing
+from methods.registry import check_method
 from methods.sharing import SharedImages
 from methods.trace import Trace
 from methods.views import TowerRecording, place_of
@@ -68,10 +69,14 @@ def attach(
     `seeds`: one a sample of the batch, for methods that draw at random; its number by default.
     `images`: start from stored tower outputs. `clock` is told of the phases.
     Raises PruningError for a model that is not supported or has a method attached already, for
-    an infeasible budget (when the prefill's sizes are known), for uses that pruning would make
+    what is no method or no budget, for a stage that raises or selects what cannot be, for an
+    infeasible budget (when the prefill's sizes are known), for uses that pruning would make
     silently wrong, and at its end where a stage ranked what is no number. MechanismError, one of
     them, says that hooks or caches did not do what this release of transformers was taken to do.
     """
+    check_method(method)
+    if not isinstance(budget, Budget):
+        raise PruningError(f"a budget is Budget(tokens) or Budget(fraction=...), not {budget!r}")
     runtime = _Runtime(model, method, budget, seeds, images, clock or _NoClock())
     if hasattr(model, _ATTACHED):
         raise PruningError("a method is attached to this model already; leave its context first")

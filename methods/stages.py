@@ -17,6 +17,8 @@ from methods.interface import (
     Read,
     Selection,
     View,
+    place,
+    told,
 )
 from methods.sequence import Piece, Run
 from methods.tensors import apply_cut, first_true, gather_rows, watching_ranks
@@ -34,7 +36,7 @@ def run_decoder_stage(
     """The cut of a group before `stage.layer`, None if it kept every row; the carry follows."""
     view, slots = decoder_view(group, run, stage.reads, seen)
     where = f"{method}, stage {stage.name} before layer {stage.layer}"
-    selection = _select(where, stage, view, group, view.count)
+    selection = _select(where, stage, view, view.count, group.sound)
     group.follow(selection)
     cut = selection.cut
     if cut is None:
@@ -68,7 +70,8 @@ def run_encoder_stages(
         shown = tower.images([images[row][i] for row in group.rows])
         view = tower_view(shown, segment, stage.reads, group.seeds)
         where = f"{method}, stage {stage.name} in the vision tower"
-        selection = _select(where, stage, view, group, view.count + int(segment.has_cls))
+        rows = view.count + int(segment.has_cls)
+        selection = _select(where, stage, view, rows, group.sound)
         cut = selection.cut
         patches = torch.arange(segment.tokens, device=slots.device).expand(len(slots), -1)
         if cut is not None:
@@ -93,16 +96,55 @@ def run_encoder_stages(
 
 
 def _select(
-    where: str, stage: DecoderStage | EncoderStage, view: View, group: Group, rows: int
+    where: str,
+    stage: DecoderStage | EncoderStage,
+    view: View,
+    rows: int,
+    sound: list[tuple[str, Tensor]],
 ) -> Selection:
     # a caller's autocast would turn the selection's float32 into something else
     device = view.segments.device.type
     with torch.autocast(device, enabled=False), watching_ranks() as ranked:
+        selection = selected(where, stage, view, rows)
+    sound += _numbers(where, view, ranked)
+    return selection
+
+
+def selected(where: str, stage: DecoderStage | EncoderStage, view: View, rows: int) -> Selection:
+    """What the stage selects of `rows` rows; an exception in it is noted to come from `where`.
+
+    Raises PruningError for sys.exit, which would end the caller, and for a selection that is none
+    of the view's rows.
+    """
+    try:
         selection = stage.select(view)
-    group.sound += _numbers(where, view, ranked)
+    except SystemExit as error:
+        raise PruningError(f"{where} raises {told(error)}") from error
+    except Exception as error:
+        error.add_note(f"in {where}{place(error)}")
+        raise
+    if not isinstance(selection, Selection):
+        raise PruningError(f"{where} returns a Selection, not {repr(selection)[:60]}")
+    if not isinstance(selection.cut, Cut | None):
+        raise PruningError(f"{where}: a cut is a Cut or None, not {repr(selection.cut)[:60]}")
+    _check_devices(where, selection, view.segments.device)
     if selection.cut is not None:
         _check(where, selection.cut, len(view.segments), rows, stage.reads)
     return selection
+
+
+def _check_devices(where: str, selection: Selection, device: torch.device) -> None:
+    tensors = {**selection.visual, **selection.text}
+    if selection.cut is not None:
+        tensors |= {name: t for name, t in vars(selection.cut).items() if t is not None}
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise PruningError(f"{where}: {name} is a tensor, not {repr(tensor)[:60]}")
+        if tensor.device != device:
+            raise PruningError(
+                f"{where}: {name} is on {tensor.device} and the view on {device}; "
+                "make tensors with device=view.segments.device"
+            )
 
 
 def _numbers(where: str, view: View, ranked: Sequence[Tensor]) -> list[tuple[str, Tensor]]:
@@ -127,19 +169,33 @@ def _check(where: str, cut: Cut, batch: int, rows: int, reads: Sequence[AnyRead]
         raise PruningError(f"{where}: anchors are int64 [{batch}, rows kept], not {found}")
     if not 1 <= anchors.shape[1] <= rows:
         raise PruningError(f"{where}: 1 to {rows} rows can be kept, not {anchors.shape[1]}")
-    if groups is not None and (groups.shape != (batch, rows) or cut.add_anchor is None):
-        raise PruningError(f"{where}: groups are int64 [{batch}, {rows}], with add_anchor")
+    if groups is not None:
+        whole = (batch, rows)
+        if groups.shape != whole or groups.dtype != torch.long or cut.add_anchor is None:
+            raise PruningError(f"{where}: groups are int64 {list(whole)}, with add_anchor")
     if cut.weights is not None:
-        wanted = [*anchors.shape, rows]
+        wanted = [batch, anchors.shape[1], rows]
         if list(cut.weights.shape) != wanted or cut.add_anchor is None or groups is not None:
             raise PruningError(f"{where}: weights are {wanted}, with add_anchor and without groups")
-    if cut.merges and not {Read.HIDDEN, Read.FEATURES} & set(reads):
-        raise PruningError(f"{where}: a stage that merges rows has to read them")
+    if cut.merges and cut.add_anchor is not None:
+        _check_merging(where, cut, cut.add_anchor, reads)
     if anchors.device.type == "cpu":  # elsewhere a look at the values would wait for the device
-        if anchors.min() < 0 or anchors.max() >= rows:
-            raise PruningError(f"{where}: an index lies outside 0 to {rows - 1}")
-        if groups is not None and (groups.min() < -1 or groups.max() >= anchors.shape[1]):
-            raise PruningError(f"{where}: a group lies outside -1 to {anchors.shape[1] - 1}")
-        ordered = anchors.sort(1).values
-        if not cut.merges and (ordered[:, 1:] == ordered[:, :-1]).any():
-            raise PruningError(f"{where}: a row is kept twice")
+        _check_values(where, cut, rows)
+
+
+def _check_merging(where: str, cut: Cut, add_anchor: Tensor, reads: Sequence[AnyRead]) -> None:
+    if add_anchor.shape != cut.anchors.shape or add_anchor.dtype != torch.bool:
+        raise PruningError(f"{where}: add_anchor is bool {list(cut.anchors.shape)}, as anchors are")
+    if not {Read.HIDDEN, Read.FEATURES} & set(reads):
+        raise PruningError(f"{where}: a stage that merges rows has to read them")
+
+
+def _check_values(where: str, cut: Cut, rows: int) -> None:
+    anchors, groups = cut.anchors, cut.groups
+    if anchors.min() < 0 or anchors.max() >= rows:
+        raise PruningError(f"{where}: an index lies outside 0 to {rows - 1}")
+    if groups is not None and (groups.min() < -1 or groups.max() >= anchors.shape[1]):
+        raise PruningError(f"{where}: a group lies outside -1 to {anchors.shape[1] - 1}")
+    ordered = anchors.sort(1).values
+    if not cut.merges and (ordered[:, 1:] == ordered[:, :-1]).any():
+        raise PruningError(f"{where}: a row is kept twice")

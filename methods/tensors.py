@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -70,6 +71,27 @@ def attention_without_rope(query: Tensor, keys: Tensor) -> Tensor:
     keys = keys.repeat_interleave(query.shape[1] // keys.shape[1], 1)
     scores = (keys @ query[..., None])[..., 0] / query.shape[-1] ** 0.5
     return scores.softmax(-1).mean(1)
+
+
+def row_of(table: Tensor, index: Tensor) -> Tensor:
+    """Row `index` [b] of each `table` [b, n, ...]: [b, ...]."""
+    return gather_rows(table, index[:, None])[:, 0]
+
+
+def of_each_segment(
+    choose: Callable[..., Tensor], lengths: Sequence[int], counts: Sequence[int], *tables: Tensor
+) -> Tensor:
+    """Of each segment the rows that `choose(*its tables, count)` names: int64 [b, sum(counts)].
+
+    `tables` [b, sum(lengths), ...]. The indices are into all rows, ascending.
+    """
+    firsts = accumulate(lengths, initial=0)
+    own = zip(*(table.split(list(lengths), 1) for table in tables), strict=True)
+    chosen = [
+        choose(*rows, count) + first
+        for first, rows, count in zip(firsts, own, counts, strict=False)
+    ]
+    return torch.cat(chosen, 1).sort(1).values
 
 
 def distances(rows: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from methods.attention import QueriesKeys
 from methods.interface import (
+    OF_TOWER,
     AnyRead,
     OfLayer,
     Plan,
@@ -150,14 +151,15 @@ class TowerRecording:
 def place_of(read: AnyRead, layers: int, used: int) -> tuple[Read, int]:
     """What is read in a tower, and of which of its `layers`, where `used` is the one in use.
 
-    Raises PruningError for a layer that is not there.
+    Raises PruningError for a layer that is not there, and for what a tower does not show.
     """
-    if not isinstance(read, OfLayer):
-        return read, used
-    layer = read.layer if isinstance(read.layer, int) else read.layer(layers)
+    what, layer = (read.read, read.layer) if isinstance(read, OfLayer) else (read, used)
+    layer = layer if isinstance(layer, int) else layer(layers)
+    if what not in OF_TOWER:
+        raise PruningError(f"the vision tower does not show {what}; it has {', '.join(OF_TOWER)}")
     if not 0 <= layer < layers:
         raise PruningError(f"the vision tower has layers 0 to {layers - 1}, and no {layer}")
-    return read.read, layer
+    return what, layer
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ def test_a_changed_number_would_be_seen():
 
 def test_ci_installs_and_tests_as_the_readme_says():
     text, script = README.read_text(), (ROOT / ".ci" / "run").read_text()
-    assert "pip install -e '.[test]' && .venv/bin/pytest" in text
-    assert "install --quiet -e '.[test]'" in script
-    assert "\npytest" in script
+    assert "pip install -c constraints.txt -e '.[test]' && .venv/bin/pytest" in text
+    assert "install --quiet -c constraints.txt -e '.[test]'" in script
+    assert "\nmake check test slow\n" in script
+    assert "\ntest:\n\tpytest " in (ROOT / "Makefile").read_text()

@@ -17,6 +17,7 @@ from typing import Any
 
 from harness.accuracy_rows import Row, rows_of
 from harness.embedded import benchmark, checkpoint_path
+from harness.ledger import judged
 from harness.numbers import number
 from harness.outcomes import Outcomes, Scores
 from harness.record import Record, read_all
@@ -41,7 +42,7 @@ def main() -> None:
 
 def measure(records: Sequence[Record]) -> dict[str, Any]:
     """Of each yardstick, percent right by task with the bounds of its interval over images."""
-    wanted = [r for r in records if r["identity"]["method"] in ("unpruned", CONTROL)]
+    wanted = [judged(r) for r in records if r["identity"]["method"] in ("unpruned", CONTROL)]
     rows = {_name(row): _by_task(row.outcomes) for row in rows_of(wanted)}
     majority = {task: [100 * benchmark.majority(task)] for task in benchmark.TASKS}
     without = _by_task(_without_image())
@@ -87,7 +88,8 @@ def separation(records: Sequence[Record], budget: int) -> str:
 
     Differences are paired by question and clustered by image.
     """
-    rows = [row for row in rows_of(records) if row.budget == budget and row.complete]
+    found = rows_of(list(map(judged, records)))
+    rows = [row for row in found if row.budget == budget and row.complete]
     control = next(row for row in rows if row.label.lower().startswith(CONTROL))
     others = [row for row in rows if row is not control]
     best = max(others, key=lambda row: mean_interval(row.outcomes).value)

@@ -48,13 +48,21 @@ def requests_of(found: Sequence[Record], output: Path) -> list[Request]:
     runs: dict[tuple, list[Record]] = {}
     for record in found:
         identity = record["identity"]
-        if "method_file" in identity:
+        if own := _of_own_files(record):
             raise BadInput(
-                f"{record['cell']} is a method of a file of its own, which cannot be run again "
-                "from its record; give the directory of CURRENT records"
+                f"{own[0]} is a method of a file of its own, which cannot be run again from its "
+                "record; give the directory of CURRENT records"
             )
         runs.setdefault(tuple(identity.get(key) for key in _OF_A_RUN), []).append(record)
     return [_request(dict(zip(_OF_A_RUN, run, strict=True)), runs[run], output) for run in runs]
+
+
+def _of_own_files(record: Record) -> list[str]:
+    """Texts of the cells whose method is from a user's own file."""
+    if "method_file" in record["identity"]:
+        return [record["cell"]]
+    cells = record["cells"] if record["kind"] == "efficiency" else [record]
+    return [cell["cell"] for cell in cells if Cell.parse(cell["cell"]).method.file is not None]
 
 
 def _request(run: Mapping[str, Any], found: Sequence[Record], output: Path) -> Request:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from harness.errors import BadInput
 from harness.record import write_atomically
+from harness.record_form import MAPPING, TEXT, TEXT_OR_NONE, TOOK, misfit
 from harness.regress.findings import Finding, Kind, not_comparable
 from harness.regress.ratio import ratio_finding
 
@@ -27,6 +28,13 @@ BLOCKS = 40
 Run = Mapping[str, Any]
 
 
+FORM = {
+    "machine_info?": {"cpu?": MAPPING},
+    "commit_info?": MAPPING,
+    "benchmarks": [{"name": TEXT, "group": TEXT_OR_NONE, "stats": {"data": [TOOK]}}],
+}
+
+
 def is_benchmarks(path: Path) -> bool:
     """Whether `path` names a file of benchmarks, not a directory of records."""
     return path.name.endswith((".json", ".json.gz"))
@@ -34,19 +42,22 @@ def is_benchmarks(path: Path) -> bool:
 
 def read_benchmarks(path: Path) -> dict[str, Any]:
     """The file, plain or gzipped. Raises BadInput."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise BadInput(f"{path} is no regular file")
     try:
         content = path.read_bytes()
         plain = gzip.decompress(content) if path.name.endswith(".gz") else content
         run = json.loads(plain)
-        blocks = {b["name"]: len(b["stats"]["data"]) for b in run["benchmarks"]}
-        groups = [b["group"] for b in run["benchmarks"]]
+        if misfit([run], FORM):
+            raise ValueError
     except FileNotFoundError:
         raise BadInput(f"there is no file {path}") from None
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, ValueError, RecursionError):
         raise BadInput(
             f"{path} is torn or not what `pytest tests/benchmarks --benchmark-json FILE` writes"
         ) from None
-    if groups.count(REFERENCE) != 1 or not all(blocks.values()):
+    groups = [benchmark["group"] for benchmark in run["benchmarks"]]
+    if groups.count(REFERENCE) != 1 or not all(b["stats"]["data"] for b in run["benchmarks"]):
         raise BadInput(f"{path} needs timings and one benchmark of the group {REFERENCE!r}")
     return run
 
@@ -54,7 +65,7 @@ def read_benchmarks(path: Path) -> dict[str, Any]:
 def benchmark_findings(before: Run, after: Run, max_slowdown: float) -> list[Finding]:
     """One finding a benchmark, by name; none for the reference itself."""
     theirs, ours = _timings(before), _timings(after)
-    processors = [run["machine_info"]["cpu"].get("brand_raw") for run in (before, after)]
+    processors = [_processor(run) for run in (before, after)]
     other = "" if processors[0] == processors[1] else f"cpu {processors[0]} → {processors[1]}"
     references = [_reference(run) for run in (after, before)]
     found = []
@@ -73,7 +84,7 @@ def write_benchmarks(path: Path, run: Run) -> None:
     """The run as a baseline, gzipped; equal runs give equal bytes. Raises OSError."""
     kept = {
         **{key: run[key] for key in ("datetime", "version") if key in run},
-        "machine_info": {"cpu": {"brand_raw": run["machine_info"]["cpu"].get("brand_raw")}},
+        "machine_info": {"cpu": {"brand_raw": _processor(run)}},
         "commit_info": {k: run.get("commit_info", {}).get(k) for k in ("id", "dirty")},
         "benchmarks": [
             {**{k: b[k] for k in ("group", "name")}, "stats": {"data": _blocks(b).tolist()}}
@@ -81,6 +92,10 @@ def write_benchmarks(path: Path, run: Run) -> None:
         ],
     }
     write_atomically(path, gzip.compress(json.dumps(kept).encode(), mtime=0))
+
+
+def _processor(run: Run) -> Any:
+    return run.get("machine_info", {}).get("cpu", {}).get("brand_raw")
 
 
 def _timings(run: Run) -> dict[str, NDArray[np.float64]]:

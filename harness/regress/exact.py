@@ -15,7 +15,7 @@ from typing import Any
 from harness.ledger import mean_entering, mean_prefill_flops
 from harness.record import Record
 from harness.regress.findings import Finding, Kind, Verdict, not_comparable
-from harness.regress.sources import Pair, place_difference, version_difference
+from harness.regress.sources import Pair, place_difference, version_differences
 
 Row = Mapping[str, Any]
 
@@ -107,7 +107,8 @@ def _samples(records: Sequence[Record]) -> dict[str, Row]:
 
 
 def _place(pair: Pair) -> str:
-    return version_difference(pair.before, pair.after) or place_difference(pair.before, pair.after)
+    versions = version_differences(pair.before, pair.after)
+    return versions[0] if versions else place_difference(pair.before, pair.after)
 
 
 def _sampled(

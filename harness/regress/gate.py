@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from harness.compare import INTERRUPTED, measure, prepare
+from harness.compare import INTERRUPTED, measure, prepared
 from harness.errors import BadInput, warn
 from harness.provenance import ROOT, commit_of
 from harness.record import Record, file_name, read
@@ -22,7 +22,7 @@ from harness.regress.benchmarks import (
 )
 from harness.regress.findings import Finding
 from harness.regress.records import Limits, record_findings
-from harness.regress.sources import IncomparableError, read_directory
+from harness.regress.sources import IncomparableError, read_directory, version_differences
 from harness.regress.table import NOTHING_COMPARABLE, as_json, exit_status, verdict_table
 from harness.render import markdown, show
 
@@ -38,6 +38,7 @@ class _Sides(Protocol[Side]):
     def before(self) -> Side: ...
     def after(self, before: Side) -> Side: ...
     def findings(self, before: Side, after: Side) -> list[Finding]: ...
+    def versions(self, before: Side, after: Side) -> list[str]: ...
     def update(self, after: Side) -> str: ...
 
 
@@ -82,7 +83,7 @@ def _regress(gate: Gate, sides: _Sides[Side]) -> int:
         if not gate.update:
             return NOTHING_COMPARABLE
         findings = []
-    _tell(gate, findings)
+    _tell(gate, findings, sides.versions(before, after))
     if gate.update:
         warn(sides.update(after))
         return 0
@@ -115,16 +116,16 @@ class _Records:
             baseline.check_clean(commit_of(ROOT)[1])
         found: list[Record] = []
         for request in baseline.requests_of(before, self.gate.output):
-            work, tools = prepare(request)
-            try:
+            with prepared(request) as (work, tools):
                 outlines = measure(request, work, tools)
-            finally:
-                work.progress.stop()
-            found += [read(request.output / file_name(record)) for record in outlines]
+                found += [read(request.output / file_name(record)) for record in outlines]
         return found
 
     def findings(self, before: list[Record], after: list[Record]) -> list[Finding]:
         return record_findings(before, after, self.gate.limits)
+
+    def versions(self, before: list[Record], after: list[Record]) -> list[str]:
+        return version_differences(before[-1], after[-1]) if before and after else []
 
     def update(self, after: list[Record]) -> str:
         if not self.gate.allow_dirty:
@@ -152,6 +153,9 @@ class _Benchmarks:
     def findings(self, before: dict[str, Any], after: dict[str, Any]) -> list[Finding]:
         return benchmark_findings(before, after, self.gate.limits.max_slowdown) if before else []
 
+    def versions(self, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+        return []
+
     def update(self, after: dict[str, Any]) -> str:
         if not self.gate.allow_dirty:
             baseline.check_clean(after.get("commit_info", {}).get("dirty"))
@@ -160,18 +164,18 @@ class _Benchmarks:
         return f"{self.gate.against} holds {len(after['benchmarks'])} benchmarks"
 
 
-def _tell(gate: Gate, findings: Sequence[Finding]) -> None:
-    """On standard output, and in the files that were asked for."""
+def _tell(gate: Gate, findings: Sequence[Finding], versions: Sequence[str]) -> None:
+    """In the files that were asked for, and on standard output."""
     current = str(gate.current or "a new run")
-    table = verdict_table(findings, [f"before: {gate.against} · after: {current}"])
-    show([table], sys.stdout)
+    table = verdict_table(findings, [f"before: {gate.against} · after: {current}"], versions)
     text = as_json(
-        findings, baseline=str(gate.against), current=current, limits=asdict(gate.limits)
+        findings, versions, baseline=str(gate.against), current=current, limits=asdict(gate.limits)
     )
     for path, content in ((gate.markdown, markdown(table)), (gate.json, text)):
         if path is not None:
             with _writing(path):
                 path.write_text(content, encoding="utf-8")
+    show([table], sys.stdout)
 
 
 @contextmanager

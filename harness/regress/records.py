@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import inf
 
 from harness import numbers
 from harness.cells import Cell
 from harness.errors import BadInput
+from harness.ledger import judged
 from harness.record import Record
 from harness.regress import sources
 from harness.regress.exact import answered, counted_findings, exact, sample_findings, timed
 from harness.regress.findings import Finding, Kind, Verdict, not_comparable
-from harness.regress.paired import accuracy_finding, judged
+from harness.regress.paired import accuracy_finding, with_verdicts
 from harness.regress.ratio import time_findings
 from harness.regress.sources import Pair
 
@@ -27,7 +29,7 @@ class Limits:
     tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        if self.tolerance is not None and not self.tolerance >= 0:
+        if self.tolerance is not None and not 0 <= self.tolerance < inf:
             raise BadInput("--tolerance is a number of points from 0 up")
 
 
@@ -35,13 +37,14 @@ def record_findings(
     before: Sequence[Record], after: Sequence[Record], limits: Limits
 ) -> list[Finding]:
     """Raises sources.IncomparableError where the two were not asked the same."""
+    before, after = (list(map(judged, records)) for records in (before, after))
     answers = sources.answer_pairs(before, after)
     times = sources.time_pairs(before, after)
     cells: dict[str, list[Pair]] = {}
     for pair in answers:
         cells.setdefault(pair.before["cell"], []).append(pair)
     found = [finding for cell, pairs in cells.items() for finding in _answered(cell, pairs)]
-    accuracy = judged([f for f in found if f.kind is Kind.PAIRED], limits.tolerance)
+    accuracy = with_verdicts([f for f in found if f.kind is Kind.PAIRED], limits.tolerance)
     found = [f for f in found if f.kind is not Kind.PAIRED] + accuracy
     found += [finding for pair in times for finding in _timed(pair, limits)]
     lone = sources.unmatched(before, after).items()
@@ -50,14 +53,15 @@ def record_findings(
 
 
 def _answered(cell: str, pairs: Sequence[Pair]) -> Iterator[Finding]:
-    held = [p for p in pairs if p.before["status"] == p.after["status"] == "ok"]
+    held = [pair for pair in pairs if _counted(pair.before, pair.after)]
     for pair in pairs:
         if pair not in held:
             name = f"status of {pair.before['identity']['task']}"
             yield _status(cell, name, pair.before, pair.after)
     if held:
         before, after = (answered(list(side)) for side in zip(*held, strict=True))
-        yield from counted_findings(cell, before, after)
+        counts = counted_findings(cell, before, after)
+        yield from _with_promise(cell, counts, [pair.after for pair in held])
         yield from sample_findings(cell, held)
         yield accuracy_finding(cell, held)
 
@@ -70,14 +74,33 @@ def _timed(pair: Pair, limits: Limits) -> Iterator[Finding]:
         after = ours.get(cell)
         if after is None:
             yield not_comparable(cell, "times", Kind.RATIO, "not timed in the current run")
-        elif not before["status"] == after["status"] == "ok":
+        elif not _counted(before, after):
             yield _status(cell, "status of timing", before, after)
         else:
-            counts = timed(before, pair.before), timed(after, pair.after)
-            yield from counted_findings(cell, counts[0], counts[1], "timed ")
+            sides = timed(before, pair.before), timed(after, pair.after)
+            yield from _with_promise(cell, counted_findings(cell, *sides, "timed "), [after])
             yield exact(cell, "KV bytes", before["kv_cache_bytes"], after["kv_cache_bytes"])
-            if cell != upper and measured:
+            if cell != upper and measured and after["status"] == "ok":
                 yield from time_findings(pair, cell, limits.max_slowdown)
+
+
+def _counted(before: Record, after: Record) -> bool:
+    """Whether counts can be compared: also those that broke their promise, where they did not."""
+    kept = before["status"] == "ok"
+    return kept and (after["status"] == "ok" or bool(after.get("broken") and after["ledger"]))
+
+
+def _with_promise(
+    cell: str, findings: Iterable[Finding], after: Sequence[Record]
+) -> Iterator[Finding]:
+    """A promise that is broken now is the reason of what differs, or what differs itself."""
+    broken = next((record["reason"] for record in after if record.get("broken")), "")
+    found = list(findings)
+    for finding in found:
+        worse = broken and finding.verdict is Verdict.WORSE
+        yield replace(finding, why=f"{finding.why}; {broken}".lstrip("; ")) if worse else finding
+    if broken and not any(finding.verdict is Verdict.WORSE for finding in found):
+        yield exact(cell, "promise", "kept", "broken", broken)
 
 
 def _status(cell: str, quantity: str, before: Record, after: Record) -> Finding:

@@ -1,63 +1,20 @@
-"""The tests and intervals of the gate: scipy's and statsmodels', with their inputs checked."""
+"""The intervals of ratios and rates: scipy's, with their inputs checked."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, bootstrap, permutation_test
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
+from scipy.stats import binomtest, bootstrap
 
 from harness.stats import Estimate
 
 CONFIDENCE = 0.95
 RESAMPLES = 1999
-FLIPS = 2**15
 _SEED = 20240  # equal records give equal verdicts
 
 Array = NDArray[np.float64]
-
-
-def mcnemar_p(gained: int, lost: int) -> float:
-    """Two-sided exact p of McNemar's test, from the pairs that changed."""
-    return float(mcnemar([[0, gained], [lost, 0]], exact=True).pvalue)
-
-
-def sign_flip_p(differences: Sequence[float]) -> float:
-    """Two-sided p of independent differences being symmetric around zero, by flipping their signs.
-
-    Exact where all flips can be counted; zeros change nothing and are left out.
-    """
-    parts = np.asarray([d for d in differences if d], dtype=np.float64)
-    if len(parts) < 2:
-        return 1.0  # both signs of one difference are as extreme
-    found = permutation_test(
-        (parts,),
-        np.sum,
-        permutation_type="samples",
-        n_resamples=FLIPS,
-        batch=1024,
-        vectorized=True,
-        rng=np.random.default_rng(_SEED),
-    )
-    return float(found.pvalue)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values, in the order given."""
-    return multipletests(p_values, method="holm")[1].tolist() if len(p_values) else []
-
-
-def sum_interval(parts: Sequence[float]) -> Estimate:
-    """The sum of independent parts with its bootstrap interval; one part has no interval."""
-    values = np.asarray(parts, dtype=np.float64)
-    total = float(values.sum())
-    if len(values) < 2:
-        return Estimate(total, nan, nan)
-    return Estimate(total, *_bootstrapped((values,), np.sum))
 
 
 def change_of_medians(after: Sequence[Array], before: Sequence[Array]) -> Estimate:

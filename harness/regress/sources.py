@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.cells import Cell
-from harness.errors import BadInput
-from harness.record import SUFFIX, Record, UnreadableRecordError, read
+from harness.errors import BadInput, warn
+from harness.method_versions import version_of
+from harness.record import SUFFIX, Record, UnreadableRecordError, WrongContentError, read
 
 MUST_BE_EQUAL = ("model_digest", "batch_size", "dtype", "attention", "seed")
 _OF_ANSWERS = (*MUST_BE_EQUAL, "task_version", "limit")
 _OF_TIMES = (*MUST_BE_EQUAL, "new_tokens", "prompt")
 
-Name = tuple[str, int | None, int, str]
-"""Method with its settings, budget, seed, task."""
+Name = tuple[str, int, str]
+"""Cell as if its seed were 0, seed, task."""
 
 
 class IncomparableError(Exception):
@@ -30,18 +32,24 @@ class Pair(NamedTuple):
 
 
 def read_directory(directory: Path) -> list[Record]:
-    """All records, oldest first. Raises BadInput: a torn record is never left out silently."""
+    """All records, oldest first, without those of wrong content, which are named.
+
+    Raises BadInput for a torn one, and where no record is left.
+    """
     if not directory.is_dir():
         raise BadInput(f"there is no directory {directory}")
-    paths = sorted(directory.glob(f"*{SUFFIX}"))
-    if not paths:
+    found = [record for path in sorted(directory.glob(f"*{SUFFIX}")) if (record := _read(path))]
+    if not found:
         raise BadInput(f"no records in {directory}")
-    return sorted(map(_read, paths), key=lambda record: str(record["provenance"].get("created")))
+    return sorted(found, key=lambda record: str(record["provenance"].get("created")))
 
 
-def _read(path: Path) -> Record:
+def _read(path: Path) -> Record | None:
     try:
         return read(path)
+    except WrongContentError as error:
+        warn(f"skipping {path}: {error}")
+        return None
     except UnreadableRecordError as error:
         raise BadInput(f"{path} cannot be compared: {error}") from error
     except OSError as error:
@@ -61,6 +69,8 @@ def answer_pairs(before: Sequence[Record], after: Sequence[Record]) -> list[Pair
     pairs = [Pair(theirs[name][-1], _partner(theirs[name][-1], ours[name])) for name in shared]
     for pair, name in zip(pairs, shared, strict=True):
         _check_equal(pair, _OF_ANSWERS, f"{pair.before['cell']} on {name[-1]}")
+    _check_versions([pair.before for pair in pairs], "the baseline holds")
+    _check_versions([pair.after for pair in pairs], "the current records hold")
     return sorted(pairs, key=lambda pair: Cell.parse(pair.before["cell"]).order)
 
 
@@ -100,13 +110,14 @@ def place_difference(before: Record, after: Record) -> str:
     return f"device {devices[0]} → {devices[1]}" if devices[0] != devices[1] else ""
 
 
-def version_difference(before: Record, after: Record) -> str:
-    """The first library whose version differs, or ""."""
+def version_differences(before: Record, after: Record) -> list[str]:
+    """`transformers 5.23.0 → 5.24.0` of every library whose version differs."""
     theirs, ours = (record["identity"]["versions"] for record in (before, after))
-    for name in dict.fromkeys([*theirs, *ours]):
-        if theirs.get(name) != ours.get(name):
-            return f"{name} {theirs.get(name)} → {ours.get(name)}"
-    return ""
+    return [
+        f"{name} {theirs.get(name)} → {ours.get(name)}"
+        for name in dict.fromkeys([*theirs, *ours])
+        if theirs.get(name) != ours.get(name)
+    ]
 
 
 def _by_name(records: Iterable[Record]) -> dict[Name, list[Record]]:
@@ -119,7 +130,7 @@ def _by_name(records: Iterable[Record]) -> dict[Name, list[Record]]:
 
 def _name(record: Record) -> Name:
     cell = Cell.parse(record["cell"])
-    return cell.method.text, cell.budget, cell.seed, record["identity"]["task"]
+    return replace(cell, seed=0).text, cell.seed, record["identity"]["task"]
 
 
 def _partner(record: Record, candidates: Sequence[Record]) -> Record:
@@ -138,6 +149,18 @@ def _check_equal(pair: Pair, fields: Iterable[str], what: str) -> None:
         raise IncomparableError(_differs(field, what, *values))
 
 
+def _check_versions(records: Iterable[Record], side_holds: str) -> None:
+    """One cell's answers on several tasks are of one version of its method."""
+    versions: dict[str, str] = {}
+    for record in records:
+        version = version_of(record["identity"])
+        if versions.setdefault(record["cell"], version) != version:
+            raise IncomparableError(
+                f"the records cannot be compared: {side_holds} answers of two versions of "
+                f"{record['cell']}, whose file was edited in between"
+            )
+
+
 def _short(identity: Mapping[str, Any], field: str) -> str:
     return str(identity.get(field))[:20]
 
@@ -151,10 +174,7 @@ def _differs(field: str, what: str, before: object, after: object) -> str:
 
 def _refuse_other_seed(before: Mapping[Name, Any], after: Mapping[Name, Any]) -> None:
     """Where the cells of both sides differ in nothing but their seeds."""
-    seeds = {(method, budget, task): seed for method, budget, seed, task in after}
-    for method, budget, seed, task in before:
-        if (method, budget, task) in seeds:
-            cell = method + ("" if budget is None else f"@{budget}")
-            raise IncomparableError(
-                _differs("seed", f"{cell} on {task}", seed, seeds[method, budget, task])
-            )
+    seeds = {(cell, task): seed for cell, seed, task in after}
+    for cell, seed, task in before:
+        if (cell, task) in seeds:
+            raise IncomparableError(_differs("seed", f"{cell} on {task}", seed, seeds[cell, task]))

@@ -17,7 +17,8 @@ from harness.stats import Estimate
 REGRESSION, NOTHING_COMPARABLE = 1, 3
 HOW_TO_READ = (
     "Counts, costs, parameters, selections and answers must be equal. Accuracy: on the same "
-    "questions, with the 95 % interval over images and p after Holm's correction over the cells. "
+    "questions, with the differences that a sign-flip test over images does not reject at 5 %, and "
+    "its p after Holm's correction over the cells. "
     "×: time as a ratio to unpruned (or the reference) in the same run, the difference relative to "
     "before, with its 95 % interval over rounds, all of which must lie beyond what is allowed; "
     "the selection's is to unpruned's prefill, and is allowed ten times as much. Exact quantities "
@@ -33,8 +34,10 @@ def exit_status(findings: Sequence[Finding]) -> int:
     return 0 if verdicts - {Verdict.NOT_COMPARABLE} else NOTHING_COMPARABLE
 
 
-def verdict_table(findings: Sequence[Finding], notes: Sequence[str]) -> Table:
-    """A row a quantity of a cell, in the order given."""
+def verdict_table(
+    findings: Sequence[Finding], notes: Sequence[str], versions: Sequence[str] = ()
+) -> Table:
+    """A row a quantity of a cell, in the order given; the `versions` that changed come first."""
     columns = (
         Column("Cell", ("cell",), left=True),
         Column("Quantity", ("quantity",), left=True),
@@ -51,7 +54,8 @@ def verdict_table(findings: Sequence[Finding], notes: Sequence[str]) -> Table:
         rows += [_row(group) for group in _folded(list(of_cell))]
     failed = exit_status(findings) == REGRESSION
     notes = (summary(findings), HOW_TO_READ, *notes)
-    title = f"Regression gate: {headline(findings)}"
+    changed = f"Versions changed: {', '.join(versions)}. " if versions else ""
+    title = f"{changed}Regression gate: {headline(findings)}"
     return Table(title, columns, tuple(rows), frozenset(begins), notes, failed)
 
 
@@ -70,10 +74,11 @@ def summary(findings: Sequence[Finding]) -> str:
     return "; ".join([f"{head}: {', '.join(worse)}" if worse else head, *others])
 
 
-def as_json(findings: Sequence[Finding], **settings: Any) -> str:
-    """All numbers unrounded, null where there is none."""
+def as_json(findings: Sequence[Finding], versions: Sequence[str] = (), **settings: Any) -> str:
+    """All numbers unrounded, null where there is none; first the `versions` that changed."""
     status = exit_status(findings)
     content = {
+        "versions_changed": list(versions),
         **settings,
         "exit_status": status,
         "findings": [_described(finding) for finding in findings],

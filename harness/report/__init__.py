@@ -20,15 +20,16 @@ from harness.report import plots
 from harness.report.gallery import gallery
 from harness.report.measured import Study, average, studies
 from harness.report.summary import findings
+from harness.request import check_file
+from harness.visible import visible
 
 _HERE = Path(__file__).parent
 
 
 def write_report(records: Sequence[Record], output: Path, force: bool = False) -> None:
-    """Write the page. Raises BadInput where it exists, or where no answers were recorded."""
-    if output.exists() and not force:
-        raise BadInput(f"{output} exists; --force replaces it")
-    content = page(records).encode()
+    """Write the page. Raises BadInput as `check_file` does, or where no answers were recorded."""
+    check_file(output, force)
+    content = visible(page(records), keep="\n").encode()
     try:
         write_atomically(output, content)
     except OSError as error:

@@ -64,8 +64,12 @@ class Patches:
 
 
 def patches(selections: Sequence[Mapping[str, Any]], count: int) -> Patches | None:
-    """Follows `count` patches through a sample's cuts; None where it has not exactly one image."""
-    if any(selection["segment"] not in (None, 0) for selection in selections):
+    """Follows `count` patches through a sample's cuts; None where it has not exactly one image,
+    no square one, or only digests of what was selected.
+    """
+    one = all(selection.get("segment") in (None, 0) for selection in selections)
+    told = all("kept" in selection for selection in selections)
+    if not (one and told and isqrt(count) ** 2 == count):
         return None
     row, lost = np.arange(count), np.full(count, -1)
     for number, selection in enumerate(selections):

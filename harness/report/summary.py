@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness import numbers
-from harness.emphasis import emphasised, mean_of
+from harness.emphasis import emphasised
 from harness.options import Emphasis
 from harness.paper_blocks import AVERAGE, RELATIVE, Block, Line
 from harness.report.measured import Study
-from harness.stats import mean_interval
+from harness.stats import mean_interval, mean_of
 
 
 def findings(study: Study) -> list[str]:

@@ -30,6 +30,12 @@ class LlavaAdapter:
         self.feature_layer = model.config.vision_feature_layer
         if not isinstance(self.feature_layer, int):
             raise PruningError("a tower whose features come from several layers is not supported")
+        deepest = vision.num_hidden_layers
+        if self.feature_layer == 0 or abs(self.feature_layer) > deepest:
+            raise PruningError(
+                f"the vision tower has no layer {self.feature_layer}; vision_feature_layer is "
+                f"1 to {deepest}, or -{deepest} to -1"
+            )
         self.model = model
         self.body: Any = model.model
         self.text_model: Any = model.get_decoder()

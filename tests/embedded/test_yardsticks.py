@@ -42,7 +42,7 @@ RECORDS = [
 
 @pytest.fixture
 def _counts_hold(monkeypatch):
-    monkeypatch.setattr("harness.accuracy_rows.broken_promise", lambda *_: None)
+    monkeypatch.setattr("harness.ledger.broken_promise", lambda *_: None)
     for name in ("mean_entering", "mean_prefill_flops", "mean_cache_bytes"):
         monkeypatch.setattr(f"harness.accuracy_rows.{name}", lambda *_: 1.0)
 

@@ -263,6 +263,8 @@ def test_tasks_of_others_are_scored_once_at_the_end(
     expected = shared.run(CELLS[1], TASK)
     monkeypatch.setattr(benchmark, "TASKS", ())
     monkeypatch.setattr(lmms_tasks, "_shipped", lambda: index)
+    words = frozenset({TASK, "embedded"})
+    monkeypatch.setattr(lmms_tasks, "_words_of_task_files", lambda: (words, [TASK]))
     check_tasks([TASK])
     with pytest.raises(BadInput, match="did you mean 'embedded_count'"):
         check_tasks(["embeded_count"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from synthetic_records import LAYERS, SHAPE, accuracy, ledger_row, without_result
@@ -10,8 +11,11 @@ from table_rows import row, rows
 
 from harness import cost, numbers
 from harness.ledger import broken_promise
+from harness.record import read_all
 from harness.render import plain
 from harness.tables import tables
+
+RESULTS = Path(__file__).parents[2] / "results"
 
 
 def test_unpruned_comes_first_then_budgets_from_large_to_small():
@@ -49,6 +53,23 @@ def test_a_large_difference_is_marked_significant_and_a_small_one_not():
     assert row([base, worse], "FastV")["verdict"] == "significant"
     assert re.search(r"ViTCoP .*-2\.5 n\.s\. \[", text)
     assert re.search(r"FastV .*-50\.0 \[", text)
+
+
+@pytest.mark.parametrize("directory", ["first", "benchmark", "baselines/embedded"])
+def test_no_verdict_contradicts_the_interval_beside_it(directory):
+    records = list(read_all([RESULTS / directory], print))
+    verdicts = set()
+    for found in rows(records):
+        if found["verdict"]:
+            verdicts.add(found["verdict"])
+            low, high, p = (float(found[name]) for name in ("diff_low", "diff_high", "p"))
+            if found["verdict"] == "n.s.":
+                assert low <= 0 <= high, found
+                assert p >= 0.05, found
+            else:
+                assert low >= 0 or high <= 0, found
+                assert p <= 0.05, found
+    assert verdicts
 
 
 def test_the_mean_is_over_all_tasks_or_missing():

@@ -67,6 +67,14 @@ def refused(tmp_path, capsys):
         (["--dtype", "float23"], "unknown dtype 'float23'; did you mean 'float32'?"),
         (["--device", "cuba"], "unknown device 'cuba'; did you mean 'cuda'?"),
         (["--attention", "spda"], "unknown attention 'spda'; did you mean 'sdpa'?"),
+        (["--limit", str(10**12)], "--limit is at most 1000000000, not 1000000000000"),
+        (["--seed=-1"], "--seed is a whole number from 0 to 2147483647, not -1"),
+        (["--seed", str(2**63)], "--seed is a whole number from 0 to 2147483647"),
+        (["--methods", f"random:seed={2**40}"], "random: seed is from 0 to 2147483647"),
+        (["--no-accuracy", "--tasks", "pope"], "--tasks has no effect with --no-accuracy"),
+        (["--no-accuracy", "--limit", "3"], "--limit has no effect with --no-accuracy"),
+        (["--no-efficiency", "--repeats", "3"], "--repeats has no effect with --no-efficiency"),
+        (["--methods", "unpruned", "--budgets", "9"], "--budgets has no effect without a method"),
     ],
 )
 def test_bad_options_are_refused_in_one_sentence(refused, arguments, sentence):
@@ -142,6 +150,17 @@ def test_an_output_that_is_a_file_or_below_one_is_refused(refused, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_an_output_of_too_long_a_name_is_refused(refused):
+    assert "File name too long: aaaa" in refused(output=Path("a" * 300))
+
+
+def test_data_is_not_written_among_other_files(tmp_path, capsys):
+    (tmp_path / "mine").write_text("mine")
+    assert main(["data", "-o", str(tmp_path)]) == 2
+    assert "holds other files; choose a new or an empty directory" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
 def test_an_output_without_permission_is_refused(refused, tmp_path, monkeypatch):
     def denied(**_):
         raise PermissionError(13, "Permission denied")
@@ -150,9 +169,31 @@ def test_an_output_without_permission_is_refused(refused, tmp_path, monkeypatch)
     assert "cannot be written: Permission denied in" in refused()
 
 
-def test_an_unknown_task_is_refused_with_the_nearest(refused):
-    sentence = refused("--tasks", "embedded_cuont")
-    assert "unknown task 'embedded_cuont'; did you mean 'embedded_count'?" in sentence
+def test_a_page_that_could_not_be_replaced_is_refused_before_the_work(refused, tmp_path):
+    (tmp_path / "out" / "report.html").mkdir(parents=True)
+    assert "report.html is no regular file, so it is not replaced" in refused("--report")
+
+
+@pytest.mark.parametrize(
+    ("word", "nearest"),
+    [("embedded_cuont", "embedded_count"), ("mmme", "mme"), ("refcoco+_seg_testX", "refcoco")],
+)
+def test_an_unknown_task_is_refused_with_the_nearest_and_without_an_index(
+    refused, monkeypatch, word, nearest
+):
+    """lmms-eval's own index takes many seconds."""
+    monkeypatch.setattr("harness.lmms_tasks._shipped", pytest.fail)
+    assert f"unknown task '{word}'; did you mean '{nearest}" in refused("--tasks", word)
+
+
+@pytest.mark.slow
+def test_every_name_of_lmms_evals_index_is_found_in_its_files():
+    from harness.lmms_tasks import _check_mentioned, _shipped
+
+    names = list(_shipped().task_index)
+    assert len(names) > 1000
+    for name in names:
+        _check_mentioned(name)
 
 
 def test_the_script_exits_with_2_without_a_traceback(tmp_path):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from math import nan
 
 import pytest
 from command_line import ROOT
@@ -13,6 +14,9 @@ from command_line import ROOT
 from harness import record as records
 from harness.cli import main
 from harness.ledger import mean_prefill_flops
+from harness.models import load_model
+
+TINY = ("compare", "--model", "tiny", "--device", "cpu", "--tasks", "embedded_count")
 
 
 def test_compare_runs_end_to_end_and_goes_on_where_it_was(tmp_path, capsys):
@@ -52,8 +56,46 @@ def test_methods_are_matched_by_flops(tmp_path, capsys):
     assert max(flops) < 1.02 * min(flops)
 
 
+@pytest.mark.parametrize("command", ["compare", "efficiency"])
+@pytest.mark.parametrize("value", ["nan", "-inf"])
+def test_a_setting_that_is_no_number_is_refused(tmp_path, capsys, command, value):
+    """No record could name it, so nothing measured with it could be kept."""
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from dataclasses import dataclass\nfrom baselines.fastv import FastV\n"
+        "@dataclass(frozen=True)\nclass Mine(FastV):\n    share: float = 0.5\n"
+    )
+    options = ["--methods", f"{file}:Mine:share={value}", "--model", "tiny", "-o", str(tmp_path)]
+    assert main([command, *options]) == 2
+    setting = f"{file.name}:Mine:share={value}"
+    sentence = f"harness: {setting}: share is {value}; a setting must be a finite number"
+    assert capsys.readouterr().err.splitlines() == [sentence]
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_weights_that_are_no_numbers_stop_the_comparison_in_one_sentence(
+    tmp_path, capsys, monkeypatch
+):
+    def spoilt(*asked):
+        loaded = load_model(*asked)
+        loaded.model.model.language_model.layers[-1].mlp.down_proj.weight.data[0, 0] = nan
+        return loaded
+
+    monkeypatch.setattr("harness.models.load_model", spoilt)
+    arguments = ["--methods", "fastv", "--budgets", "64", "--limit", "3", "--repeats", "1"]
+    assert main([*TINY, *arguments, "--output", str(tmp_path)]) == 1
+    told = capsys.readouterr()
+    stops = [line for line in told.err.splitlines() if line.startswith("the comparison stops")]
+    assert len(stops) == 1
+    assert "unpruned failed on embedded_count: SampleError: embedded_count/" in stops[0]
+    assert stops[0].endswith(": the logits are not finite in float32")
+    assert "%" not in told.err
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("sign", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("sign", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9), (signal.SIGTERM, -15)]
+)
 def test_an_interrupted_comparison_loses_and_repeats_nothing(tmp_path, capsys, sign, status):
     """In a process of its own, stopped as soon as two records are there."""
     out = tmp_path / "out"
@@ -83,6 +125,7 @@ def test_an_interrupted_comparison_loses_and_repeats_nothing(tmp_path, capsys, s
     assert f"reused {len(finished)} of 6 accuracy records" in again.err
     kept = {path.name: path.stat().st_mtime_ns for path in out.glob("*.json.gz")}
     assert len(kept) == 6
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
     assert finished.items() <= kept.items()
     assert main([*arguments, str(tmp_path / "whole")]) == 0
     assert capsys.readouterr().out == again.out

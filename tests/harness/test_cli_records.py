@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
 import resource
 
+import pandas as pd
 import pytest
 from command_line import harness
 from synthetic_records import accuracy, efficiency
@@ -68,3 +71,77 @@ def test_a_table_takes_under_a_second_and_no_torch(tmp_path):
     assert done.stdout.endswith("set()\n")
     seconds = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
     assert seconds < 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["table", "--fidelity"], "--fidelity has no effect without --layout paper"),
+        (["table", "--layout", "long", "--published"], "--published has no effect without"),
+        (["table", "--emphasis", "best"], "--emphasis has no effect without --layout paper"),
+        (["table", "--intervals", "small"], "--intervals has no effect without --layout paper"),
+        (["table", "--budget", "64"], "--budget has no effect without --published-only"),
+        (["table", "--model", "m"], "--model has no effect without --published-only"),
+        (["table", "--published-only", "DIR"], "directories has no effect with --published-only"),
+        (["table", "--published-only", "--layout", "paper"], "--layout has no effect with"),
+        (["show", "--force"], "--force has no effect without --png"),
+        (["show", "--png", "a.png"], "--png needs --item"),
+        (["regress", "--against", "DIR", "DIR", "-o", "x"], "--output has no effect with CURRENT"),
+        (["regress", "--against", "DIR", "--allow-dirty"], "--allow-dirty has no effect without"),
+        (
+            ["regress", "--against", "b.json", "a.json", "--tolerance", "1"],
+            "--tolerance has no effect on benchmarks",
+        ),
+        (
+            ["efficiency", "--device", "cpu", "--allow-busy"],
+            "--allow-busy has no effect on a CPU",
+        ),
+        (
+            ["efficiency", "--methods", "unpruned", "--budgets", "9"],
+            "--budgets has no effect without a method that prunes",
+        ),
+    ],
+)
+def test_options_without_effect_are_refused(results, capsys, arguments, sentence):
+    given = [str(results) if word == "DIR" else word for word in arguments]
+    assert main(given) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"harness: {sentence}")
+
+
+def test_force_replaces_regular_files_only(results, tmp_path, capsys):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    os.mkfifo(tmp_path / "pipe")
+    item = ["show", str(results), "--item", "count/1", "--png"]
+    for command in (["report", str(results), "-o"], item):
+        assert main([*command, str(tmp_path / "mine")]) == 2
+        assert "mine exists; --force replaces it" in capsys.readouterr().err
+        for name in ("folder", "link", "pipe", "/dev/null"):
+            path = tmp_path / name
+            assert main([*command, str(path), "--force"]) == 2
+            assert f"{path} is no regular file, so it is not replaced" in capsys.readouterr().err
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert main(["report", str(results), "-o", str(tmp_path / "mine"), "--force"]) == 0
+    assert "<html" in (tmp_path / "mine").read_text()
+
+
+@pytest.mark.parametrize("layout", [[], ["--layout", "accuracy"], ["--layout", "paper"]])
+def test_csv_is_one_that_pandas_reads(results, capsys, layout):
+    other = accuracy()
+    other["identity"] = {**other["identity"], "device": "cuda"}
+    other["provenance"] = {**other["provenance"], "created": "2027"}
+    records.write(results, other)
+    assert main(["table", str(results), "--format", "csv", *layout]) == 0
+    frame = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    if layout[-1:] == ["paper"]:
+        assert "table" not in frame
+        return
+    names = ["1 Accuracy", "2 Accuracy", "3 Efficiency"][: 2 if layout else 3]
+    assert list(frame["table"].unique()) == names
+    assert list(frame[frame["table"] == "1 Accuracy"]["method"]) == ["Unpruned", "FastV"]
+    if not layout:
+        assert frame["prefill_ms"].notna().tolist() == [False] * 3 + [True] * 2
+        assert frame["mean"].notna().tolist() == [True] * 3 + [False] * 2

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from math import inf, nan
+
 import pytest
-from stand_ins import Runner, Timer, asked, run
+from stand_ins import TASKS, Runner, Timer, asked, run
 
 from harness import record as records
 from harness.cells import Cell, MethodSpec
 from harness.errors import BadInput
+from methods.interface import MechanismError
 
 
 def test_an_interruption_keeps_what_is_finished_and_the_next_run_goes_on(tmp_path, capsys):
@@ -75,14 +79,148 @@ def test_a_timing_run_that_breaks_off_fails_all_its_cells(tmp_path, capsys):
     assert capsys.readouterr().out.count("FAILED: RuntimeError: no clock") == 5
 
 
-def test_a_broken_promise_is_a_failure(tmp_path):
+def test_a_broken_promise_is_a_failure_and_its_score_is_told_nowhere(tmp_path):
     class Liar(Runner):
         def run(self, cell, task, on_item):
             made = super().run(cell, task, on_item)
-            made["ledger"][0]["entering"] = [576] * 4
+            if cell.text == "fastv@64":
+                made["ledger"][0]["entering"] = [576] * 4
             return made
 
-    assert run(asked(tmp_path), Liar())[0] == 1
+    status, said = run(asked(tmp_path), Liar())
+    assert status == 1
+    lines = [line for line in said.splitlines() if "fastv@64 " in line]
+    assert len(lines) == len(TASKS)
+    for line in lines:
+        assert "FAILED: 576 visual tokens entered layer 0" in line
+        assert "%" not in line
+    assert said.count("75.0 % of 4 questions") == 10 - len(TASKS)
+
+
+class Telling(Runner):
+    """Fails in one cell on the first task, with an error of its own."""
+
+    def __init__(self, cell, error):
+        super().__init__()
+        self.cell, self.error = cell, error
+
+    def run(self, cell, task, on_item):
+        made = super().run(cell, task, on_item)
+        if (cell.text, task) == (self.cell, TASKS[0]):
+            raise self.error
+        return made
+
+
+@pytest.mark.parametrize(
+    ("cell", "error", "why"),
+    [
+        (
+            "unpruned",
+            RuntimeError("no\nnumbers"),
+            "unpruned failed on count: RuntimeError: no numb",
+        ),
+        ("vitcop@192", MechanismError("layer 0 was not seen"), "layer 0 was not seen"),
+    ],
+)
+def test_nothing_is_run_where_nothing_could_be_right(tmp_path, cell, error, why):
+    runner, timer = Telling(cell, error), Timer()
+    status, said = run(asked(tmp_path), runner, timer)
+    assert status == 1
+    assert said.count(f"the comparison stops, no other cell is run: {why}") == 1
+    assert runner.ran[-1] == (cell, TASKS[0])
+    assert timer.calls == []
+    kept = {(r["kind"], r.get("status")) for r in records.read_all([tmp_path], pytest.fail)}
+    assert kept == {("accuracy", s) for s in {"failed", *(["ok"] * (cell != "unpruned"))}} | {
+        ("efficiency", None)
+    }
+    assert len(list(tmp_path.glob("accuracy-*.json.gz"))) == 10
+    later = Runner()
+    assert run(asked(tmp_path), later, timer)[0] == 0
+    assert later.ran == [run for run in every_cell() if run not in runner.ran[:-1]]
+
+
+def every_cell():
+    cells = ("unpruned", "vitcop@192", "fastv@192", "vitcop@64", "fastv@64")
+    return [(cell, task) for cell in cells for task in TASKS]
+
+
+def test_cells_that_were_not_run_say_why(tmp_path, capsys):
+    run(asked(tmp_path), Telling("unpruned", RuntimeError("no numbers")), Timer())
+    rows = [line for line in capsys.readouterr().out.splitlines() if "FAILED" in line]
+    assert sum("not run, because unpruned failed on count" in row for row in rows) >= 4
+
+
+def test_a_method_that_fails_in_every_cell_stops_no_other(tmp_path):
+    broken = [("vitcop@192", task) for task in TASKS]
+    runner = Runner(fail=broken)
+    assert run(asked(tmp_path), runner, Timer())[0] == 1
+    assert runner.ran == every_cell()
+
+
+# numbers that are none
+
+
+def spoil_score(made):
+    made["samples"][2]["score"] = nan
+
+
+def spoil_first_token(made):
+    made["samples"][1]["first_token"]["logprobs"][0] = -inf
+
+
+def spoil_seconds(made):
+    made["wall_seconds"] = nan
+
+
+def spoil_target(made):
+    made["samples"][0]["target"] = {"a set"}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "place"),
+    [
+        (spoil_score, "samples[2].score is nan"),
+        (spoil_first_token, "samples[1].first_token.logprobs[0] is -inf"),
+        (spoil_seconds, "wall_seconds is nan"),
+        (spoil_target, "set is not JSON serializable"),
+    ],
+)
+def test_what_no_record_can_hold_fails_its_cell_only(tmp_path, capsys, spoil, place):
+    class Spoiling(Runner):
+        def run(self, cell, task, on_item):
+            made = deepcopy(super().run(cell, task, on_item))
+            if (cell.text, task) == ("vitcop@64", "count"):
+                spoil(made)
+            return made
+
+    runner = Spoiling()
+    status, said = run(asked(tmp_path), runner, Timer())
+    assert status == 1
+    assert runner.ran == every_cell()
+    assert "vitcop@64 count: FAILED: no record can hold what was measured" in said
+    assert place in said
+    found = list(records.read_all([tmp_path], pytest.fail))
+    assert [r["cell"] for r in found if r.get("status") == "failed"] == ["vitcop@64"]
+    assert "FAILED in count: no record can hold" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_time_that_is_no_number_fails_its_cell(tmp_path, everywhere):
+    class Spoiling(Timer):
+        def __call__(self, cells, *, on_step):
+            made = super().__call__(cells, on_step=on_step)
+            if everywhere:
+                return {**made, "stock_seconds": [nan]}
+            made["cells"][1]["raw_seconds"] = {"prefill": [0.1, nan]}
+            return made
+
+    status, said = run(asked(tmp_path), None, Spoiling())
+    assert status == 1
+    place = "stock_seconds[0]" if everywhere else "raw_seconds.prefill[1]"
+    assert f"FAILED: no record can hold what was measured: {place} is nan" in said
+    (record,) = records.read_all([tmp_path], pytest.fail)
+    failed = [row["cell"] for row in record["cells"] if row["status"] == "failed"]
+    assert len(failed) == (5 if everywhere else 1)
 
 
 def test_bad_input_found_late_ends_the_run(tmp_path):

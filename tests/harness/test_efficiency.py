@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from command_line import harness
 
 from harness.cli import main
+from harness.efficiency import Extent, check_extent
+from harness.errors import BadInput
 from harness.record import read_all
 
 without_lmms_eval = partial(harness, before="sys.modules['lmms_eval'] = None")
@@ -73,3 +76,18 @@ def test_bad_input_is_one_sentence(options, sentence, tmp_path, capsys, monkeypa
 def test_a_preset_cannot_be_asked(tmp_path, capsys) -> None:
     assert main(["compare", "--model", "random:tiny", "-o", str(tmp_path)]) == 2
     assert "random:tiny has random weights and no tokenizer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"most_minutes": float("inf")}, "--minutes is a number above 0, not inf"),
+        ({"memory_gib": float("nan")}, "--find-max-batch is a number above 0, not nan"),
+        ({"new_tokens": 10**12}, "--new-tokens is at most 1000000000, not 1000000000000"),
+    ],
+)
+def test_an_extent_that_no_record_could_hold_is_refused(changes, sentence):
+    extent = Extent((1,), 64, 16, None, False, None, None)
+    assert check_extent(extent) is extent
+    with pytest.raises(BadInput, match=sentence):
+        check_extent(replace(extent, **changes))

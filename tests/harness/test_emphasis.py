@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
-from statsmodels.stats.multitest import multipletests
-
-from harness.emphasis import emphasised, holm, no_better
+from harness.emphasis import emphasised, no_better
 from harness.options import Emphasis
 from harness.outcomes import Scores
 
@@ -18,12 +14,6 @@ def outcomes(values):
 def test_worse_than_random_is_marked_even_if_significantly_so():
     many = [outcomes([score] * 40) for score in (0.0, 1.0, 0.5)]
     assert no_better(many[:2], many[2]) == {0}
-
-
-@pytest.mark.parametrize("p", [[0.01, 0.04, 0.03, 0.005], [0.5], [0.2, 0.2, 0.2], [1e-4] * 3])
-def test_holm_is_that_of_statsmodels(p):
-    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
-    assert np.isnan(holm([*p, float("nan")])[-1])
 
 
 def test_holm_counts_all_comparisons_of_the_block():

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_records import accuracy
 
-from harness.emphasis import mean_of
 from harness.fidelity import divergence, fidelity_of
+from harness.stats import mean_of
 
 
 def first_token(probabilities, listed):

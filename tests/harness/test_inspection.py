@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness import cost
-from harness.inspection import EAGER, attention_kernels, counted_flops, short
+from harness.inspection import EAGER, attention_kernels, counted_flops, flop_counter, short
 from harness.memory import cache_bytes
 from harness.models import load_model
 from harness.workload import Load, Workload
@@ -40,6 +40,17 @@ def test_flops_of_each_phase_are_what_torchs_counter_counts(workload, name) -> N
     assert counted == {name: pytest.approx(flops, rel=0.01) for name, flops in computed.items()}
     # V²Drop's norms are no matrix products
     assert (selection == 0) == (name in ("unpruned", "uniform", "random", "v2drop"))
+
+
+def test_the_counter_counts_attention_in_one_kernel_as_in_plain_operators() -> None:
+    query, key = torch.ones(2, 8, 30, 16), torch.ones(2, 8, 50, 16)
+    with flop_counter() as fused:
+        torch.nn.functional.scaled_dot_product_attention(query, key, key)
+    with flop_counter() as plain:
+        (query @ key.mT).softmax(-1) @ key
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    assert fused.get_flop_counts()["Global"] == {kernel: plain.get_total_flops()}
+    assert plain.get_total_flops() == 2 * 2 * (2 * 8 * 30 * 50 * 16)
 
 
 def test_the_profile_names_the_kernel_that_ran(workload) -> None:

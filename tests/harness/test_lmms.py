@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from harness.answers import Answer, Answerer, sample_seed
+from harness.answers import Answer, Answerer, SampleError, sample_seed
 from harness.embedded import benchmark
 from harness.errors import BadInput
 from harness.generation import NEW_TOKENS, cut_at, generate_arguments
+from methods import InfeasibleBudgetError, PruningError
 
 TASK = "embedded_count"
 CACHE = "lmms_eval.api.task._resolve_hf_datasets_cache_dir"
@@ -167,6 +168,102 @@ def test_lmms_eval_runs_the_model_by_name(
     answers = [sample["filtered_resps"][0] for sample in results["samples"][TASK]]
     assert len(answers) == 4
     assert answers == direct_answers()
+
+
+PLANTED = """
+from dataclasses import replace
+from baselines.fastv import FastV
+from methods import Selection
+solve = FastV.solve
+def idle(*asked):
+    plan = solve(*asked)
+    nothing = lambda view: Selection()
+    return replace(plan, decoder=tuple(replace(s, select=nothing) for s in plan.decoder))
+FastV.solve = idle
+"""
+"""FastV that promises tokens and cuts nothing."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "status", "said"),
+    [
+        ("", 0, ""),
+        (PLANTED, 1, f"harness: {TASK}/0: 576 visual tokens entered layer 2, planned were 30"),
+    ],
+)
+def test_the_command_line_of_lmms_eval_succeeds_only_where_the_plan_was_kept(
+    tmp_path: Path, before: str, status: int, said: str
+) -> None:
+    """`python -m lmms_eval --model pruned` in a process of its own, `before` done first."""
+    benchmark.write(tmp_path, [TASK])
+    register = "models.MODEL_REGISTRY_V2.register_manifest(manifest(), overwrite=True)"
+    imports = "import runpy; from lmms_eval import models; from harness.lmms import manifest"
+    start = f'{imports}; {register}; runpy.run_module("lmms_eval", run_name="__main__")'
+    arguments = "pretrained=tiny,device=cpu,method=fastv,budget=64"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", before + start, "--include_path", str(tmp_path)),
+            *("--model", "pruned", "--model_args", arguments, "--tasks", TASK, "--limit", "2"),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        timeout=300,
+    )
+    assert done.returncode == status, done.stderr
+    assert said in done.stderr
+    assert (f"|{TASK}" in done.stdout) == (status == 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        ("method=fastw,budget=64", 2, "unknown method 'fastw'; did you mean 'fastv'"),
+        ("method=fastv", 2, "fastv needs a budget"),
+        ("methud=fastv,budget=64", 1, "unexpected keyword argument 'methud'"),
+    ],
+)
+def test_bad_arguments_end_the_process_that_lmms_eval_runs_in(
+    arguments: str, status: int, said: str, capsys
+) -> None:
+    from harness.lmms_model import PrunedModel
+
+    with pytest.raises(SystemExit) as ended:
+        PrunedModel.create_from_arg_string(f"pretrained=tiny,{arguments}", {"batch_size": 1})
+    assert ended.value.code == status
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (SampleError("planted"), 1),
+        (PruningError("planted"), 1),
+        (InfeasibleBudgetError("fastv", 3, 37, 576), 2),
+        (BadInput("planted"), 2),
+        (KeyError("planted"), 1),
+    ],
+)
+def test_no_exception_reaches_lmms_eval_which_would_exit_with_0(error, status, capsys) -> None:
+    from harness.lmms_model import PrunedModel
+
+    model = PrunedModel("tiny", device="cpu")
+    model.answerer.answer = Raising(error)  # type: ignore[method-assign]
+    with pytest.raises(SystemExit) as ended:
+        model.generate_until([request(0, {})])
+    assert ended.value.code == status
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1].startswith("harness: ")
+    assert ("Traceback" in said) == isinstance(error, KeyError)
+
+
+class Raising:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __call__(self, *asked: object) -> None:
+        raise self.error
 
 
 def direct_answers() -> list[str]:

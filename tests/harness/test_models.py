@@ -84,6 +84,18 @@ def test_missing_device(device: str) -> None:
     assert "device cuda is not available" in refused("tiny", device)
 
 
+@pytest.mark.parametrize("device", ["cuda:", "cuda:2", "cuda:-1", "cuda:one"])
+def test_a_gpu_that_is_not_among_those_there_are(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert f"unknown device {device!r}; allowed: cuda:0 to cuda:1, or cpu" in refused(
+        "tiny", device
+    )
+    assert check_model("tiny", "cuda:1").device == "cuda:1"
+
+
 def test_flash_attention_without_the_package_or_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     flash = ("cpu", "float32", "flash_attention_2")
     monkeypatch.setattr("harness.placement.find_spec", lambda name: None)

@@ -128,6 +128,32 @@ def test_p_is_corrected_over_the_cells():
     assert ("fastv@64", "accuracy") not in worse(before + others, after + others)
 
 
+def test_an_interval_without_0_beside_same_is_explained():
+    before, after = drawn(300, lost=6)
+    others = [accuracy("random", 64, "count", [1.0] * 300, seed) for seed in range(3)]
+    findings = record_findings(before + others, after + others, Limits())
+    (found,) = [f for f in findings if (f.cell, f.quantity) == ("fastv@64", "accuracy")]
+    assert found.difference.high < 0
+    assert found.p == pytest.approx(4 * 2 / 2**6)
+    assert (found.verdict, found.why) == (
+        Verdict.SAME,
+        "significant by itself, but not among so many cells",
+    )
+    told = {f.why for f in findings if f.quantity == "accuracy" and f is not found}
+    assert told == {""}
+
+
+def test_cells_of_one_budget_in_tokens_and_in_flops_are_two():
+    def matched(score):
+        record = accuracy(scores=[score] * 20)
+        identity = {**record["identity"], "matched": 65}
+        return {**record, "cell": "fastv@64=65", "identity": identity}
+
+    before = [accuracy(scores=[1.0] * 20), matched(1.0)]
+    after = [accuracy(scores=[1.0] * 20), matched(0.0)]
+    assert {cell for cell, _ in worse(before, after)} == {"fastv@64=65"}
+
+
 @pytest.mark.parametrize(
     ("lost", "tolerance", "verdict"),
     [(9, 6.0, "same"), (9, 4.0, "worse"), (0, 0.0, "same"), (1, 0.5, "worse"), (1, 2.0, "same")],

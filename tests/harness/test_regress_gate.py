@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,7 @@ def test_bad_input_is_one_sentence_and_status_2(kept, capsys, tmp_path):
         (["--against", old, before], f"`harness regress --against {old} CURRENT --update`"),
         (["--against", before, before, "--max-slowdown", "fast"], "percentage from 0 up"),
         (["--against", before, before, "--tolerance", "-1"], "points from 0 up"),
+        (["--against", before, before, "--tolerance", "inf"], "points from 0 up"),
         (["--against", before, before, "--json", tmp_path / "no" / "a"], "there is no directory"),
         (["--against", tmp_path / "none.json", tmp_path / "none.json"], "there is no file"),
     ):
@@ -246,6 +248,8 @@ def test_a_baseline_of_benchmarks_is_small_and_reads_back(tmp_path, capsys):
         (b"{", "is torn or not what"),
         (b"[]", "is torn or not what"),
         (b'{"benchmarks": [{"name": "a", "group": "b", "stats": {}}]}', "is torn or not what"),
+        (b'{"benchmarks": [{"name": "a", "group": "b", "stats": {"data": ["1"]}}]}', "is torn"),
+        (b"[" * 10**5, "is torn or not what"),
         (b'{"benchmarks": []}', "one benchmark of the group 'reference'"),
     ],
 )
@@ -258,6 +262,9 @@ def test_other_files_are_no_benchmarks(tmp_path, content, sentence):
     torn.write_bytes(gzip.compress(content)[:-3])
     with pytest.raises(BadInput, match="is torn"):
         read_benchmarks(torn)
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(BadInput, match="is no regular file"):
+        read_benchmarks(tmp_path / "pipe.json")
 
 
 def test_equal_benchmarks_give_equal_bytes(tmp_path):

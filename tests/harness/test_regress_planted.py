@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -71,18 +73,14 @@ def one_token_too_many_in_layer_2(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def one_more_kv_row_in_layer_5(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Taken away again after it was counted, so that decoding goes on."""
-    finish = Generation.finish
+    leave = Generation.leave
 
-    def faulty(self: Generation) -> None:
-        assert self.cache is not None
-        layer = self.cache.layers[5]
-        kept = layer.keys
-        layer.keys = torch.cat([kept[..., :1, :], kept], dim=-2)
-        finish(self)
-        layer.keys = kept
+    def faulty(self: Generation, cache: Any) -> None:
+        layer = cache.layers[5]
+        layer.keys = torch.cat([layer.keys[..., :1, :], layer.keys], dim=-2)
+        leave(self, cache)
 
-    monkeypatch.setattr(Generation, "finish", faulty)
+    monkeypatch.setattr(Generation, "leave", faulty)
 
 
 def ties_to_the_higher_index(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +118,7 @@ def named(before, after) -> list[Finding]:
     ("plant", "quantity", "why"),
     [
         (one_token_too_many_in_layer_2, "tokens", "layer 2: 30 → 31 in 2 of 2 questions"),
-        (one_more_kv_row_in_layer_5, "KV rows", "layer 5: "),
+        (one_more_kv_row_in_layer_5, f"status of {TASK}", "layer 5 caches "),
         (ties_to_the_higher_index, "selections", "stage rank before layer 2: 2 of 2 questions"),
     ],
 )
@@ -172,3 +170,21 @@ def test_a_baseline_is_run_again_on_the_spot(tmp_path, capsys):
     assert main(again) == 0
     assert "No regression" in capsys.readouterr().out
     assert len(list((tmp_path / "again").glob("*.json.gz"))) == 3
+
+
+@pytest.mark.slow
+def test_a_renamed_argument_makes_every_cell_of_the_baseline_a_regression(
+    tmp_path, capsys, monkeypatch
+):
+    """As transformers 5.24 did it: the KV cache is no longer found, whatever is measured."""
+    common = ["--model", "tiny", "--device", "cpu", "--tasks", TASK, "--budgets", "64"]
+    records, options = tmp_path / "records", ["--limit", "2", "--repeats", "2"]
+    assert main(["compare", "--methods", "fastv", *common, *options, "-o", str(records)]) == 0
+    monkeypatch.setattr("methods.caches.CACHE_ARGUMENT", "another_name")
+    file = tmp_path / "gate.json"
+    again = ["regress", "--against", str(records), "--output", str(tmp_path / "again")]
+    assert main([*again, "--json", str(file)]) == 1
+    worse = [f for f in json.loads(file.read_text())["findings"] if f["verdict"] == "worse"]
+    assert {f["cell"] for f in worse} == {"unpruned", "fastv@64"}
+    assert all(f["why"] for f in worse)
+    assert "Traceback" not in "".join(capsys.readouterr())

@@ -23,10 +23,11 @@ from harness.models import LoadedModel, load_model
 from harness.speed import coverage
 from harness.stopwatch import Stopwatch
 from harness.timed_cell import ONCE, WARMUPS, stage_names, time_run
-from harness.timing import MOST_WARMUPS, measure
+from harness.timing import MOST_WARMUPS, UnprunedError, measure
 from harness.workload import Load, Workload
-from methods import Budget, Plan, Sizes, View, get_method, registry
+from methods import Budget, Plan, Selection, Sizes, View, get_method, registry
 from methods.adapters import adapter_for
+from methods.interface import MechanismError
 
 NAMES = ("unpruned", "uniform@64", "vitcop@2", "broken@64", "greedy@64")
 CELLS = [Cell.parse(text) for text in NAMES]
@@ -69,6 +70,15 @@ class Sleepy(Uniform):
             return stage.select(view)
 
         return replace(plan, decoder=(replace(stage, select=select),))
+
+
+@dataclass(frozen=True)
+class Idle(Uniform):
+    """Promises tokens and cuts nothing."""
+
+    def solve(self, budget: Fraction, sizes: Sizes) -> Plan:
+        plan = super().solve(budget, sizes)
+        return replace(plan, decoder=(replace(plan.decoder[0], select=lambda _: Selection()),))
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +155,34 @@ def test_a_cell_that_fails_or_cannot_be_does_not_stop_the_others(measured) -> No
     assert result["cells"][3]["reason"] == "MemoryError: no room"
 
 
+def test_a_broken_plan_fails_its_cell_in_the_first_run(loaded, monkeypatch) -> None:
+    monkeypatch.setitem(registry._METHODS, "idle", Idle)
+    cells = [*CELLS[:2], Cell.parse("idle@64")]
+    result = measure(loaded, cells, load=LOAD, repeats=1)
+    assert [cell["status"] for cell in result["cells"]] == ["ok", "ok", "failed"]
+    idle = result["cells"][2]
+    reason = "BrokenPromiseError: 576 visual tokens entered layer 0, planned were 64"
+    assert (idle["reason"], idle["warmup_seconds"]["prefill"]) == (reason, [])
+    assert [sorted(order) for order in result["order"]] == [[0, 1, 3]]
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [(ValueError("planted"), UnprunedError), (MechanismError("planted"), MechanismError)],
+)
+def test_without_unpruned_nothing_else_is_timed(loaded, monkeypatch, error, raised) -> None:
+    heard: list[str] = []
+
+    def failing(method, budget, sizes):
+        heard.append(method.name)
+        raise error
+
+    monkeypatch.setattr("methods.generation.planned", failing)
+    with pytest.raises(raised, match="planted"):
+        measure(loaded, CELLS[:2], load=LOAD, repeats=1)
+    assert heard == ["unpruned"]
+
+
 def test_every_round_runs_every_cell_that_works(measured) -> None:
     result, heard = measured
     # the cells that work, then a run on plain text for the rows that the pruned one caches
@@ -158,7 +196,7 @@ def test_every_round_runs_every_cell_that_works(measured) -> None:
 
 @pytest.mark.usefixtures("_only_naps_take_time")
 def test_what_a_selection_takes_is_in_no_other_phase(loaded: LoadedModel) -> None:
-    run = time_run(Workload.of(loaded, Load(new_tokens=3)), Sleepy(), CELLS[1])
+    run, _ = time_run(Workload.of(loaded, Load(new_tokens=3)), Sleepy(), CELLS[1])
     assert run["selection"] == sum(run["stages"]) == run["end_to_end"] == NAP
     for phase in ("vision_tower", "projector", "prefill", "decode", "between_tokens"):
         assert not any(np.atleast_1d(run[phase])), phase
@@ -168,7 +206,7 @@ def test_stages_are_timed_one_by_one(loaded: LoadedModel) -> None:
     plan = get_method("pyramiddrop").plan(Budget(64), adapter_for(loaded.model).sizes(576))
     names = stage_names(plan)
     workload = Workload.of(loaded, Load(new_tokens=2))
-    run = time_run(workload, get_method("pyramiddrop"), Cell.parse("pyramiddrop@64"))
+    run, _ = time_run(workload, get_method("pyramiddrop"), Cell.parse("pyramiddrop@64"))
     assert len(names) == len(run["stages"]) == len({stage.layer for stage in plan.decoder}) > 1
 
 

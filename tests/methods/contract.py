@@ -154,14 +154,16 @@ def long_texts_are_no_surprise(method: Method, model, prompts: Prompts):
     assert int(prefill.text[0]) == len(long) - long.count(IMAGE)
 
 
-def bfloat16_keeps_the_counts(method: Method, model, prompts: Prompts):
-    half = small_llava().to(torch.bfloat16)
-    inputs = prompts.batch(0, 2)
-    inputs["pixel_values"] = inputs["pixel_values"].bfloat16()
-    _, trace = generate(half, inputs, method)
-    prefill = trace.prefills[-1]
-    assert torch.equal(prefill.entering, prefill.planned)
-    assert torch.equal(prefill.cached, prefill.entering + prefill.text[:, None])
+def half_precision_keeps_the_counts(method: Method, model, prompts: Prompts):
+    """bfloat16 and float16: every layer gets what was promised, and no NaN comes out."""
+    for dtype in (torch.bfloat16, torch.float16):
+        inputs = prompts.batch(0, 2)
+        inputs["pixel_values"] = inputs["pixel_values"].to(dtype)
+        out, trace = generate(small_llava().to(dtype), inputs, method)
+        prefill = trace.prefills[-1]
+        assert torch.equal(prefill.entering, prefill.planned)
+        assert torch.equal(prefill.cached, prefill.entering + prefill.text[:, None])
+        assert logits(out).isfinite().all()
 
 
 def decoding_without_a_cache_is_the_same(method: Method, model, prompts: Prompts):
@@ -214,7 +216,7 @@ CHECKS = (
     nothing_is_left_in_the_model,
     keeping_everything_changes_nothing,
     long_texts_are_no_surprise,
-    bfloat16_keeps_the_counts,
+    half_precision_keeps_the_counts,
 )
 
 

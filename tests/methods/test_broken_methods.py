@@ -13,6 +13,7 @@ from methods import (
     Budget,
     Cut,
     DecoderStage,
+    EncoderStage,
     Method,
     Plan,
     PruningError,
@@ -160,6 +161,24 @@ def test_the_contract_finds_a_padding_token_that_is_kept(model, prompts, monkeyp
 def test_a_cut_of_nothing_that_is_there_is_refused(model, prompts, select, sentence):
     with pytest.raises(PruningError, match=f"planted, stage cut before layer 2: {sentence}"):
         prefill_of(model, prompts, Planted(select))
+
+
+@dataclass(frozen=True)
+class PlantedInTower(Planted):
+    """Its stage lies between tower and projector and reads the CLS row's attention alone."""
+
+    tower_reads = (Read.CLS_ATTENTION,)
+
+    def solve(self, budget, sizes):
+        stage = EncoderStage("cut", self.tower_reads, self.select)
+        return Plan((8,) * sizes.layers, encoder=(stage,))
+
+
+def test_rows_of_the_tower_are_counted_with_cls_whatever_is_read(model, prompts):
+    prefill = prefill_of(model, prompts, PlantedInTower(keeping(*range(57, 65))))
+    assert torch.equal(prefill.entering, prefill.planned)
+    with pytest.raises(PruningError, match="in the vision tower: an index lies outside 0 to 64"):
+        prefill_of(model, prompts, PlantedInTower(keeping(*range(58, 66))))
 
 
 def test_what_a_stage_did_not_ask_for_it_does_not_see(model, prompts):

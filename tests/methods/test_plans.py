@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import baselines
 from baselines.pooling import blocks_of
 from methods import Budget, InfeasibleBudgetError, PruningError, get_method, methods
 from methods.interface import Segment, Sizes
@@ -238,7 +240,7 @@ def test_halves_round_up():
     ("name", "settings", "sentence"),
     [
         ("vitcopp", {}, "unknown method 'vitcopp'; did you mean 'vitcop'"),
-        ("zzz", {}, "unknown method 'zzz'; allowed: .*fastv, feather"),
+        ("zzz", {}, "unknown method 'zzz'; allowed: cdpruner, dart, divprune, fastervlm, fastv"),
         ("fastv", {"layr": "3"}, "fastv has no setting 'layr'; did you mean 'layer'"),
         ("uniform", {"seed": 1}, "uniform has no setting 'seed'; it has no settings"),
         ("fastv", {"layer": "two"}, "fastv: layer is int"),
@@ -268,3 +270,8 @@ def test_settings_are_read_from_text():
 def test_layers_outside_the_model_are_refused(layers):
     with pytest.raises(PruningError, match="do not rise within 1 to 7"):
         get_method("fastv", **layers).plan(Budget(300), sizes_of(8, 576))
+
+
+def test_a_method_is_shipped_by_its_file():
+    files = {path.stem for path in Path(baselines.__file__).parent.glob("[!_]*.py")}
+    assert set(methods()) == files | {"vitcop"}

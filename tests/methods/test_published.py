@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
-
 import numpy as np
 import pytest
 import torch
+from published_runs import anchors, assert_same_output, generate, recorded
 
 from methods import Budget, attach, get_method, methods
 from methods.interface import Read, Segment, Sizes
 from methods.tensors import apply_cut
 
 LLAVA = Sizes(32, (Segment(24, 24),))
-
-
-def generate(model, published, method, budget):
-    ids = torch.from_numpy(published["input_ids"]).long()
-    with attach(model, method, Budget(budget)) as trace:
-        out = model.generate(
-            input_ids=ids,
-            pixel_values=torch.from_numpy(published["pixel_values"]),
-            max_new_tokens=5,
-            do_sample=False,
-            output_logits=True,
-            return_dict_in_generate=True,
-        )
-    return out.sequences[0, ids.shape[1] :], torch.stack(out.logits, 1)[0], trace.prefills[-1]
-
-
-def assert_same_output(published, run, tokens, logits):
-    assert tokens.tolist() == published[f"{run}/tokens"].tolist()
-    np.testing.assert_allclose(logits.numpy(), published[f"{run}/logits"], atol=1e-4, rtol=0)
-
-
-def anchors(prefill):
-    return {s.stage: s.cut.anchors[0].numpy() for s in prefill.selections}
 
 
 def test_unpruned(tiny_llava, published):
@@ -106,28 +82,6 @@ def test_counted_tokens_are_within_one_of_the_request(tiny_llava, published, nam
     assert torch.equal(prefill.entering, prefill.planned)
     assert abs(prefill.entering.float().mean() - budget) <= 1
     assert torch.equal(prefill.cached, prefill.entering + prefill.text[:, None])
-
-
-def recorded(method, seen):
-    """The method with stages that leave what they saw and selected in `seen`, by name."""
-
-    class Recorded(type(method)):
-        def solve(self, budget, sizes):
-            plan = super().solve(budget, sizes)
-            return replace(
-                plan,
-                encoder=tuple(map(listening, plan.encoder)),
-                decoder=tuple(map(listening, plan.decoder)),
-            )
-
-    def listening(stage):
-        def select(view):
-            seen[stage.name] = view, stage.select(view)
-            return seen[stage.name][1]
-
-        return replace(stage, select=select)
-
-    return Recorded(**asdict(method))
 
 
 def close(found, expected):

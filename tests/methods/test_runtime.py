@@ -23,6 +23,7 @@ from methods import (
     attach,
     get_method,
 )
+from methods.interface import Read
 from methods.sequence import Run
 
 
@@ -196,3 +197,11 @@ def test_a_tower_layer_that_is_not_there_is_refused(model, prompts):
     with pytest.raises(PruningError, match="the vision tower has layers 0 to 2, and no 9"):
         contract.generate(model, prompts.batch(0), get_method("vscan", tower_layer=9))
     contract.generate(model, prompts.batch(0), get_method("vscan"))
+
+
+def test_the_tower_refuses_what_it_does_not_show(model, prompts):
+    class Astray(type(get_method("visionzip"))):
+        tower_reads = (Read.CLS_ATTENTION, Read.KEYS)
+
+    with pytest.raises(PruningError, match="does not show keys; it has features, tower_keys"):
+        contract.generate(model, prompts.batch(0), Astray())

@@ -1,0 +1,125 @@
+"""CDPruner: conditional diversity. https://arxiv.org/abs/2506.10967 (NeurIPS 2025)
+
+How relevant a token is to the question weighs how unlike the tokens are: the kernel is relevance ·
+cosine · relevance. Of that kernel's determinantal point process the most probable set is chosen
+greedily, each next token being the one that enlarges the determinant most. They are kept in order
+before layer 0, with contiguous positions.
+
+The published code has LLaVA's relevance from CLIP's text tower, with a negative sign; no LLaVA
+checkpoint holds one, and the paper's relevance without it was never released. `relevance=text` is
+ours: a token's mean cosine with the embeddings of the text after the image (of the last token where
+there is none), positive, scaled to 0 … 1 over the sample's images as in the code. The paper's
+exponent is off in the code, and here.
+
+The kernel has no more independent directions than the model is wide. Past them the code keeps fewer
+tokens than asked for, of noise. Ours: where the largest gain is 1e-6 of the first or less, the most
+relevant of the rest fill up, so that B tokens enter every layer. Several images keep their shares.
+The choice is sequential: B small steps a prefill.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from math import inf
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from methods.interface import (
+    Cut,
+    DecoderStage,
+    Method,
+    NewTokens,
+    Plan,
+    Positions,
+    Read,
+    Selection,
+    Sizes,
+    View,
+)
+from methods.planning import one_of, shares
+from methods.registry import register
+from methods.tensors import best_in_order, gather_rows, of_each_segment
+
+EXHAUSTED = 1e-6
+
+
+def relevance_to_text(visual: Tensor, text: Tensor, after_image: Tensor) -> Tensor:
+    """Mean cosine of visual rows [b, v, D] with the text after the image: float32 [b, v].
+
+    `text` [b, t, D] ends with the prompt's last token; `after_image` bool [b, t].
+    """
+    asked = after_image.clone()
+    asked[:, -1] = ~after_image.any(-1)
+    unit, words = normalize(visual.float(), dim=-1), normalize(text.float(), dim=-1)
+    cosines = (unit @ words.transpose(1, 2)) * asked[:, None]
+    return cosines.sum(-1) / asked.sum(-1, keepdim=True)
+
+
+def scaled(relevance: Tensor) -> Tensor:
+    """float32 [b, n] to 0 … 1 in each row; all 1 where all are equal."""
+    low, high = relevance.amin(-1, keepdim=True), relevance.amax(-1, keepdim=True)
+    return torch.where(high > low, (relevance - low + 1e-6) / (high - low), 1.0)
+
+
+def most_probable(rows: Tensor, relevance: Tensor, count: int) -> Tensor:
+    """Indices of `count` of the rows [b, n, D], ascending: int64 [b, count].
+
+    `relevance` float32 [b, n] in 0 … 1.
+    """
+    unit = normalize(rows.float(), dim=-1)
+    kernel = relevance[:, :, None] * (unit @ unit.transpose(1, 2)) * relevance[:, None]
+    gain = kernel.diagonal(dim1=1, dim2=2)
+    noise = EXHAUSTED * gain.amax(-1, keepdim=True)
+    spanned = kernel.new_zeros(len(rows), count, rows.shape[1])
+    gains, chosen = [], []
+    for step in range(count):
+        largest, token = gain.max(-1, keepdim=True)
+        own = gather_rows(spanned.transpose(1, 2), token)
+        new = (gather_rows(kernel, token) - own @ spanned)[:, 0] / largest.sqrt()
+        spanned[:, step] = new
+        gain = (gain - new.square()).scatter(1, token, -inf)
+        gains.append(largest)
+        chosen.append(token)
+    # past the last direction all is noise, NaN too
+    exhausted = (~(torch.cat(gains, 1) > noise)).cummax(1).values
+    first = torch.where(exhausted, 0.0, inf)
+    return best_in_order(relevance.scatter_add(1, torch.cat(chosen, 1), first), count)
+
+
+@register("cdpruner")
+@dataclass(frozen=True)
+class CDPruner(Method):
+    label: ClassVar[str] = "CDPruner"
+    venue: ClassVar[str] = "NeurIPS 2025"
+    link: ClassVar[str] = "https://arxiv.org/abs/2506.10967"
+    cuts: ClassVar[str] = "before layer 0"
+
+    relevance: str = "text"
+
+    def __post_init__(self) -> None:
+        one_of(self.name, "relevance", self.relevance, ("text",))
+
+    def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
+        counts = shares(budget, sizes)
+        if counts is None:
+            return None
+        lengths = tuple(segment.tokens for segment in sizes.segments)
+        reads = (Read.HIDDEN, Read.TEXT_HIDDEN)
+        prune = partial(_prune, lengths=lengths, counts=counts)
+        return Plan(
+            entering=(sum(counts),) * sizes.layers,
+            decoder=(DecoderStage("diverse", 0, reads, prune, Positions.CONTIGUOUS),),
+            new_tokens=NewTokens.ENTERED,
+            parameters={"tokens": counts},
+        )
+
+
+def _prune(view: View, lengths: tuple[int, ...], counts: tuple[int, ...]) -> Selection:
+    rows = view[Read.HIDDEN]
+    relevance = scaled(relevance_to_text(rows, view[Read.TEXT_HIDDEN], view.text_after_image))
+    return Selection(Cut(of_each_segment(most_probable, lengths, counts, rows, relevance)))

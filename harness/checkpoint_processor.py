@@ -1,0 +1,72 @@
+"""A checkpoint's processor: loaded, and held against its model by asking about a blank image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness.checkpoint_files import CONFIG
+from harness.errors import BadInput, blamed
+
+_PARTS = ("tokenizer", "image_processor", "image_token")
+_QUESTION = [
+    {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "how many objects ?"}]}
+]
+
+
+def processor_of(directory: Path) -> Any:
+    """The processor in a directory. Raises BadInput."""
+    from transformers import AutoProcessor
+
+    with blamed(f"the processor in {directory} cannot be loaded"):
+        return AutoProcessor.from_pretrained(directory, trust_remote_code=False)
+
+
+def check_processor(processor: Any, model: Any, directory: Path) -> None:
+    """Asks a question about a blank image, up to the model's inputs. Raises BadInput."""
+    from PIL import Image
+
+    from methods.adapters import adapter_for
+
+    where, vision = f"the processor in {directory}", model.config.vision_config
+    _check_parts(processor, where, vision.patch_size)
+    with blamed(f"the chat template in {directory} fails on a question about an image"):
+        text = processor.apply_chat_template(_QUESTION, tokenize=False, add_generation_prompt=True)
+    if (places := text.count(processor.image_token)) != 1:
+        raise BadInput(
+            f"the chat template in {directory} has {places} places {processor.image_token!r} for "
+            "the image in a question about one; allowed: 1"
+        )
+    blank = Image.new("RGB", (vision.image_size, vision.image_size))
+    with blamed(f"{where} fails on a question about an image"):
+        encoded = processor(text=[text], images=[blank], return_tensors="pt")
+        ids, pixels = encoded["input_ids"], tuple(encoded["pixel_values"].shape[1:])
+    found, wanted = int((ids == model.config.image_token_id).sum()), adapter_for(model).shape()
+    if found != wanted.image_tokens:
+        raise BadInput(
+            f"{where} makes {found} tokens {model.config.image_token_id}, image_token_index in "
+            f"{CONFIG}, of an image, and the model takes {wanted.image_tokens}"
+        )
+    if pixels != (vision.num_channels, vision.image_size, vision.image_size):
+        raise BadInput(
+            f"{where} makes images of {pixels}, and vision_config in {CONFIG} asks for "
+            f"{(vision.num_channels, vision.image_size, vision.image_size)}"
+        )
+    if ids.max() >= wanted.vocabulary:
+        raise BadInput(
+            f"{where} makes token {int(ids.max())}, and text_config.vocab_size in {CONFIG} is "
+            f"{wanted.vocabulary}"
+        )
+
+
+def _check_parts(processor: Any, where: str, patch_size: int) -> None:
+    for part in _PARTS:
+        if getattr(processor, part, None) is None:
+            raise BadInput(f"{where} is a {type(processor).__name__} and has no {part}")
+    if not getattr(processor, "chat_template", None):
+        raise BadInput(f"{where} has no chat template; chat_template.jinja is needed")
+    own = getattr(processor, "patch_size", None)
+    if own != patch_size:
+        raise BadInput(f"patch_size of {where} is {own}, and {patch_size} in {CONFIG}")
+    if processor.tokenizer.pad_token is None and processor.tokenizer.eos_token is None:
+        raise BadInput(f"the tokenizer of {where} has neither pad_token nor eos_token")
