@@ -101,8 +101,10 @@ class Answerer:
 
     def _answer(self, questions: Sequence[Question], generation: Mapping[str, Any]) -> list[Answer]:
         arguments, until = generate_arguments(generation)
-        # under beam search transformers before 5.18 encodes the images of every beam
-        store = self.store if arguments.get("num_beams", 1) == 1 else None
+        # under beam search transformers before 5.18 encodes the images of every beam; a method
+        # inside the tower has outputs of its own
+        shares = arguments.get("num_beams", 1) == 1 and not self.method.inside_tower
+        store = self.store if shares else None
         prompts, pixels = self._prompts(questions, store)
         keys = [key for prompt in prompts for key in prompt.images]
         images = SharedImages(store, keys) if store is not None and keys else None

@@ -60,14 +60,21 @@ def prefill_flops(shape: Shape, entering: Sequence[int], text: int) -> int:
     return sum(layer_flops(shape, visual + text) for visual in entering) + head
 
 
-def tower_flops(shape: Shape) -> int:
-    """The vision tower for one image: patch embedding and the layers that run."""
-    rows, width = shape["tower_rows"], shape["tower_width"]
-    attention = 2 * 2 * rows * rows * width
-    return 2 * rows * tower_weights(shape) + shape["tower_layers"] * attention
+def tower_flops(shape: Shape, rows: Sequence[Sequence[int]] = ()) -> int:
+    """The vision tower for one image: patch embedding and the layers that run.
+
+    `rows[l]`: how many enter the attention, and how many the MLP, of layer l; all where not given.
+    """
+    all_rows, width = shape["tower_rows"], shape["tower_width"]
+    mlp = 2 * width * shape["tower_intermediate"]
+    layers = rows or [(all_rows, all_rows)] * shape["tower_layers"]
+    return 2 * all_rows * shape["patch_values"] * width + sum(
+        2 * seen * 4 * width * width + 2 * 2 * seen * seen * width + 2 * left * mlp
+        for seen, left in layers
+    )
 
 
-def projector_flops(shape: Shape, rows: int) -> int:
+def projector_flops(shape: Shape, rows: float) -> float:
     """The two-layer projector for `rows` visual tokens."""
     widths = shape["tower_width"] + shape["hidden_size"]
     return 2 * rows * shape["projector_inner"] * widths

@@ -13,11 +13,12 @@ from methods.trace import Prefill
 
 def ledgers_of(prefill: Prefill, shape: ModelShape) -> list[dict[str, Any]]:
     """Of each sample: visual tokens that entered each layer, KV rows, planned tokens; its text;
-    FLOPs of its selections.
+    FLOPs of its selections; where its images were cut inside the tower, the rows of its layers.
     """
     rows = _counted(prefill)
-    for row, plan, sizes in zip(rows, prefill.plans, prefill.sizes, strict=True):
-        row["selection_flops"] = selection_flops(plan, sizes, shape, row["text"])
+    tower = prefill.tower_rows or [()] * len(rows)
+    for row, plan, sizes, images in zip(rows, prefill.plans, prefill.sizes, tower, strict=True):
+        row["selection_flops"] = selection_flops(plan, sizes, shape, row["text"], images)
     return rows
 
 
@@ -39,7 +40,11 @@ def _counted(prefill: Prefill) -> list[dict[str, Any]]:
         prefill.text.tolist(),
         strict=True,
     )
-    return [{"entering": e, "cached": c, "planned": p, "text": t} for e, c, p, t in columns]
+    rows = [{"entering": e, "cached": c, "planned": p, "text": t} for e, c, p, t in columns]
+    for row, images in zip(rows, prefill.tower_rows or [()] * len(rows), strict=True):
+        if images:
+            row["tower"] = [[list(layer) for layer in image] for image in images]
+    return rows
 
 
 def distinct(ledgers: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[int]]:

@@ -3,7 +3,8 @@
 A ledger row is `{"entering": [..], "cached": [..], "planned": [..], "text": n,
 "selection_flops": n, "samples": n}`: visual tokens that entered each layer, KV rows after the
 prefill, what the plan promised, text tokens, FLOPs of the selections (0 where a record has none),
-and how many samples were alike.
+and how many samples were alike. Where images were cut inside the vision tower, "tower" has for
+each of them `[rows into attention, rows into MLP]` of every tower layer.
 """
 
 from __future__ import annotations
@@ -123,6 +124,27 @@ def mean_prefill_flops(ledger: Sequence[Row], shape: cost.Shape) -> float:
         ledger,
         lambda row: (
             cost.prefill_flops(shape, row["entering"], row["text"]) + row.get("selection_flops", 0)
+        ),
+    )
+
+
+def mean_tower_flops(ledger: Sequence[Row], shape: cost.Shape, images: int) -> float:
+    """FLOPs of the vision tower for a sample's `images`, averaged over samples."""
+    whole = [()] * images
+    return _over_samples(
+        ledger, lambda row: sum(cost.tower_flops(shape, rows) for rows in row.get("tower", whole))
+    )
+
+
+def mean_projected(ledger: Sequence[Row], shape: cost.Shape, images: int) -> float:
+    """Rows of a sample's `images` that leave the tower for the projector, averaged over samples."""
+    tokens = shape["image_tokens"]
+    return _over_samples(
+        ledger,
+        lambda row: (
+            sum(tokens - shape["tower_rows"] + rows[-1][1] for rows in row["tower"])
+            if "tower" in row
+            else images * tokens
         ),
     )
 

@@ -22,38 +22,88 @@ from methods.interface import (
     Plan,
     PruningError,
     Read,
+    Segment,
     Selection,
     Sizes,
     TextRows,
+    TowerStage,
     View,
     told,
 )
-from methods.stages import selected
-from methods.tensors import apply_cut
+from methods.stages import chosen
+from methods.tensors import apply_cut, gather_rows
+from methods.trace import ImageRows, TowerRows
 from methods.views import Group, group_samples
 
 META = torch.device("meta")
 
 
 @lru_cache(maxsize=1024)
-def selection_flops(plan: Plan, sizes: Sizes, shape: ModelShape, text: int) -> int:
+def selection_flops(
+    plan: Plan, sizes: Sizes, shape: ModelShape, text: int, tower: ImageRows = ()
+) -> int:
     """FLOPs of all stages of a plan for one sample with `text` text tokens.
 
     2 per multiply-add of matrix products. Attention that a stage reads is counted too; projecting
-    what a cut in the tower has merged is the projector's. Raises PruningError for a stage that
-    needs values, not shapes alone.
+    what a cut in the tower has merged is the projector's. `tower`: rows of the tower's layers for
+    each image, where they were counted; else as many as a cut inside it can leave. Raises
+    PruningError for a stage that needs values, not shapes alone.
     """
-    if not plan.encoder + plan.decoder:
+    if not plan.stages:
         return 0
     (group,) = group_samples([sizes], {sizes: plan}, [0], META)
+    counted: ImageRows = tower or ((),) * len(plan.tower)
     with FlopCounterMode(display=False) as counter:
         reads = sum(
             [
+                *(
+                    _run_inside(stages, segment, shape, rows)
+                    for stages, segment, rows in zip(
+                        plan.tower, sizes.segments, counted, strict=bool(plan.tower)
+                    )
+                ),
                 _run_encoder(group, plan.encoder, shape),
                 *(_run_decoder(group, stage, shape, text) for stage in plan.decoder),
             ]
         )
     return counter.get_total_flops() + reads
+
+
+def _run_inside(
+    stages: Sequence[TowerStage], segment: Segment, shape: ModelShape, counted: TowerRows
+) -> int:
+    """Run an image's stages inside the tower, each on the rows that its layer has; FLOPs of what
+    they read.
+    """
+    total, rows = 0, shape.tower_rows
+    width, heads = shape.tower_width, shape.tower_heads
+    carry: dict[str, Tensor] = {}
+    for stage in sorted(stages, key=lambda stage: (stage.layer, not stage.before_mlp)):
+        rows = counted[stage.layer][not stage.before_mlp] if counted else rows
+        per_head = _empty(1, heads, rows, width // heads)
+        shown = {
+            Read.HIDDEN: _empty(1, rows, width),
+            Read.KEYS: per_head,
+            Read.VALUES: per_head,
+            Read.CLS_ATTENTION: _empty(1, heads, rows - int(segment.has_cls)),
+        }
+        if Read.CLS_ATTENTION in stage.reads:
+            total += 2 * rows * width * (1 if segment.has_cls else rows)
+        view = View(
+            count=rows,
+            segments=_empty(1, rows, dtype=torch.long),
+            seeds=(0,),
+            carry={name: value[:, :rows] for name, value in carry.items()},
+            reads={read: shown[read] for read in stage.reads},
+            valid=_empty(1, rows, dtype=torch.bool),
+        )
+        where = f"stage {stage.name} in layer {stage.layer} of the vision tower"
+        selection = _select(where, stage, view, rows, Read.HIDDEN)
+        if selection.cut is not None:
+            rows = selection.cut.anchors.shape[1]
+            carry = {n: gather_rows(v, selection.cut.anchors) for n, v in carry.items()}
+        carry |= selection.visual
+    return total
 
 
 def _run_encoder(group: Group, stages: Sequence[EncoderStage], shape: ModelShape) -> int:
@@ -120,11 +170,11 @@ def _run_decoder(group: Group, stage: DecoderStage, shape: ModelShape, text: int
 
 
 def _select(
-    where: str, stage: EncoderStage | DecoderStage, view: View, rows: int, merged: Read
+    where: str, stage: TowerStage | EncoderStage | DecoderStage, view: View, rows: int, merged: Read
 ) -> Selection:
     """Run a stage on shapes alone, and the merging of what is `merged` that its cut asks for."""
     try:
-        selection = selected(where, stage, view, rows)
+        selection = chosen(where, stage, view, rows)
         if selection.cut is not None and selection.cut.merges:
             apply_cut(view[merged], selection.cut)
     except PruningError:

@@ -86,9 +86,12 @@ def _counted(record: Record) -> dict[str, str]:
         "Plan": _pairs(record["parameters"]),
         "Tokens": f"{mean_entering(record['ledger']):.1f} a layer, counted",
     }
-    for number, row in enumerate(record["ledger"]):
-        name = f"Ledger {number + 1}"
-        facts[name] = f"{row['samples']} samples, {row['text']} text tokens: {_layers(row)}"
+    alike: dict[str, int] = {}
+    for row in record["ledger"]:
+        tokens = f"{row['text']} text tokens: {_layers(row)}"
+        alike[tokens] = alike.get(tokens, 0) + row["samples"]
+    for number, (tokens, samples) in enumerate(alike.items()):
+        facts[f"Ledger {number + 1}"] = f"{samples} samples, {tokens}"
     return facts
 
 

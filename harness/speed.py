@@ -12,7 +12,13 @@ from statistics import median
 from typing import Any
 
 from harness import cost
-from harness.ledger import mean_cache_bytes, mean_cached, mean_prefill_flops
+from harness.ledger import (
+    mean_cache_bytes,
+    mean_cached,
+    mean_prefill_flops,
+    mean_projected,
+    mean_tower_flops,
+)
 from harness.record import Record
 
 Measured = Mapping[str, Any]
@@ -57,12 +63,14 @@ def floors(cell: Measured, record: Record) -> dict[str, Floor]:
         return {}
     shape, identity = record["shape"], record["identity"]
     size, batch = cost.DTYPE_BYTES[identity["dtype"]], identity["batch_size"]
-    images = batch * identity["images"]
+    ledger, images = cell["ledger"], identity["images"]
     keys = batch * mean_cache_bytes(cell["ledger"], shape, identity["dtype"])
-    projected = images * shape["image_tokens"] + cell["merged_rows"]
+    projected = batch * mean_projected(ledger, shape, images) + cell["merged_rows"]
     rows = _rows_in_decode(cell, identity)
     found = {
-        "vision_tower": Floor(images * cost.tower_flops(shape), size * cost.tower_weights(shape)),
+        "vision_tower": Floor(
+            batch * mean_tower_flops(ledger, shape, images), size * cost.tower_weights(shape)
+        ),
         "projector": Floor(
             cost.projector_flops(shape, projected), size * cost.projector_weights(shape)
         ),

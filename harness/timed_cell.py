@@ -171,7 +171,9 @@ def seconds_of(workload: Workload) -> float:
 def stage_names(plan: Plan) -> list[str]:
     """The selecting stages in the order in which they run; those of one layer run as one."""
     layers = sorted({stage.layer for stage in plan.decoder})
-    tower = [f"{plan.encoder[0].name} in the tower"] if plan.encoder else []
+    inside = sorted({(s.layer, not s.before_mlp, s.name) for own in plan.tower for s in own})
+    tower = [f"{name} in tower layer {layer}" for layer, _, name in inside]
+    tower += [f"{plan.encoder[0].name} in the tower"] if plan.encoder else []
     return tower + [
         "+".join(stage.name for stage in plan.decoder if stage.layer == layer) + f"@{layer}"
         for layer in layers
@@ -180,7 +182,11 @@ def stage_names(plan: Plan) -> list[str]:
 
 def _merged_rows(prefill: Any) -> int:
     """Rows of the batch that the tower's stages merged: the projector runs again on them."""
-    cuts = [(s.rows, s.cut) for s in prefill.selections if s.layer is None]
+    cuts = [
+        (s.rows, s.cut)
+        for s in prefill.selections
+        if s.layer is None and not prefill.plans[s.rows[0]].tower
+    ]
     return sum(len(rows) * cut.anchors.shape[1] for rows, cut in cuts if cut.merges)
 
 

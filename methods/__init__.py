@@ -24,6 +24,7 @@ from methods.interface import (
     Segment,
     Selection,
     Sizes,
+    TowerStage,
     View,
 )
 from methods.registry import get_method, methods, register
@@ -46,6 +47,7 @@ __all__ = [
     "Segment",
     "Selection",
     "Sizes",
+    "TowerStage",
     "View",
     "attach",
     "get_method",

@@ -10,11 +10,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class QueriesKeys:
-    """q [b, H, L, d] and k [b, H_kv, L, d] after RoPE, as the kernel got them."""
+    """q [b, H, L, d] and k [b, H_kv, L, d] after RoPE, as the kernel got them, and v."""
 
     queries: Tensor
     keys: Tensor
     scaling: float
+    values: Tensor | None = None
 
     def to(self, device: torch.device) -> QueriesKeys:
         return QueriesKeys(self.queries.to(device), self.keys.to(device), self.scaling)

@@ -28,8 +28,9 @@ from methods.mechanism import LayerCount, broken
 from methods.sequence import Piece, Run, new_counts, new_lengths, new_positions, splice
 from methods.stages import run_decoder_stage, run_encoder_stages
 from methods.tensors import gather_rows, last_true
+from methods.tower import TowerPass
 from methods.trace import Prefill
-from methods.views import Group, Shown, TowerRecording, group_samples
+from methods.views import Group, Shown, TowerRecording, group_samples, seeds_of
 
 if TYPE_CHECKING:
     from methods.adapters import LlavaAdapter
@@ -59,11 +60,7 @@ class Generation:
         run = self.run = self._first_run(input_ids, kwargs)
         sizes = [self.adapter.sizes(count) for count in run.counts]
         plans = {own: planned(self.method, budget, own) for own in dict.fromkeys(sizes)}
-        # beams and repeated sequences multiply the samples
-        seeds = list(range(len(sizes))) if seeds is None else list(seeds)
-        if len(sizes) % len(seeds):
-            raise PruningError(f"{len(seeds)} seeds were given for {len(sizes)} samples")
-        seeds = [seeds[row * len(seeds) // len(sizes)] for row in range(len(sizes))]
+        seeds = seeds_of(seeds, len(sizes))
         self.prompt_lengths = run.lengths
         self.groups = group_samples(sizes, plans, seeds, run.valid.device)
         self.sizes = sizes
@@ -128,9 +125,15 @@ class Generation:
 
     # --- before layer 0 ---------------------------------------------------------------------
 
-    def enter_prefill(self, tower: TowerRecording | None, kwargs: dict) -> dict:
-        """Cut what is cut before layer 0; returns the text model's kwargs."""
-        hidden = self._cut_in_tower(kwargs["inputs_embeds"], tower)
+    def enter_prefill(
+        self, tower: TowerRecording | None, kwargs: dict, inside: TowerPass | None = None
+    ) -> dict:
+        """Cut what is cut before layer 0; returns the text model's kwargs.
+
+        `tower`, `inside`: what the vision tower showed, and what was cut between its layers.
+        """
+        hidden = self._take_cuts_inside(kwargs["inputs_embeds"], inside)
+        hidden = self._cut_in_tower(hidden, tower)
         hidden = self._cut_before(0, hidden)
         entered = self.run.valid.sum(1)
         for group in self.groups:
@@ -168,6 +171,29 @@ class Generation:
             "attention_mask": first.mask_2d,
             "position_ids": first.next_position[:, None] - 1,
         }
+
+    def _take_cuts_inside(self, hidden: Tensor, inside: TowerPass | None) -> Tensor:
+        """Leave out the rows of the prompt that were dropped between the tower's layers."""
+        groups = [group for group in self.groups if group.plan.tower]
+        if not groups:
+            return hidden
+        if inside is None:
+            raise PruningError(
+                f"{self.method.name} cuts inside the vision tower, which did not run for this "
+                "prompt; such a method sets inside_tower = True"
+            )
+        images = _images_of(self.sizes, len(inside.images))
+        found = [inside.piece(group, self.run, images) for group in groups]
+        for _, selections in found:
+            self.prefill.selections += selections
+        self.prefill.tower_rows = [
+            inside.rows_of(places) if group_has_tower else ()
+            for places, group_has_tower in zip(
+                images, (bool(plan.tower) for plan in self.prefill.plans), strict=True
+            )
+        ]
+        self.groups[0].sound += inside.sound
+        return self._go_on(0, hidden, [piece for piece, _ in found])
 
     def _cut_in_tower(self, hidden: Tensor, tower: TowerRecording | None) -> Tensor:
         groups = [group for group in self.groups if group.plan.encoder]

@@ -18,6 +18,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from fractions import Fraction
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from traceback import extract_tb
 from typing import ClassVar
@@ -146,10 +147,13 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class Sizes:
-    """All that a plan may depend on: decoder layers and the sample's segments."""
+    """All that a plan may depend on: decoder layers, the sample's segments, and the place of the
+    vision tower's layer whose output is used, counted from 0.
+    """
 
     layers: int
     segments: tuple[Segment, ...]
+    feature_layer: int = 22
 
     @property
     def tokens(self) -> int:
@@ -162,7 +166,8 @@ class Read(StrEnum):
     Shapes: b samples (tower: images), v visual rows, t text rows, H heads, d head width,
     D hidden width. Text rows are all tokens that are not visual, in order, and after them once
     more the prompt's last token, whatever it is. In the decoder, keys and attention belong to
-    the layer that has just run.
+    the layer that has just run; inside the tower, to the stage's layer, and v counts all its
+    rows, CLS first.
     """
 
     HIDDEN = "hidden"  # [b, v, D] hidden states (before layer 0: embeddings)
@@ -174,6 +179,7 @@ class Read(StrEnum):
     TEXT_KEYS = "text_keys"  # [b, H_kv, t, d] after RoPE, float32
     UNROTATED_KEYS = "unrotated_keys"  # [b, H_kv, v, d] before RoPE, float32
     UNROTATED_QUERY = "unrotated_query"  # [b, H, d] float32: the last prompt token's, before RoPE
+    VALUES = "values"  # inside the tower: [b, H, v, d] float32
     LAST_ATTENTION = "last_attention"  # [b, H, v] float32: the last prompt token's row
     TEXT_ATTENTION = "text_attention"  # [b, H, t, v] float32: rows of all text tokens
     VISUAL_ATTENTION = "visual_attention"  # [b, H, v, v] float32: rows of the visual tokens
@@ -236,15 +242,17 @@ class View:
 
     Only what the stage `reads` is filled. `segments` [b, v] int64 tells each visual row's image,
     `seeds` [b] the seed of each sample; `carry` holds what earlier stages left, see `Selection`.
-    Text rows are left-padded to a common t.
+    Text rows are left-padded to a common t. Inside the tower, where data may decide how many rows
+    an image keeps, `valid` bool [b, v] tells rows from the padding after them.
     """
 
-    count: int  # visual rows (tower: patches)
+    count: int  # visual rows (between tower and projector: patches)
     segments: Tensor
     seeds: tuple[int, ...] = ()
     carry: Mapping[str, Tensor] = field(default_factory=dict)
     reads: Mapping[AnyRead, Tensor] = field(default_factory=dict)
     text: TextRows | None = None
+    valid: Tensor | None = None
 
     @property
     def text_after_image(self) -> Tensor:
@@ -273,15 +281,17 @@ class Cut:
     Output row i = (input row `anchors[i]` where `add_anchor[i]`) + mean of the input rows j with
     `groups[j] == i`, at the position of its anchor. `anchors` int64 [b, out], in the order in which
     the rows shall follow one another; `groups` int64 [b, in], -1 for a row that is dropped;
-    `add_anchor` bool [b, out]. Where groups overlap `weights` float [b, out, in] stand for them:
-    sum of weights[i, j] · row j in the place of the mean. Neither: each output row is its anchor as
-    it stands.
+    `add_anchor` bool [b, out]. Where groups overlap `weights` float [b, out, in] stand for them,
+    but not inside the tower: sum of weights[i, j] · row j in the place of the mean. Neither: each
+    output row is its anchor as it stands. `counts` int64 [b], inside the tower alone: only so many
+    of an image's output rows are rows, where data decide it.
     """
 
     anchors: Tensor
     groups: Tensor | None = None
     add_anchor: Tensor | None = None
     weights: Tensor | None = None
+    counts: Tensor | None = None
 
     @property
     def merges(self) -> bool:
@@ -322,6 +332,21 @@ Select = Callable[[View], Selection]
 
 
 @dataclass(frozen=True)
+class TowerStage:
+    """Inside the vision tower, for one segment: what leaves layer `layer`, counted from 0; with
+    `before_mlp` what that layer's attention hands to its MLP.
+
+    Rows are those that the layer works on, CLS first where there is one. A cut keeps CLS first.
+    """
+
+    name: str
+    layer: int
+    reads: tuple[Read, ...]
+    select: Select
+    before_mlp: bool = False
+
+
+@dataclass(frozen=True)
 class EncoderStage:
     """Between the vision tower and the projector, for one segment.
 
@@ -349,18 +374,20 @@ class DecoderStage:
 class Plan:
     """A method's promise for one sample: visual tokens entering each decoder layer, and the stages.
 
-    `encoder` has one stage per segment, or none. `parameters` are the solved ones, for records.
+    `tower` has the stages of each segment, `encoder` one stage per segment, or none.
+    `parameters` are the solved ones, for records.
     """
 
     entering: tuple[int, ...]
+    tower: tuple[tuple[TowerStage, ...], ...] = ()
     encoder: tuple[EncoderStage, ...] = ()
     decoder: tuple[DecoderStage, ...] = ()
     new_tokens: NewTokens = NewTokens.PROMPT
     parameters: Mapping[str, object] = field(default_factory=dict)
 
     @property
-    def stages(self) -> tuple[EncoderStage | DecoderStage, ...]:
-        return *self.encoder, *self.decoder
+    def stages(self) -> tuple[TowerStage | EncoderStage | DecoderStage, ...]:
+        return *chain(*self.tower), *self.encoder, *self.decoder
 
     @cached_property
     def mean_entering(self) -> Fraction:
@@ -411,7 +438,8 @@ class Method(ABC):
     """Base of all methods; fields of a subclass are its settings.
 
     A subclass gives `label` (the paper's spelling), `venue`, `link`, `cuts` (where it cuts, in
-    words), `tower_reads` (all that its encoder stages read) and `solve`.
+    words), `tower_reads` (all that its encoder stages read), `inside_tower` (whether it has stages
+    between the tower's layers) and `solve`.
     """
 
     name: ClassVar[str] = ""
@@ -419,6 +447,7 @@ class Method(ABC):
     venue: ClassVar[str] = ""
     link: ClassVar[str] = ""
     cuts: ClassVar[str] = ""
+    inside_tower: ClassVar[bool] = False
 
     @property
     def tower_reads(self) -> tuple[AnyRead, ...]:

@@ -17,11 +17,12 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from methods.attention import QueriesKeys
 
 Observer = Callable[[QueriesKeys], None]
+"""Told of the queries, keys and values [b, H, L, d] of a module that attends."""
 
 
 @contextmanager
 def observing(observers: Mapping[nn.Module, Observer]) -> Iterator[None]:
-    """Call each module's observer with its q and k whenever it attends; nests."""
+    """Call each module's observer with its q, k and v whenever it attends; nests."""
     registry: Any = ALL_ATTENTION_FUNCTIONS
     outer = registry.__dict__.get("get_interface")
     original = registry.get_interface
@@ -40,7 +41,7 @@ def observing(observers: Mapping[nn.Module, Observer]) -> Iterator[None]:
             observer = observers.get(module)
             if observer is not None:
                 scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
-                observer(QueriesKeys(query, key, float(scaling)))
+                observer(QueriesKeys(query, key, float(scaling), value))
             return kernel(module, query, key, value, attention_mask, **kwargs)
 
         return observed

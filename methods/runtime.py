@@ -25,6 +25,7 @@ from methods.adapters import adapter_for
 from methods.attention import QueriesKeys
 from methods.caches import PrunedCache, cache_of, check_kind, expect, refused
 from methods.generation import Generation
+from methods.inside_tower import InsideTower
 from methods.interface import AnyRead, Budget, MechanismError, Method, PruningError, Read
 from methods.mechanism import broken
 from methods.recording import Observer, observing
@@ -67,7 +68,8 @@ def attach(
     """Prune every prefill of `model` with `method` at `budget` while the context lasts.
 
     `seeds`: one a sample of the batch, for methods that draw at random; its number by default.
-    `images`: start from stored tower outputs. `clock` is told of the phases.
+    `images`: start from stored tower outputs, but for a method that cuts inside the tower. `clock`
+    is told of the phases.
     Raises PruningError for a model that is not supported or has a method attached already, for
     what is no method or no budget, for a stage that raises or selects what cannot be, for an
     infeasible budget (when the prefill's sizes are known), for uses that pruning would make
@@ -86,9 +88,10 @@ def attach(
         stack.enter_context(observing(runtime.observers()))
         for handle in runtime.register():
             stack.callback(handle.remove)
-        if images is not None:
-            stack.callback(runtime.body.__dict__.pop, "get_image_features")
-            runtime.body.get_image_features = runtime.shared_features()
+        if runtime.images is not None:
+            _replace(stack, runtime.body, "get_image_features", runtime.shared_features())
+        if runtime.inside is not None:
+            _replace(stack, model, "generate", runtime.inside.telling_the_prompt(model.generate))
         try:
             yield runtime.trace
         except Exception as error:
@@ -96,6 +99,15 @@ def attach(
                 raise runtime.lost from error
             raise
         runtime.trace.check_numbers()
+
+
+def _replace(stack: ExitStack, module: nn.Module, name: str, function: Callable) -> None:
+    """Put a function in the place of a module's own until the stack ends."""
+    if name in module.__dict__:
+        stack.callback(setattr, module, name, module.__dict__[name])
+    else:
+        stack.callback(delattr, module, name)
+    setattr(module, name, function)
 
 
 class _Runtime:
@@ -111,13 +123,17 @@ class _Runtime:
         self.adapter = adapter_for(model)
         self.model, self.body = model, self.adapter.body
         self.method, self.budget, self.seeds = method, budget, seeds
-        self.images, self.clock = images, clock
-        if images is not None:
-            images.store.expect(method.tower_reads)
+        # what is cut inside the tower is one method's own
+        self.images, self.clock = None if method.inside_tower else images, clock
+        if self.images is not None:
+            self.images.store.expect(method.tower_reads)
         self.trace = Trace()
         self.input_ids: Tensor | None = None
         self.tower: TowerRecording | None = None
         self.tower_attended: dict[int, QueriesKeys] = {}
+        self.inside: InsideTower | None = None
+        if method.inside_tower:
+            self.inside = InsideTower(self.adapter, clock, method, budget, seeds)
         self.phase = "prefill"
         self.entered = False
         self.lost: MechanismError | None = None
@@ -146,6 +162,9 @@ class _Runtime:
         for i in {layer for read, layer in places if read is not Read.FEATURES}:
             whole = (Read.RECEIVED_ATTENTION, i) in places or not self.adapter.has_cls
             observers[self.adapter.attention(layers[i])] = self._observer_of_tower(i, whole)
+        if self.inside is not None:
+            for i, layer in enumerate(layers):
+                observers[self.adapter.attention(layer)] = self.inside.observer(i)
         return observers
 
     def register(self) -> Iterator[Any]:
@@ -153,6 +172,8 @@ class _Runtime:
         adapter = self.adapter
         yield self.model.register_forward_pre_hook(self._begin, with_kwargs=True)
         yield self.body.register_forward_pre_hook(self._see_prompt, with_kwargs=True)
+        if self.inside is not None:
+            yield from self._register_inside_tower(self.inside)
         for phase in ("vision_tower", "projector"):
             module = adapter.tower if phase == "vision_tower" else adapter.projector
             yield module.register_forward_pre_hook(self._starter(phase))
@@ -167,6 +188,18 @@ class _Runtime:
         yield adapter.text_model.register_forward_hook(self._leave, always_call=True)
         yield adapter.head.register_forward_hook(self._after_head)
         yield self.model.register_forward_hook(self._end)
+
+    def _register_inside_tower(self, inside: InsideTower) -> Iterator[Any]:
+        adapter = self.adapter
+        yield adapter.tower.register_forward_pre_hook(inside.begin)
+        for i, layer in enumerate(adapter.tower_layers):
+            norm, mlp = adapter.tower_mlp(layer)
+            yield layer.register_forward_pre_hook(inside.enter_layer(i), with_kwargs=True)
+            yield norm.register_forward_pre_hook(inside.enter_mlp(i))
+            yield mlp.register_forward_hook(inside.leave_mlp)
+            # before transformers' own hooks, which keep the states that the features come from
+            yield layer.register_forward_hook(inside.leave_layer(i), prepend=True)
+        yield adapter.projector.register_forward_hook(inside.leave_projector)
 
     def _starter(self, phase: str) -> Callable[..., None]:
         return lambda *_: self.clock.start(phase)
@@ -223,6 +256,8 @@ class _Runtime:
     def _see_prompt(self, body: nn.Module, args: tuple, kwargs: dict) -> None:
         ids = kwargs.get("input_ids")
         self.input_ids = args[0] if ids is None and args else ids
+        if self.inside is not None and self.input_ids is not None:
+            self.inside.prompt = self.input_ids, kwargs.get("attention_mask")
 
     def _enter(self, text_model: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         self.entered = True
@@ -254,7 +289,8 @@ class _Runtime:
         self.clock.start(self.phase)
         self.current = generation
         # not cleared: without a cache every step is a prefill, and the tower runs only once
-        return generation.enter_prefill(self.tower, kwargs)
+        inside = None if self.inside is None else self.inside.last
+        return generation.enter_prefill(self.tower, kwargs, inside)
 
     def _layer_hook(self, i: int) -> Callable[..., tuple[tuple, dict] | None]:
         def before_layer(layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
@@ -306,5 +342,7 @@ class _Runtime:
         self.clock.stop(self.phase)
 
     def _end(self, model: nn.Module, args: tuple, output: Any) -> None:
+        if self.inside is not None:
+            self.inside.prompt = None
         if not self.entered:
             raise broken("the model ran without calling its text model's hooks")

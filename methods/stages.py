@@ -16,6 +16,7 @@ from methods.interface import (
     PruningError,
     Read,
     Selection,
+    TowerStage,
     View,
     place,
     told,
@@ -36,12 +37,15 @@ def run_decoder_stage(
     """The cut of a group before `stage.layer`, None if it kept every row; the carry follows."""
     view, slots = decoder_view(group, run, stage.reads, seen)
     where = f"{method}, stage {stage.name} before layer {stage.layer}"
-    selection = _select(where, stage, view, view.count, group.sound)
+    selection = selected(where, stage, view, view.count, group.sound)
     group.follow(selection)
     cut = selection.cut
     if cut is None:
         return None, []
-    states = apply_cut(view[Read.HIDDEN], cut) if cut.merges else None
+    states = None
+    if cut.merges:
+        states = apply_cut(view[Read.HIDDEN], cut)
+        group.sound.append(merged_numbers(where, states))
     slots = gather_rows(slots, cut.anchors)
     return (
         Piece(group.rows, group.at, slots, states, stage.positions),
@@ -71,14 +75,16 @@ def run_encoder_stages(
         view = tower_view(shown, segment, stage.reads, group.seeds)
         where = f"{method}, stage {stage.name} in the vision tower"
         rows = view.count + int(segment.has_cls)
-        selection = _select(where, stage, view, rows, group.sound)
+        selection = selected(where, stage, view, rows, group.sound)
         cut = selection.cut
         patches = torch.arange(segment.tokens, device=slots.device).expand(len(slots), -1)
         if cut is not None:
             patches = (cut.anchors - int(segment.has_cls)).clamp(min=0)
             selections.append(StageSelection(stage.name, None, group.rows, i, cut))
             if cut.merges:
-                states.append(project(apply_cut(view[Read.FEATURES], cut)))
+                merged_rows = apply_cut(view[Read.FEATURES], cut)
+                group.sound.append(merged_numbers(where, merged_rows))
+                states.append(project(merged_rows))
         pieces.append(gather_rows(slots, start + patches))
         carries.append(selection.visual)
         start += segment.tokens
@@ -95,22 +101,22 @@ def run_encoder_stages(
     )
 
 
-def _select(
-    where: str,
-    stage: DecoderStage | EncoderStage,
-    view: View,
-    rows: int,
-    sound: list[tuple[str, Tensor]],
+Stage = DecoderStage | EncoderStage | TowerStage
+
+
+def selected(
+    where: str, stage: Stage, view: View, rows: int, sound: list[tuple[str, Tensor]]
 ) -> Selection:
+    """As `chosen`; what the stage read and ranked is noted in `sound`, as in `Group`."""
     # a caller's autocast would turn the selection's float32 into something else
     device = view.segments.device.type
     with torch.autocast(device, enabled=False), watching_ranks() as ranked:
-        selection = selected(where, stage, view, rows)
+        selection = chosen(where, stage, view, rows)
     sound += _numbers(where, view, ranked)
     return selection
 
 
-def selected(where: str, stage: DecoderStage | EncoderStage, view: View, rows: int) -> Selection:
+def chosen(where: str, stage: Stage, view: View, rows: int) -> Selection:
     """What the stage selects of `rows` rows; an exception in it is noted to come from `where`.
 
     Raises PruningError for sys.exit, which would end the caller, and for a selection that is none
@@ -129,6 +135,8 @@ def selected(where: str, stage: DecoderStage | EncoderStage, view: View, rows: i
         raise PruningError(f"{where}: a cut is a Cut or None, not {repr(selection.cut)[:60]}")
     _check_devices(where, selection, view.segments.device)
     if selection.cut is not None:
+        if selection.cut.counts is not None and not isinstance(stage, TowerStage):
+            raise PruningError(f"{where}: counts by data are for stages inside the vision tower")
         _check(where, selection.cut, len(view.segments), rows, stage.reads)
     return selection
 
@@ -145,6 +153,17 @@ def _check_devices(where: str, selection: Selection, device: torch.device) -> No
                 f"{where}: {name} is on {tensor.device} and the view on {device}; "
                 "make tensors with device=view.segments.device"
             )
+
+
+def merged_numbers(where: str, states: Tensor) -> tuple[str, Tensor]:
+    """Whether the rows that a cut made are numbers, as `_numbers` says it.
+
+    They are summed in float32, but are kept in the model's dtype: a row plus the mean of its like
+    is twice as large as any that the unpruned model has.
+    """
+    most = torch.finfo(states.dtype).max
+    what = f"the rows it merged, up to {most:g} in {states.dtype}"
+    return f"{where}: {what}", states.isfinite().all()
 
 
 def _numbers(where: str, view: View, ranked: Sequence[Tensor]) -> list[tuple[str, Tensor]]:

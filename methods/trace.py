@@ -12,13 +12,21 @@ from methods.interface import Cut, Plan, PruningError, Sizes
 
 @dataclass(frozen=True)
 class StageSelection:
-    """One stage's cut for the samples `rows`; in the vision tower `segment` for `layer`."""
+    """One stage's cut for the samples `rows`; in the vision tower `segment` for `layer`.
+
+    The stages inside the tower are one: from the rows that enter it to those that leave it.
+    """
 
     stage: str
     layer: int | None
     rows: tuple[int, ...]
     segment: int | None
     cut: Cut
+
+
+TowerRows = tuple[tuple[int, int], ...]
+"""Rows of one image that entered the attention, and the MLP, of each layer of the vision tower."""
+ImageRows = tuple[TowerRows, ...]
 
 
 @dataclass
@@ -32,6 +40,8 @@ class Prefill:
     visual_by_layer: list[Tensor] = field(default_factory=list, repr=False)
     cached_by_layer: list[Tensor] = field(default_factory=list, repr=False)
     sound: list[tuple[str, Tensor]] = field(default_factory=list, repr=False)
+    tower_rows: list[ImageRows] = field(default_factory=list, repr=False)
+    """Of each sample's images, in the order of the samples; empty where nothing is cut inside."""
 
     @property
     def entering(self) -> Tensor:
@@ -63,7 +73,9 @@ class Trace:
     prefills: list[Prefill] = field(default_factory=list)
 
     def check_numbers(self) -> None:
-        """Raises PruningError where a stage read or ranked NaN, or read infinity; waits once."""
+        """Raises PruningError where a stage read or ranked NaN, or read or made infinity; waits
+        once.
+        """
         sound = [pair for prefill in self.prefills for pair in prefill.sound]
         if not sound:
             return

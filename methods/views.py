@@ -80,6 +80,16 @@ class Group:
         self.text.update(selection.text)
 
 
+def seeds_of(seeds: Sequence[int] | None, samples: int) -> list[int]:
+    """The seed of each sample: those given, each for as many beams or repeated sequences as there
+    are, or its number. Raises PruningError where they do not fit.
+    """
+    given = list(range(samples)) if seeds is None else list(seeds)
+    if samples % len(given):
+        raise PruningError(f"{len(given)} seeds were given for {samples} samples")
+    return [given[row * len(given) // samples] for row in range(samples)]
+
+
 def group_samples(
     sizes: Sequence[Sizes], plans: Mapping[Sizes, Plan], seeds: Sequence[int], device: torch.device
 ) -> list[Group]:

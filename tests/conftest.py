@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,17 @@ def more_published() -> dict[str, np.ndarray]:
         with np.load(file) as stored:
             found |= {key.removeprefix("0/"): value for key, value in stored.items()}
     return found
+
+
+@pytest.fixture(scope="session")
+def published_more() -> Callable[[str], dict[str, np.ndarray]]:
+    """The same of further methods, by method: CASE/RUN/NAME."""
+
+    def of(method: str) -> dict[str, np.ndarray]:
+        with np.load(FIXTURES / "more" / f"{method}.npz") as stored:
+            return dict(stored)
+
+    return of
 
 
 @pytest.fixture(scope="session", params=["sdpa", "eager"])

@@ -6,25 +6,42 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    SiglipVisionConfig,
+)
 
 IMAGE = 99
 
 
-def small_llava(attention: str = "sdpa", layers: int = 8, side: int = 8, kv_heads: int = 2):
-    """A random LLaVA of `side`² visual tokens an image, image token 99, vocabulary 100."""
+def small_llava(
+    attention: str = "sdpa",
+    layers: int = 8,
+    side: int = 8,
+    kv_heads: int = 2,
+    tower_layers: int = 3,
+    has_cls: bool = True,
+):
+    """A random LLaVA of `side`² visual tokens an image, image token 99, vocabulary 100.
+
+    Its tower is CLIP's, or SigLIP's where no row is CLS.
+    """
     torch.manual_seed(7)
     width = 32
+    tower = {
+        "hidden_size": width,
+        "intermediate_size": width,
+        "num_hidden_layers": tower_layers,
+        "num_attention_heads": 4,
+        "image_size": 7 * side,
+        "patch_size": 7,
+    }
+    clip = CLIPVisionConfig(**tower, projection_dim=width)
     config = LlavaConfig(
-        vision_config=CLIPVisionConfig(
-            hidden_size=width,
-            intermediate_size=width,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            image_size=7 * side,
-            patch_size=7,
-            projection_dim=width,
-        ),
+        vision_config=clip if has_cls else SiglipVisionConfig(**tower),
         text_config=LlamaConfig(
             hidden_size=width,
             intermediate_size=2 * width,
@@ -39,7 +56,7 @@ def small_llava(attention: str = "sdpa", layers: int = 8, side: int = 8, kv_head
         ),
         image_token_index=IMAGE,
         vision_feature_layer=-2,
-        vision_feature_select_strategy="default",
+        vision_feature_select_strategy="default" if has_cls else "full",
         attn_implementation=attention,
     )
     model = LlavaForConditionalGeneration(config).eval()

@@ -45,6 +45,7 @@ class LlavaAdapter:
         self.projector: Any = model.model.multi_modal_projector
         self.head: Any = model.get_output_embeddings()
         self.side = vision.image_size // vision.patch_size
+        self.vision_config = vision
         inner = getattr(self.tower, "vision_model", self.tower)
         self.tower_layers: Sequence[Any] = inner.encoder.layers
         last = self.feature_layer if self.feature_layer < 0 else self.feature_layer - 1
@@ -67,6 +68,12 @@ class LlavaAdapter:
         """The tower layer whose output is used, with its keys and attention."""
         return self.tower_layers[self.feature_place]
 
+    def tower_mlp(self, layer: Any) -> tuple[nn.Module, nn.Module]:
+        """Of a tower layer: the norm before its MLP, and the MLP, whose result is added to what
+        the norm was given and leaves the layer.
+        """
+        return layer.layer_norm2, layer.mlp
+
     def attention(self, layer: Any) -> nn.Module:
         """The attention module of a tower or decoder layer."""
         return layer.self_attn
@@ -83,7 +90,8 @@ class LlavaAdapter:
         segment = Segment(self.side, self.side, has_cls=self.has_cls)
         if tokens % segment.tokens:
             raise PruningError(f"{tokens} image tokens are no whole images of {segment.tokens}")
-        return Sizes(len(self.layers), (segment,) * (tokens // segment.tokens))
+        images = tokens // segment.tokens
+        return Sizes(len(self.layers), (segment,) * images, self.feature_place)
 
     def rotary(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """cos and sin [B, L, d] of position ids [B, L]."""

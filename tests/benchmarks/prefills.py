@@ -16,7 +16,7 @@ import torch
 from shapes import LLAVA_7B, ONE_IMAGE
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import LlamaConfig
+from transformers import CLIPVisionConfig, LlamaConfig
 from transformers.models.llama.modeling_llama import (
     LlamaDecoderLayer,
     LlamaRotaryEmbedding,
@@ -27,10 +27,12 @@ from methods.adapters.llava import LlavaAdapter
 from methods.attention import QueriesKeys
 from methods.generation import Generation
 from methods.interface import Sizes
+from methods.tower import TowerPass
 from methods.views import TowerRecording, place_of
 
 TEXT = 40
 TOWER = 24
+USED = TOWER - 2
 IMAGE = 1
 
 
@@ -60,6 +62,7 @@ class Layers:
             nn.GELU(),
             nn.Linear(LLAVA_7B.hidden_size, LLAVA_7B.hidden_size),
         ).to(device, dtype)
+        self.vision_config = CLIPVisionConfig(attn_implementation="sdpa")
         self.layer = LlamaDecoderLayer(self.text_config, 0).to(device, dtype)
         self.layers = [self.layer] * LLAVA_7B.layers
 
@@ -94,7 +97,8 @@ class PrunedPrefill:
 
     @classmethod
     def of(cls, layers: Layers, method: Method, budget: int, batch: int) -> PrunedPrefill:
-        weight, reads = layers.project[0].weight, method.tower_reads
+        weight = layers.project[0].weight
+        read = {place_of(read, TOWER, USED)[1] for read in method.tower_reads}
         random = torch.Generator(weight.device).manual_seed(0)
 
         def draw(*shape: int) -> Tensor:
@@ -118,10 +122,10 @@ class PrunedPrefill:
                 draw(batch, LLAVA_7B.tower_rows, LLAVA_7B.tower_width),
                 {
                     layer: QueriesKeys(draw(*of_tower), draw(*of_tower), 64**-0.5)
-                    for layer in {place_of(read, TOWER, TOWER - 2)[1] for read in reads}
+                    for layer in read | {USED}
                 },
                 TOWER,
-                TOWER - 2,
+                USED,
             ),
         )
 
@@ -131,7 +135,8 @@ class PrunedPrefill:
         generation = Generation(self.layers, SilentClock(), self.method)  # type: ignore[arg-type]
         start = {"inputs_embeds": self.hidden}
         generation.plan(Budget(self.budget), None, self.ids, start)
-        kwargs = generation.enter_prefill(self.tower, start)
+        inside = self._inside_tower(generation) if self.method.inside_tower else None
+        kwargs = generation.enter_prefill(self.tower, start, inside)
         hidden, positions = kwargs["inputs_embeds"], generation.run.positions
         angles = {"position_embeddings": self.layers.rotary(hidden, positions)}
         for layer in range(LLAVA_7B.layers):
@@ -140,6 +145,27 @@ class PrunedPrefill:
             if generation.is_read(layer):
                 generation.attended = self._attended(hidden.shape[1])
         return generation
+
+    def _inside_tower(self, generation: Generation) -> TowerPass:
+        """The stages between layers of the tower that hand their rows on as they are."""
+        samples = len(generation.sizes)
+        inside = TowerPass(
+            self.layers,  # type: ignore[arg-type]
+            SilentClock(),
+            self.method.name,
+            generation.sizes,
+            generation.prefill.plans,
+            range(samples),
+        )
+        hidden, attended = self.tower.features, self.tower.attended[USED]
+        for layer in range(LLAVA_7B.tower_layers):
+            inside.enter_layer(layer, (hidden,), {})
+            keys = attended.keys[:, :, : hidden.shape[1]]
+            inside.observe(layer, QueriesKeys(attended.queries, keys, attended.scaling, keys))
+            states = inside.enter_mlp(layer, hidden)
+            inside.leave_mlp(torch.zeros_like(states))
+            hidden = inside.leave_layer(layer, states)
+        return inside
 
     def _attended(self, length: int) -> QueriesKeys:
         q, k = (part[:, :, :length] for part in (self.attended.queries, self.attended.keys))

@@ -212,6 +212,30 @@ def test_the_tower_runs_once_for_all_that_is_compared(
     assert len(runs) == before > 0
 
 
+@pytest.mark.parametrize("name", ["flowcut", "tome"])
+def test_a_method_inside_the_tower_shares_no_images(loaded: LoadedModel, name: str) -> None:
+    """It runs the tower itself, and leaves the others what they had."""
+    items = benchmark.items(TASK)[:2]
+    questions = [
+        answers.Question(f"{TASK}/{i}", partial(prompt, item, 1)) for i, item in enumerate(items)
+    ]
+    store, generation = TowerStore(2**30), {"max_new_tokens": 4}
+
+    def answered(cell: str, **shared: Any) -> list[answers.Answer]:
+        method, budget = Cell.parse(cell).method.build(), Budget(192)
+        return Answerer(loaded, method, budget, **shared).answer(questions, generation)
+
+    own = answered(name)
+    before = answered("fastv", store=store)
+    assert answered(name, store=store) == own
+    assert answered("fastv", store=store) == before
+    rows = own[0].ledger["tower"][0]
+    assert rows[0][0] == 577
+    assert rows[-1] == [193, 193]
+    assert own[0].selections[0]["rows"] == 577
+    assert len(rows_of(own[0].selections[0]["kept"])) == 192
+
+
 def prompt(item: benchmark.Item, images: int) -> tuple[str, list[Image.Image]]:
     image = Image.fromarray(benchmark.image(item.image_id))
     return f"USER: {'<image>' * images} {item.question} ASSISTANT:", [image] * images

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from harness import cost
+from harness.counts import ledgers_of
 from harness.inspection import EAGER, attention_kernels, counted_flops, flop_counter, short
+from harness.ledger import mean_projected, mean_tower_flops
 from harness.memory import cache_bytes
 from harness.models import load_model
 from harness.workload import Load, Workload
@@ -24,15 +26,21 @@ def workload(request: pytest.FixtureRequest) -> Workload:
 
 @pytest.mark.parametrize("name", methods())
 def test_flops_of_each_phase_are_what_torchs_counter_counts(workload, name) -> None:
-    method, budget = get_method(name), Budget(80 if name == "fitprune" else 64)  # 73 and more
+    method, adapter = get_method(name), adapter_for(workload.loaded.model)
+    budget = Budget(max(64, method.feasible(adapter.sizes(576))[0] or 0))
     counted = counted_flops(workload, method, budget)
     _, prefill = cache_bytes(workload, method, budget)
-    shape = vars(adapter_for(workload.loaded.model).shape())
+    shape = vars(adapter.shape())
     entering, text = prefill.entering[0].tolist(), int(prefill.text[0])
-    merged = [s.cut.anchors.numel() for s in prefill.selections if s.layer is None and s.cut.merges]
-    rows = 2 * 576 + sum(merged)
+    merged = [
+        s.cut.anchors.numel()
+        for s in prefill.selections
+        if s.layer is None and s.cut.merges and not method.inside_tower
+    ]
+    ledger = [{**row, "samples": 1} for row in ledgers_of(prefill, adapter.shape())]
+    rows = 2 * (entering[0] if method.inside_tower else 576) + sum(merged)
     computed = {
-        "vision_tower": 2 * cost.tower_flops(shape),
+        "vision_tower": 2 * mean_tower_flops(ledger, shape, 1),
         "projector": cost.projector_flops(shape, rows),
         "prefill": 2 * cost.prefill_flops(shape, entering, text),
     }
@@ -40,6 +48,10 @@ def test_flops_of_each_phase_are_what_torchs_counter_counts(workload, name) -> N
     assert counted == {name: pytest.approx(flops, rel=0.01) for name, flops in computed.items()}
     # V²Drop's norms are no matrix products
     assert (selection == 0) == (name in ("unpruned", "uniform", "random", "v2drop"))
+    assert 2 * mean_projected(ledger, shape, 1) + sum(merged) == rows
+    if method.inside_tower:
+        assert selection == pytest.approx(2 * ledger[0]["selection_flops"], rel=0.01)
+        assert computed["vision_tower"] < 0.8 * 2 * cost.tower_flops(shape)
 
 
 def test_the_counter_counts_attention_in_one_kernel_as_in_plain_operators() -> None:

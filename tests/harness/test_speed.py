@@ -104,6 +104,26 @@ def test_a_floor_is_the_larger_of_computing_and_moving() -> None:
     assert found["end_to_end"].seconds(RATES) > found["prefill"].seconds(RATES)
 
 
+def test_rows_that_left_inside_the_tower_lower_the_floors_of_tower_and_projector() -> None:
+    whole, halved = cell("fastv", 64, 0.5, 0.01), cell("flowcut", 64, 0.5, 0.01)
+    rows, layers = SHAPE["tower_rows"], SHAPE["tower_layers"]
+    halved["ledger"][0]["tower"] = [[[rows, rows]] + [[65, 65]] * (layers - 1)]
+    record = run(whole, halved)
+    before, after = (speed.floors(found, record) for found in record["cells"])
+    layer = (cost.tower_flops(SHAPE) - cost.tower_flops(SHAPE, [(0, 0)] * layers)) / layers
+    shorter = layer - 2 * 65 * (cost.tower_weights(SHAPE) - _embedding()) / layers
+    saved = (layers - 1) * (shorter - 4 * 65 * 65 * SHAPE["tower_width"])
+    assert before["vision_tower"].flops - after["vision_tower"].flops == pytest.approx(saved)
+    assert after["projector"].flops == cost.projector_flops(SHAPE, 64)
+    assert before["projector"].flops == cost.projector_flops(SHAPE, 576)
+    assert after["prefill"] == before["prefill"]
+    assert after["end_to_end"].flops < before["end_to_end"].flops
+
+
+def _embedding() -> int:
+    return SHAPE["patch_values"] * SHAPE["tower_width"]
+
+
 def test_what_holds_raises_no_doubt() -> None:
     record = run(cell("unpruned", None, 1.0, 0.01))
     assert speed.doubts(record["cells"][0], record) == []

@@ -19,6 +19,7 @@ from baselines.uniform import Uniform
 from harness import stopwatch, timed_cell
 from harness.cells import Cell
 from harness.errors import BadInput
+from harness.inspection import counted_flops
 from harness.models import LoadedModel, load_model
 from harness.speed import coverage
 from harness.stopwatch import Stopwatch
@@ -208,6 +209,21 @@ def test_stages_are_timed_one_by_one(loaded: LoadedModel) -> None:
     workload = Workload.of(loaded, Load(new_tokens=2))
     run, _ = time_run(workload, get_method("pyramiddrop"), Cell.parse("pyramiddrop@64"))
     assert len(names) == len(run["stages"]) == len({stage.layer for stage in plan.decoder}) > 1
+
+
+@pytest.mark.parametrize("name", ["flowcut", "tome"])
+def test_stages_inside_the_tower_are_selection_and_shorten_the_tower(
+    loaded: LoadedModel, name: str
+) -> None:
+    workload, method = Workload.of(loaded, Load(new_tokens=2)), get_method(name)
+    plan = method.plan(Budget(192), adapter_for(loaded.model).sizes(576))
+    run = time_run(workload, method, Cell.parse(f"{name}@192"))
+    assert len(stage_names(plan)) == len(run["stages"]) == len(plan.tower[0])
+    assert stage_names(plan)[0].endswith(" in tower layer 0")
+    counted = counted_flops(workload, method, Budget(192))
+    whole = counted_flops(workload, get_method("unpruned"), Budget(fraction=1.0))
+    assert counted["vision_tower"] < 0.8 * whole["vision_tower"]
+    assert counted["projector"] == whole["projector"] * 192 // 576
 
 
 def test_no_round_begins_after_the_time_is_up(loaded: LoadedModel) -> None:

@@ -156,6 +156,10 @@ def test_the_contract_finds_a_padding_token_that_is_kept(model, prompts, monkeyp
             lambda view: Selection(Cut(torch.zeros(2, 1).long(), weights=torch.zeros(2, 1, 9))),
             r"weights are \[2, 1, 64\], with add_anchor and without groups",
         ),
+        (
+            lambda view: Selection(Cut(torch.zeros(2, 1).long(), counts=torch.ones(2).long())),
+            "counts by data are for stages inside the vision tower",
+        ),
     ],
 )
 def test_a_cut_of_nothing_that_is_there_is_refused(model, prompts, select, sentence):

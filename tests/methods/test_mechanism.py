@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import pytest
@@ -214,6 +215,25 @@ def test_nan_in_what_a_stage_reads_is_found(prompts, name):
     sick.model.language_model.layers[0].self_attn.q_proj.weight.data[3] = float("nan")
     with pytest.raises(PruningError, match=r"stage .* before layer \d.*float32.*NaN or infinity"):
         generate(sick, prompts.batch(0), get_method(name))
+
+
+@pytest.mark.parametrize("name", ["vitcop", "fastv"])
+@pytest.mark.parametrize("size", [20_000, 40_000])
+def test_a_merge_that_float16_cannot_hold_is_found(prompts, name, size):
+    """A merged row is its anchor plus a mean: twice what the unpruned model has to hold."""
+    half, inputs = small_llava().half(), prompts.batch(0, 2)
+    inputs["pixel_values"] = inputs["pixel_values"].half()
+
+    def grow(layer, args, output):
+        output[..., 3] = size
+
+    half.model.language_model.layers[0].register_forward_hook(grow)
+    plain, _ = generate(half, inputs, get_method("unpruned"), Budget(10**6))
+    assert logits(plain).isfinite().all()
+    lost = name == "vitcop" and size > 32_752
+    where = "vitcop, stage shallow before layer 1: the rows it merged, up to 65504 in torch.float16"
+    with pytest.raises(PruningError, match=f"{where}: .*infinity") if lost else nullcontext():
+        generate(half, inputs, get_method(name))
 
 
 # --- sliding windows ---------------------------------------------------------------------------

@@ -257,7 +257,7 @@ def test_unknown_names_and_settings_are_refused_with_the_nearest(name, settings,
 
 
 def test_the_order_of_methods_does_not_depend_on_who_imported_them_first():
-    assert list(methods())[:3] == ["unpruned", "vitcop", "fastv"]
+    assert list(methods())[:3] == ["unpruned", "vitcop", "tome"]
 
 
 def test_settings_are_read_from_text():

@@ -7,11 +7,10 @@ import pytest
 import torch
 from published_runs import anchors, assert_same_output, generate, recorded
 
-from methods import Budget, attach, get_method, methods
-from methods.interface import Read, Segment, Sizes
+from methods import Budget, InfeasibleBudgetError, attach, get_method, methods
+from methods.adapters import adapter_for
+from methods.interface import Read
 from methods.tensors import apply_cut
-
-LLAVA = Sizes(32, (Segment(24, 24),))
 
 
 def test_unpruned(tiny_llava, published):
@@ -74,11 +73,21 @@ def test_pyramiddrop(tiny_llava, published):
 @pytest.mark.parametrize("name", sorted(set(methods()) - {"unpruned"}))
 @pytest.mark.parametrize("budget", [192, 128, 64])
 def test_counted_tokens_are_within_one_of_the_request(tiny_llava, published, name, budget):
-    ids = torch.from_numpy(published["input_ids"]).long()
-    budget = max(budget, get_method(name).feasible(LLAVA)[0])
-    with attach(tiny_llava, get_method(name), Budget(budget)) as trace, torch.no_grad():
-        tiny_llava(input_ids=ids, pixel_values=torch.from_numpy(published["pixel_values"]))
-    prefill = trace.prefills[-1]
+    method = get_method(name)
+    ids, pixels = (torch.from_numpy(published[key]) for key in ("input_ids", "pixel_values"))
+
+    @torch.no_grad()
+    def prefill_at(tokens):
+        with attach(tiny_llava, method, Budget(tokens)) as trace:
+            tiny_llava(input_ids=ids.long(), pixel_values=pixels)
+        return trace.prefills[-1]
+
+    low, high = method.feasible(adapter_for(tiny_llava).sizes(576))
+    if not low <= budget <= high:
+        with pytest.raises(InfeasibleBudgetError, match=f"feasible is {low} to {high}"):
+            prefill_at(budget)
+        budget = min(max(budget, low), high)
+    prefill = prefill_at(budget)
     assert torch.equal(prefill.entering, prefill.planned)
     assert abs(prefill.entering.float().mean() - budget) <= 1
     assert torch.equal(prefill.cached, prefill.entering + prefill.text[:, None])
