@@ -217,7 +217,7 @@ def test_stages_inside_the_tower_are_selection_and_shorten_the_tower(
 ) -> None:
     workload, method = Workload.of(loaded, Load(new_tokens=2)), get_method(name)
     plan = method.plan(Budget(192), adapter_for(loaded.model).sizes(576))
-    run = time_run(workload, method, Cell.parse(f"{name}@192"))
+    run, _ = time_run(workload, method, Cell.parse(f"{name}@192"))
     assert len(stage_names(plan)) == len(run["stages"]) == len(plan.tower[0])
     assert stage_names(plan)[0].endswith(" in tower layer 0")
     counted = counted_flops(workload, method, Budget(192))
