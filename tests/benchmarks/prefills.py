@@ -22,7 +22,7 @@ from transformers.models.llama.modeling_llama import (
     LlamaRotaryEmbedding,
 )
 
-from methods import Budget, Method, stages
+from methods import Budget, Method, stages, tower
 from methods.adapters.llava import LlavaAdapter
 from methods.attention import QueriesKeys
 from methods.generation import Generation
@@ -197,6 +197,7 @@ def host_reads() -> Iterator[list[str]]:
     with (
         patch.object(torch.Tensor, "tolist", tolist),
         patch.object(stages, "_check", lambda *_: None),
+        patch.object(tower, "_check", lambda *_: None),
         _Reads(found),
     ):
         yield found
