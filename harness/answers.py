@@ -157,7 +157,7 @@ class Answerer:
         keys = [key for prompt in prompts for key in prompt.images]
         if not keys:
             return prompts, {}
-        if store is not None and store.holds(keys):
+        if store is not None and store.holds(keys, self.method.tower_reads):
             return prompts, {"pixel_values": torch.empty(len(keys), 0, device=self._device)}
         pixels = [read[q.item][1] if q.item in read else self._read(q)[1] for q in questions]
         present = torch.cat([p for p in pixels if p is not None])

@@ -14,9 +14,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from methods.interface import (
+    AnyRead,
     DecoderStage,
     EncoderStage,
     ModelShape,
+    OfLayer,
     Plan,
     PruningError,
     Read,
@@ -110,21 +112,23 @@ def _run_encoder(group: Group, stages: Sequence[EncoderStage], shape: ModelShape
         return 0
     total, carries, counts = 0, [], []
     for stage, segment in zip(stages, group.sizes.segments, strict=True):
-        rows, width = shape.tower_rows, shape.tower_width
-        heads = shape.tower_heads
+        rows, width, heads = shape.tower_rows, shape.tower_width, shape.tower_heads
+        # without a CLS row the mean over all rows stands in for it
+        queries = 1 if segment.has_cls else rows
         shown = {
             Read.FEATURES: _empty(1, rows, width),
             Read.TOWER_KEYS: _empty(1, rows, width),
+            Read.CLS_QUERY: _empty(1, queries, width),
             Read.CLS_ATTENTION: _empty(1, heads, segment.tokens),
+            Read.RECEIVED_ATTENTION: _empty(1, heads, segment.tokens),
         }
-        if Read.CLS_ATTENTION in stage.reads:
-            # without a CLS row the mean over all rows stands in for it
-            total += 2 * rows * width * (1 if segment.has_cls else rows)
+        attending = {Read.CLS_ATTENTION: queries, Read.RECEIVED_ATTENTION: rows}
+        total += sum(2 * rows * width * attending.get(_what(read), 0) for read in stage.reads)
         view = View(
             count=segment.tokens,
             segments=_empty(1, segment.tokens, dtype=torch.long),
             seeds=group.seeds,
-            reads={read: shown[read] for read in stage.reads},
+            reads={read: shown[_what(read)] for read in stage.reads},
         )
         selection = _select(
             f"stage {stage.name} in the vision tower",
@@ -133,12 +137,15 @@ def _run_encoder(group: Group, stages: Sequence[EncoderStage], shape: ModelShape
             view.count + int(segment.has_cls),
             Read.FEATURES,
         )
-        if selection.cut is None:
-            raise PruningError(f"stage {stage.name} in the vision tower returned no cut")
-        counts.append(selection.cut.anchors.shape[1])
+        cut = selection.cut
+        counts.append(segment.tokens if cut is None else cut.anchors.shape[1])
         carries.append(selection.visual)
     group.enter(counts, {n: torch.cat([carry[n] for carry in carries], 1) for n in carries[0]})
     return total
+
+
+def _what(read: AnyRead) -> Read:
+    return read.read if isinstance(read, OfLayer) else read
 
 
 def _run_decoder(group: Group, stage: DecoderStage, shape: ModelShape, text: int) -> int:
@@ -151,6 +158,8 @@ def _run_decoder(group: Group, stage: DecoderStage, shape: ModelShape, text: int
     total = 0
     if Read.TEXT_ATTENTION in stage.reads:
         total += 2 * (text + 1) * length * queries
+    if Read.VISUAL_ATTENTION in stage.reads:
+        total += 2 * view.count * length * queries
     if Read.LAST_ATTENTION in stage.reads:
         total += 2 * length * queries
     if Read.NEXT_LAST_ATTENTION in stage.reads:
@@ -166,7 +175,7 @@ def _select(
     """Run a stage on shapes alone, and the merging of what is `merged` that its cut asks for."""
     try:
         selection = chosen(where, stage, view, rows)
-        if selection.cut is not None and selection.cut.groups is not None:
+        if selection.cut is not None and selection.cut.merges:
             apply_cut(view[merged], selection.cut)
     except PruningError:
         raise
@@ -181,10 +190,16 @@ def _select(
 
 def _decoder_view(group: Group, stage: DecoderStage, shape: ModelShape, text: int) -> View:
     count, heads = group.segments.shape[1], shape.attention_heads
+    visual_states = _empty(1, count, shape.hidden_size)
+    text_states = _empty(1, text + 1, shape.hidden_size)
+    visual_keys = _empty(1, shape.key_value_heads, count, shape.head_dim)
     shown = {
-        Read.HIDDEN: _empty(1, count, shape.hidden_size),
-        Read.TEXT_HIDDEN: _empty(1, text + 1, shape.hidden_size),
-        Read.KEYS: _empty(1, shape.key_value_heads, count, shape.head_dim),
+        **dict.fromkeys((Read.HIDDEN, Read.PREVIOUS_HIDDEN, Read.NORMED_HIDDEN), visual_states),
+        **dict.fromkeys((Read.TEXT_HIDDEN, Read.NORMED_TEXT), text_states),
+        **dict.fromkeys((Read.KEYS, Read.UNROTATED_KEYS), visual_keys),
+        Read.TEXT_KEYS: _empty(1, shape.key_value_heads, text + 1, shape.head_dim),
+        Read.UNROTATED_QUERY: _empty(1, heads, shape.head_dim),
+        Read.VISUAL_ATTENTION: _empty(1, heads, count, count),
         Read.LAST_ATTENTION: _empty(1, heads, count),
         Read.NEXT_LAST_ATTENTION: _empty(1, heads, count),
         Read.TEXT_ATTENTION: _empty(1, heads, text + 1, count),

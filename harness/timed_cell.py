@@ -187,7 +187,7 @@ def _merged_rows(prefill: Any) -> int:
         for s in prefill.selections
         if s.layer is None and not prefill.plans[s.rows[0]].tower
     ]
-    return sum(len(rows) * cut.anchors.shape[1] for rows, cut in cuts if cut.groups is not None)
+    return sum(len(rows) * cut.anchors.shape[1] for rows, cut in cuts if cut.merges)
 
 
 def _columns(runs: Sequence[Seconds]) -> dict[str, list]:

@@ -30,13 +30,16 @@ from methods.stages import run_decoder_stage, run_encoder_stages
 from methods.tensors import gather_rows, last_true
 from methods.tower import TowerPass
 from methods.trace import Prefill
-from methods.views import Group, TowerRecording, group_samples, seeds_of
+from methods.views import Group, Shown, TowerRecording, group_samples, seeds_of
 
 if TYPE_CHECKING:
     from methods.adapters import LlavaAdapter
     from methods.runtime import Clock
 
-_OF_ATTENTION = {Read.KEYS, Read.LAST_ATTENTION, Read.TEXT_ATTENTION}
+_OF_ATTENTION = {
+    *(Read.KEYS, Read.TEXT_KEYS, Read.UNROTATED_KEYS, Read.UNROTATED_QUERY),
+    *(Read.LAST_ATTENTION, Read.TEXT_ATTENTION, Read.VISUAL_ATTENTION),
+}
 
 
 class Generation:
@@ -48,6 +51,7 @@ class Generation:
         self.steps = 0
         self.layers = LayerCount(len(adapter.layers))
         self.attended: QueriesKeys | None = None
+        self.entered: Tensor | None = None
 
     def plan(
         self, budget: Budget, seeds: Sequence[int] | None, input_ids: Tensor, kwargs: dict
@@ -114,8 +118,10 @@ class Generation:
 
     def is_read(self, layer: int) -> bool:
         """Whether a stage before the layer after this one reads this one's queries and keys."""
-        stages = self.stages.get(layer + 1, ()) if self.prefilling else ()
-        return any(_OF_ATTENTION & set(stage.reads) for _, stage in stages)
+        return self.prefilling and self._next_reads(layer, _OF_ATTENTION)
+
+    def _next_reads(self, layer: int, reads: set[Read]) -> bool:
+        return any(reads & set(stage.reads) for _, stage in self.stages.get(layer + 1, ()))
 
     # --- before layer 0 ---------------------------------------------------------------------
 
@@ -202,9 +208,11 @@ class Generation:
             piece, selections = run_encoder_stages(
                 self.method.name, group, self.run, tower, images, self.adapter.project
             )
-            pieces.append(piece)
             self.prefill.selections += selections
-        hidden = self._go_on(0, hidden, pieces)
+            if piece is not None:
+                pieces.append(piece)
+        if pieces:
+            hidden = self._go_on(0, hidden, pieces)
         self.clock.stop("selection")
         return hidden
 
@@ -243,6 +251,8 @@ class Generation:
                 f"layer {i} got {hidden.shape[1]} tokens where {self.run.valid.shape[1]} were left"
             )
         self.prefill.visual_by_layer.append(self.run.visual_counts)
+        if self._next_reads(i, {Read.PREVIOUS_HIDDEN}):
+            self.entered = hidden
         return hidden
 
     def _cut_before(self, layer: int, hidden: Tensor) -> Tensor:
@@ -252,23 +262,23 @@ class Generation:
         self._move(hidden.device)
         self.clock.start("selection")
         pieces = []
+        seen = Shown(
+            hidden,
+            self.entered,
+            self.attended,
+            partial(self._about_to, layer, hidden),
+            self._unrotated,
+            self.adapter.norm,
+            self.adapter.inverse_frequencies,
+        )
         for group, stage in self.stages[layer]:
-            piece, selections = run_decoder_stage(
-                self.method.name,
-                group,
-                stage,
-                self.run,
-                hidden,
-                self.attended,
-                partial(self._about_to, layer, hidden),
-                self.adapter.inverse_frequencies,
-            )
+            piece, selections = run_decoder_stage(self.method.name, group, stage, self.run, seen)
             self.prefill.selections += selections
             if piece is not None:
                 pieces.append(piece)
         if pieces:
             hidden = self._go_on(layer, hidden, pieces)
-        self.attended = None
+        self.attended = self.entered = None
         self.clock.stop("selection")
         return hidden
 
@@ -276,6 +286,14 @@ class Generation:
         """Of the layer about to run: q of each prompt's last token, and k of all."""
         rotary = self.run.rotary or self.adapter.rotary(hidden, self.run.positions)
         return self.adapter.queries_keys(layer, hidden, rotary, last_true(self.run.valid, 1))
+
+    def _unrotated(self, group: Group, states: Tensor, places: Tensor) -> Tensor:
+        """States [b, H, r, d] of places [b, r] in the current run as they were before RoPE."""
+        assert self.run.rotary is not None
+        batch = len(self.run.valid)
+        rotary = (part.expand(batch, -1, -1)[group.at] for part in self.run.rotary)
+        cos, sin = (gather_rows(part, places) for part in rotary)
+        return self.adapter.unrotated(states, (cos, sin))
 
     def _go_on(self, layer: int, hidden: Tensor, pieces: Sequence[Piece]) -> Tensor:
         """Make the sequence after a cut the current one; returns its states."""
@@ -332,6 +350,8 @@ class Generation:
                 group.to(device)
             if self.attended is not None:
                 self.attended = self.attended.to(device)
+            if self.entered is not None:
+                self.entered = self.entered.to(device)
 
     def leave(self, cache: Cache | None) -> None:
         """After the last layer: hold layers and cache to what they must be, and count the latter.

@@ -172,17 +172,54 @@ class Read(StrEnum):
 
     HIDDEN = "hidden"  # [b, v, D] hidden states (before layer 0: embeddings)
     TEXT_HIDDEN = "text_hidden"  # [b, t, D], with `View.text_after_image`
+    PREVIOUS_HIDDEN = "previous_hidden"  # [b, v, D] that entered the layer that has just run
+    NORMED_HIDDEN = "normed_hidden"  # [b, v, D] float32, through the model's final norm
+    NORMED_TEXT = "normed_text"  # [b, t, D] float32, the same of text rows
     KEYS = "keys"  # [b, H_kv, v, d] after RoPE, float32
+    TEXT_KEYS = "text_keys"  # [b, H_kv, t, d] after RoPE, float32
+    UNROTATED_KEYS = "unrotated_keys"  # [b, H_kv, v, d] before RoPE, float32
+    UNROTATED_QUERY = "unrotated_query"  # [b, H, d] float32: the last prompt token's, before RoPE
     VALUES = "values"  # inside the tower: [b, H, v, d] float32
     LAST_ATTENTION = "last_attention"  # [b, H, v] float32: the last prompt token's row
     TEXT_ATTENTION = "text_attention"  # [b, H, t, v] float32: rows of all text tokens
+    VISUAL_ATTENTION = "visual_attention"  # [b, H, v, v] float32: rows of the visual tokens
     NEXT_LAST_ATTENTION = "next_last_attention"  # [b, H, v]: q and k of the layer about to run
     ROTARY = "rotary"  # `View.rotary`
     FEATURES = "features"  # tower: [b, rows, D] of the layer that is used, CLS row first
     TOWER_KEYS = "tower_keys"  # tower: [b, rows, D] output of k_proj, heads side by side
+    CLS_QUERY = "cls_query"  # tower: [b, 1, D] output of q_proj; without a CLS row that of all rows
     CLS_ATTENTION = (
         "cls_attention"  # tower: [b, H, patches] float32: the CLS row's, or its stand-in
     )
+    RECEIVED_ATTENTION = (
+        "received_attention"  # tower: [b, H, patches] float32: mean of all rows, CLS included
+    )
+
+
+@dataclass(frozen=True)
+class OfLayer:
+    """What `read` shows of another tower layer than the one that is used.
+
+    `layer` is its number from 0, or gives it for a tower of so many layers; not for `FEATURES`.
+    """
+
+    read: Read
+    layer: int | Callable[[int], int]
+
+    def __str__(self) -> str:
+        return f"{self.read} of another layer"
+
+
+AnyRead = Read | OfLayer
+OF_TOWER = (
+    *(Read.FEATURES, Read.TOWER_KEYS, Read.CLS_QUERY),
+    *(Read.CLS_ATTENTION, Read.RECEIVED_ATTENTION),
+)
+
+
+def are_reads(values: Iterable[object]) -> bool:
+    """Whether a stage can read all of these somewhere."""
+    return {v.read if isinstance(v, OfLayer) else v for v in values} <= set(Read)
 
 
 @dataclass(frozen=True)
@@ -213,7 +250,7 @@ class View:
     segments: Tensor
     seeds: tuple[int, ...] = ()
     carry: Mapping[str, Tensor] = field(default_factory=dict)
-    reads: Mapping[Read, Tensor] = field(default_factory=dict)
+    reads: Mapping[AnyRead, Tensor] = field(default_factory=dict)
     text: TextRows | None = None
     valid: Tensor | None = None
 
@@ -233,7 +270,7 @@ class View:
             raise PruningError("a stage has to read text rows or rotary angles to see them")
         return self.text
 
-    def __getitem__(self, read: Read) -> Tensor:
+    def __getitem__(self, read: AnyRead) -> Tensor:
         return self.reads[read]
 
 
@@ -242,16 +279,24 @@ class Cut:
     """Which rows come out of a stage, and what each is made of.
 
     Output row i = (input row `anchors[i]` where `add_anchor[i]`) + mean of the input rows j with
-    `groups[j] == i`, at the position of its anchor. `anchors` int64 [b, out]; `groups` int64
-    [b, in], -1 for a row that is dropped; `add_anchor` bool [b, out]. Both None: each output row
-    is its anchor as it stands. `counts` int64 [b], inside the tower alone: only so many of an
-    image's output rows are rows, where data decide it.
+    `groups[j] == i`, at the position of its anchor. `anchors` int64 [b, out], in the order in which
+    the rows shall follow one another; `groups` int64 [b, in], -1 for a row that is dropped;
+    `add_anchor` bool [b, out]. Where groups overlap `weights` float [b, out, in] stand for them,
+    but not inside the tower: sum of weights[i, j] · row j in the place of the mean. Neither: each
+    output row is its anchor as it stands. `counts` int64 [b], inside the tower alone: only so many
+    of an image's output rows are rows, where data decide it.
     """
 
     anchors: Tensor
     groups: Tensor | None = None
     add_anchor: Tensor | None = None
+    weights: Tensor | None = None
     counts: Tensor | None = None
+
+    @property
+    def merges(self) -> bool:
+        """Whether rows come out that are not their anchors as they stand."""
+        return self.groups is not None or self.weights is not None
 
 
 @dataclass(frozen=True)
@@ -305,11 +350,12 @@ class TowerStage:
 class EncoderStage:
     """Between the vision tower and the projector, for one segment.
 
-    Rows are those of the tower's features, CLS first where there is one.
+    Rows are those of the tower's features, CLS first where there is one. Without a cut all patches
+    go on, with what `Selection.visual` leaves of them for stages in the decoder.
     """
 
     name: str
-    reads: tuple[Read, ...]
+    reads: tuple[AnyRead, ...]
     select: Select
 
 
@@ -374,7 +420,7 @@ def _stages_fault(plan: Plan, sizes: Sizes) -> str | None:
         if not isinstance(stages, tuple) or not all(isinstance(s, kind) for s in stages):
             return f"{part} is a tuple of {kind.__name__}, not {repr(stages)[:60]}"
         for stage in stages:
-            if not callable(stage.select) or not set(stage.reads) <= set(Read):
+            if not callable(stage.select) or not are_reads(stage.reads):
                 return f"stage {stage.name} has no select to call, or reads what is no Read"
     if plan.encoder and len(plan.encoder) != len(sizes.segments):
         return f"encoder has {len(plan.encoder)} stages for {len(sizes.segments)} images"
@@ -401,8 +447,11 @@ class Method(ABC):
     venue: ClassVar[str] = ""
     link: ClassVar[str] = ""
     cuts: ClassVar[str] = ""
-    tower_reads: ClassVar[tuple[Read, ...]] = ()
     inside_tower: ClassVar[bool] = False
+
+    @property
+    def tower_reads(self) -> tuple[AnyRead, ...]:
+        return ()
 
     @abstractmethod
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:

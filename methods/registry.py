@@ -12,7 +12,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
 
-from methods.interface import CAUGHT, Method, PruningError, Read, nearest, told
+from methods.interface import CAUGHT, Method, PruningError, are_reads, nearest, told
 from methods.user_code import PREFIX, digest_of, importing, new_name, version
 
 _METHODS: dict[str, type[Method]] = {}
@@ -162,10 +162,13 @@ def _with_settings(name: str, method: type[Method], settings: Mapping[str, objec
     given = {k: _typed(name, allowed[k], v) for k, v in settings.items()}
     try:
         built = method(**given)
+        reads = built.tower_reads
     except PruningError:
         raise
     except CAUGHT as error:
         raise PruningError(f"{name} cannot be made: {told(error)}") from error
+    if not isinstance(reads, tuple) or not are_reads(reads):
+        raise PruningError(f"{name}: tower_reads is a tuple of Read, not {reads!r}")
     check_method(built)
     return built
 
@@ -186,8 +189,6 @@ def _check_class(name: str, method: type[Method]) -> None:
     for text in ("name", "label", "venue", "link", "cuts"):
         if not isinstance(getattr(method, text, None), str):
             raise PruningError(f"{name}: {text} is a string, not {getattr(method, text, None)!r}")
-    if not isinstance(method.tower_reads, tuple) or not set(method.tower_reads) <= set(Read):
-        raise PruningError(f"{name}: tower_reads is a tuple of Read, not {method.tower_reads!r}")
 
 
 def _typed(method: str, setting: Field, value: object) -> object:

@@ -26,13 +26,13 @@ from methods.attention import QueriesKeys
 from methods.caches import PrunedCache, cache_of, check_kind, expect, refused
 from methods.generation import Generation
 from methods.inside_tower import InsideTower
-from methods.interface import Budget, MechanismError, Method, PruningError
+from methods.interface import AnyRead, Budget, MechanismError, Method, PruningError, Read
 from methods.mechanism import broken
 from methods.recording import Observer, observing
 from methods.registry import check_method
 from methods.sharing import SharedImages
 from methods.trace import Trace
-from methods.views import TowerRecording
+from methods.views import TowerRecording, place_of
 
 _ATTACHED = "_visual_token_pruning"
 _FILLED_ELSEWHERE = "the KV cache of this step was not filled by a prompt inside this context"
@@ -125,10 +125,12 @@ class _Runtime:
         self.method, self.budget, self.seeds = method, budget, seeds
         # what is cut inside the tower is one method's own
         self.images, self.clock = None if method.inside_tower else images, clock
+        if self.images is not None:
+            self.images.store.expect(method.tower_reads)
         self.trace = Trace()
         self.input_ids: Tensor | None = None
         self.tower: TowerRecording | None = None
-        self.tower_attended: QueriesKeys | None = None
+        self.tower_attended: dict[int, QueriesKeys] = {}
         self.inside: InsideTower | None = None
         if method.inside_tower:
             self.inside = InsideTower(self.adapter, clock, method, budget, seeds)
@@ -144,21 +146,24 @@ class _Runtime:
     # --- what is registered -----------------------------------------------------------------
 
     @property
-    def reads_tower(self) -> bool:
-        return bool(self.method.tower_reads) or (
-            self.images is not None and self.images.store.reads_tower
-        )
+    def tower_reads(self) -> set[AnyRead]:
+        """What this method reads of the tower, and what is to be stored for others."""
+        own = set(self.method.tower_reads)
+        return own if self.images is None else own | self.images.store.reads
 
     def observers(self) -> dict[nn.Module, Observer]:
-        """Decoder layers show q and k to the stage before the next one; the tower its CLS row."""
+        """Decoder layers show q and k to the stage before the next one, tower layers to theirs."""
         observers: dict[nn.Module, Observer] = {
             self.adapter.attention(layer): self._decoder_observer(i)
             for i, layer in enumerate(self.adapter.layers)
         }
-        if self.reads_tower:
-            observers[self.adapter.attention(self.adapter.tower_layer)] = self._see_tower
+        layers = self.adapter.tower_layers
+        places = {place_of(r, len(layers), self.adapter.feature_place) for r in self.tower_reads}
+        for i in {layer for read, layer in places if read is not Read.FEATURES}:
+            whole = (Read.RECEIVED_ATTENTION, i) in places or not self.adapter.has_cls
+            observers[self.adapter.attention(layers[i])] = self._observer_of_tower(i, whole)
         if self.inside is not None:
-            for i, layer in enumerate(self.adapter.tower_layers):
+            for i, layer in enumerate(layers):
                 observers[self.adapter.attention(layer)] = self.inside.observer(i)
         return observers
 
@@ -173,7 +178,8 @@ class _Runtime:
             module = adapter.tower if phase == "vision_tower" else adapter.projector
             yield module.register_forward_pre_hook(self._starter(phase))
             yield module.register_forward_hook(self._stopper(phase))
-        if self.reads_tower:
+        if self.tower_reads:
+            yield adapter.tower.register_forward_pre_hook(self._enter_tower)
             yield adapter.tower_layer.register_forward_hook(self._see_features)
         yield adapter.text_model.register_forward_pre_hook(self._enter, with_kwargs=True)
         for i, layer in enumerate(adapter.layers):
@@ -203,15 +209,22 @@ class _Runtime:
 
     # --- vision tower -----------------------------------------------------------------------
 
-    def _see_tower(self, attended: QueriesKeys) -> None:
-        queries = attended.queries[:, :, :1] if self.adapter.has_cls else attended.queries
-        self.tower_attended = QueriesKeys(queries, attended.keys, attended.scaling)
+    def _enter_tower(self, tower: nn.Module, args: tuple) -> None:
+        self.tower_attended = {}
+
+    def _observer_of_tower(self, i: int, whole: bool) -> Observer:
+        """Keeps layer i's keys and its queries: the first row's, or those of the `whole`."""
+
+        def observe(attended: QueriesKeys) -> None:
+            queries = attended.queries if whole else attended.queries[:, :, :1]
+            self.tower_attended[i] = QueriesKeys(queries, attended.keys, attended.scaling)
+
+        return observe
 
     def _see_features(self, layer: nn.Module, args: tuple, output: Any) -> None:
         features = output[0] if isinstance(output, tuple) else output
-        if self.tower_attended is None:
-            raise broken("the vision tower's attention did not show its queries and keys")
-        self.tower = TowerRecording(features, self.tower_attended)
+        layers, used = len(self.adapter.tower_layers), self.adapter.feature_place
+        self.tower = TowerRecording(features, self.tower_attended, layers, used)
 
     def shared_features(self) -> Callable[..., Any]:
         """`get_image_features` that takes stored images from the store and stores new ones."""
@@ -220,10 +233,11 @@ class _Runtime:
 
         @wraps(original)
         def get_image_features(*args: Any, **kwargs: Any) -> Any:
-            if images.store.holds(images.keys):
+            reads = self.method.tower_reads
+            if reads and not images.store.reads:
+                raise RuntimeError("images were stored without showing what the method reads")
+            if images.store.holds(images.keys, reads):
                 self.tower = images.store.recording(images.keys)
-                if self.tower is None and self.method.tower_reads:
-                    raise RuntimeError("images were stored without showing what the method reads")
                 projected: Any = images.store.projected(images.keys)
                 return BaseModelOutputWithPooling(pooler_output=projected)
             output = original(*args, **kwargs)

@@ -49,12 +49,13 @@ class Run:
         return (self.visual & self.valid).sum(1)
 
     def to(self, device: torch.device) -> Run:
-        """The same on another device, but for what belongs to one forward."""
+        """The same on another device, but for the mask, which belongs to one forward."""
         return replace(
             self,
             valid=self.valid.to(device),
             visual=self.visual.to(device),
             positions=self.positions.to(device),
+            rotary=self.rotary and (self.rotary[0].to(device), self.rotary[1].to(device)),
         )
 
     def grow(self) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from methods.attention import QueriesKeys
 from methods.interface import (
+    AnyRead,
     Cut,
     DecoderStage,
     EncoderStage,
@@ -24,7 +24,7 @@ from methods.interface import (
 from methods.sequence import Piece, Run
 from methods.tensors import apply_cut, first_true, gather_rows, watching_ranks
 from methods.trace import StageSelection
-from methods.views import Group, TowerRecording, decoder_view, tower_view
+from methods.views import Group, Shown, TowerRecording, decoder_view, tower_view
 
 
 def run_decoder_stage(
@@ -32,15 +32,10 @@ def run_decoder_stage(
     group: Group,
     stage: DecoderStage,
     run: Run,
-    hidden: Tensor,
-    attended: QueriesKeys | None,
-    about_to: Callable[[], QueriesKeys],
-    inverse_frequencies: Tensor,
+    seen: Shown,
 ) -> tuple[Piece | None, list[StageSelection]]:
     """The cut of a group before `stage.layer`, None if it kept every row; the carry follows."""
-    view, slots = decoder_view(
-        group, run, stage.reads, hidden, attended, about_to, inverse_frequencies
-    )
+    view, slots = decoder_view(group, run, stage.reads, seen)
     where = f"{method}, stage {stage.name} before layer {stage.layer}"
     selection = selected(where, stage, view, view.count, group.sound)
     group.follow(selection)
@@ -48,7 +43,7 @@ def run_decoder_stage(
     if cut is None:
         return None, []
     states = None
-    if cut.groups is not None:
+    if cut.merges:
         states = apply_cut(view[Read.HIDDEN], cut)
         group.sound.append(merged_numbers(where, states))
     slots = gather_rows(slots, cut.anchors)
@@ -65,11 +60,11 @@ def run_encoder_stages(
     tower: TowerRecording,
     images: Sequence[Sequence[int]],
     project: Callable[[Tensor], Tensor],
-) -> tuple[Piece, list[StageSelection]]:
+) -> tuple[Piece | None, list[StageSelection]]:
     """The cuts between vision tower and projector, image by image of the group's samples.
 
     `images[row]`: places in `tower` of a sample's images. Rows that a cut merges are projected
-    again; rows that it keeps have been projected already.
+    again; rows that it keeps have been projected already. None where no stage cuts.
     """
     slots = first_true(run.visual[group.at], run.counts[group.rows[0]])
     start, pieces, states, carries, selections = 0, [], [], [], []
@@ -82,21 +77,23 @@ def run_encoder_stages(
         rows = view.count + int(segment.has_cls)
         selection = selected(where, stage, view, rows, group.sound)
         cut = selection.cut
-        if cut is None:
-            raise PruningError(f"{where} returned no cut")
-        patches = (cut.anchors - int(segment.has_cls)).clamp(min=0)
+        patches = torch.arange(segment.tokens, device=slots.device).expand(len(slots), -1)
+        if cut is not None:
+            patches = (cut.anchors - int(segment.has_cls)).clamp(min=0)
+            selections.append(StageSelection(stage.name, None, group.rows, i, cut))
+            if cut.merges:
+                merged_rows = apply_cut(view[Read.FEATURES], cut)
+                group.sound.append(merged_numbers(where, merged_rows))
+                states.append(project(merged_rows))
         pieces.append(gather_rows(slots, start + patches))
-        if cut.groups is not None:
-            merged_rows = apply_cut(view[Read.FEATURES], cut)
-            group.sound.append(merged_numbers(where, merged_rows))
-            states.append(project(merged_rows))
         carries.append(selection.visual)
-        selections.append(StageSelection(stage.name, None, group.rows, i, cut))
         start += segment.tokens
     group.enter(
         [piece.shape[1] for piece in pieces],
         {name: torch.cat([carry[name] for carry in carries], 1) for name in carries[0]},
     )
+    if not selections:
+        return None, []
     merged = torch.cat(states, 1) if states else None
     return (
         Piece(group.rows, group.at, torch.cat(pieces, 1), merged, Positions.CONTIGUOUS),
@@ -183,7 +180,7 @@ def _numbers(where: str, view: View, ranked: Sequence[Tensor]) -> list[tuple[str
     return shown + scores
 
 
-def _check(where: str, cut: Cut, batch: int, rows: int, reads: Sequence[Read]) -> None:
+def _check(where: str, cut: Cut, batch: int, rows: int, reads: Sequence[AnyRead]) -> None:
     """Raises PruningError for a cut that is none of `rows` rows of `batch` samples."""
     anchors, groups = cut.anchors, cut.groups
     if anchors.dim() != 2 or len(anchors) != batch or anchors.dtype != torch.long:
@@ -192,26 +189,32 @@ def _check(where: str, cut: Cut, batch: int, rows: int, reads: Sequence[Read]) -
     if not 1 <= anchors.shape[1] <= rows:
         raise PruningError(f"{where}: 1 to {rows} rows can be kept, not {anchors.shape[1]}")
     if groups is not None:
-        _check_groups(where, cut, groups, rows, reads)
+        whole = (batch, rows)
+        if groups.shape != whole or groups.dtype != torch.long or cut.add_anchor is None:
+            raise PruningError(f"{where}: groups are int64 {list(whole)}, with add_anchor")
+    if cut.weights is not None:
+        wanted = [batch, anchors.shape[1], rows]
+        if list(cut.weights.shape) != wanted or cut.add_anchor is None or groups is not None:
+            raise PruningError(f"{where}: weights are {wanted}, with add_anchor and without groups")
+    if cut.merges and cut.add_anchor is not None:
+        _check_merging(where, cut, cut.add_anchor, reads)
     if anchors.device.type == "cpu":  # elsewhere a look at the values would wait for the device
-        _check_values(where, anchors, groups, rows)
+        _check_values(where, cut, rows)
 
 
-def _check_groups(where: str, cut: Cut, groups: Tensor, rows: int, reads: Sequence[Read]) -> None:
-    whole = (len(cut.anchors), rows)
-    if groups.shape != whole or groups.dtype != torch.long or cut.add_anchor is None:
-        raise PruningError(f"{where}: groups are int64 {list(whole)}, with add_anchor")
-    if cut.add_anchor.shape != cut.anchors.shape or cut.add_anchor.dtype != torch.bool:
+def _check_merging(where: str, cut: Cut, add_anchor: Tensor, reads: Sequence[AnyRead]) -> None:
+    if add_anchor.shape != cut.anchors.shape or add_anchor.dtype != torch.bool:
         raise PruningError(f"{where}: add_anchor is bool {list(cut.anchors.shape)}, as anchors are")
     if not {Read.HIDDEN, Read.FEATURES} & set(reads):
         raise PruningError(f"{where}: a stage that merges rows has to read them")
 
 
-def _check_values(where: str, anchors: Tensor, groups: Tensor | None, rows: int) -> None:
+def _check_values(where: str, cut: Cut, rows: int) -> None:
+    anchors, groups = cut.anchors, cut.groups
     if anchors.min() < 0 or anchors.max() >= rows:
         raise PruningError(f"{where}: an index lies outside 0 to {rows - 1}")
     if groups is not None and (groups.min() < -1 or groups.max() >= anchors.shape[1]):
         raise PruningError(f"{where}: a group lies outside -1 to {anchors.shape[1] - 1}")
     ordered = anchors.sort(1).values
-    if groups is None and (ordered[:, 1:] == ordered[:, :-1]).any():
+    if not cut.merges and (ordered[:, 1:] == ordered[:, :-1]).any():
         raise PruningError(f"{where}: a row is kept twice")

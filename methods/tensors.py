@@ -63,6 +63,16 @@ def first_smallest(values: Tensor) -> Tensor:
     return torch.where(values == smallest, index, values.shape[-1]).amin(-1)
 
 
+def attention_without_rope(query: Tensor, keys: Tensor) -> Tensor:
+    """Softmax over visual tokens of q·k/√d, averaged over heads: float32 [b, v].
+
+    `query` float32 [b, H, d] and `keys` float32 [b, H_kv, v, d], both before RoPE.
+    """
+    keys = keys.repeat_interleave(query.shape[1] // keys.shape[1], 1)
+    scores = (keys @ query[..., None])[..., 0] / query.shape[-1] ** 0.5
+    return scores.softmax(-1).mean(1)
+
+
 def row_of(table: Tensor, index: Tensor) -> Tensor:
     """Row `index` [b] of each `table` [b, n, ...]: [b, ...]."""
     return gather_rows(table, index[:, None])[:, 0]
@@ -125,8 +135,12 @@ def group_means(rows: Tensor, groups: Tensor, count: int) -> Tensor:
 def apply_cut(rows: Tensor, cut: Cut) -> Tensor:
     """What comes out of `cut` for the rows [b, n, D]: [b, out, D] in their dtype."""
     kept = gather_rows(rows, cut.anchors)
-    if cut.groups is None or cut.add_anchor is None:
+    if cut.weights is not None:
+        merged = cut.weights.float() @ rows.float()
+    elif cut.groups is not None:
+        merged = group_means(rows, cut.groups, cut.anchors.shape[1])
+    else:
         return kept
-    merged = group_means(rows, cut.groups, cut.anchors.shape[1])
+    assert cut.add_anchor is not None
     merged = merged + torch.where(cut.add_anchor[..., None], kept.float(), 0.0)
     return merged.to(rows.dtype)

@@ -18,6 +18,7 @@ from transformers.masking_utils import create_bidirectional_mask
 
 from methods.attention import QueriesKeys
 from methods.interface import (
+    AnyRead,
     Cut,
     Plan,
     Positions,
@@ -197,7 +198,7 @@ class TowerPass:
             cut = self._selected(group, stage, hidden, rows)
             if cut is not None:
                 cuts.append(ImagesCut(group.places, group.at, rows, cut))
-            if cut is not None and cut.groups is not None:
+            if cut is not None and cut.merges:
                 merging.append((group.at, self._where(stage)))
         if cuts:
             hidden = self.rows.go_on(hidden, cuts)
@@ -221,7 +222,7 @@ class TowerPass:
     def _view(self, group: ImageGroup, stage: TowerStage, hidden: Tensor, rows: int) -> View:
         has_cls = int(group.segment.has_cls)
         valid = self.rows.valid(group.at)[:, :rows]
-        shown: dict[Read, Tensor] = {}
+        shown: dict[AnyRead, Tensor] = {}
         if Read.HIDDEN in stage.reads:
             shown[Read.HIDDEN] = hidden[group.at, :rows]
         if {Read.KEYS, Read.VALUES, Read.CLS_ATTENTION} & set(stage.reads):
@@ -298,8 +299,10 @@ class TowerPass:
 
 
 def _check(where: str, cut: Cut, has_cls: int) -> None:
-    """Raises PruningError for a cut that leaves no patch, or not CLS first."""
+    """Raises PruningError for a cut by weights, or that leaves no patch or not CLS first."""
     anchors, counts = cut.anchors, cut.counts
+    if cut.weights is not None:
+        raise PruningError(f"{where}: inside the tower rows are merged by groups, not by weights")
     fewest, most = anchors.shape[1], anchors.shape[1]
     if anchors.device.type == "cpu":  # elsewhere a look at the values would wait for the device
         if counts is not None:

@@ -68,7 +68,7 @@ class RowsAtWork:
             origin[own.at, :out] = gather_rows(self.origin[own.at], own.cut.anchors)[:, :out]
             place_of[own.at] = _followed(self.place_of[own.at], _new_places(own.cut, own.rows))
         self.origin, self.place_of = origin, place_of
-        self.merged = self.merged or any(own.cut.groups is not None for own in cuts)
+        self.merged = self.merged or any(own.cut.merges for own in cuts)
         return states
 
     def _count(self, cuts: Sequence[ImagesCut]) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from methods.attention import QueriesKeys
 from methods.interface import (
+    OF_TOWER,
+    AnyRead,
+    OfLayer,
     Plan,
     PruningError,
     Read,
@@ -22,6 +26,15 @@ from methods.interface import (
 from methods.mechanism import broken
 from methods.sequence import Run
 from methods.tensors import first_true, gather_rows, last_true
+
+Shows = TypeVar("Shows", Tensor, QueriesKeys)
+_OF_TEXT = {
+    Read.TEXT_HIDDEN,
+    Read.NORMED_TEXT,
+    Read.TEXT_KEYS,
+    Read.TEXT_ATTENTION,
+    Read.ROTARY,
+}
 
 
 @dataclass
@@ -103,53 +116,110 @@ def group_samples(
 class TowerRecording:
     """What the vision tower showed of each image: first dimension i, images in prompt order.
 
-    `features` [i, rows, D] of the layer that is used; `attended` its keys, and the queries of the
-    CLS row, or of all rows where there is none: their mean attention stands in for it.
+    `features` [i, rows, D] of layer `used` of `layers`; `attended`: keys of the layers that are
+    read by their numbers, and their queries: of the CLS row where that is all that is read, else of
+    all rows. Without a CLS row the mean attention of all rows stands in for its own.
     """
 
     features: Tensor
-    attended: QueriesKeys
+    attended: Mapping[int, QueriesKeys]
+    layers: int
+    used: int
 
     def images(self, places: Sequence[int]) -> TowerRecording:
         """Those of some images."""
         if list(places) == list(range(len(self.features))):
             return self
         index = torch.tensor(places, device=self.features.device)
-        q, k = self.attended.queries[index], self.attended.keys[index]
-        return TowerRecording(self.features[index], QueriesKeys(q, k, self.attended.scaling))
+        return self.map(lambda tensor: tensor[index])
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> TowerRecording:
+        """The same with every tensor changed."""
+        attended = {
+            layer: QueriesKeys(change(own.queries), change(own.keys), own.scaling)
+            for layer, own in self.attended.items()
+        }
+        return TowerRecording(change(self.features), attended, self.layers, self.used)
+
+    def shows(self, reads: Iterable[AnyRead]) -> bool:
+        """Whether all that is read was recorded."""
+        for read, layer in map(self.place, reads):
+            own = self.attended.get(layer)
+            if read is Read.FEATURES:
+                continue
+            if own is None:
+                return False
+            if read is Read.RECEIVED_ATTENTION and own.queries.shape[-2] < own.keys.shape[-2]:
+                return False
+        return True
+
+    def place(self, read: AnyRead) -> tuple[Read, int]:
+        """What is read, and of which layer."""
+        return place_of(read, self.layers, self.used)
 
 
-def decoder_view(
-    group: Group,
-    run: Run,
-    reads: Sequence[Read],
-    hidden: Tensor,
-    attended: QueriesKeys | None,
-    about_to: Callable[[], QueriesKeys],
-    inverse_frequencies: Tensor,
-) -> tuple[View, Tensor]:
-    """The view of a decoder stage, and the places int64 [b, v] of its rows in the sequence.
+def place_of(read: AnyRead, layers: int, used: int) -> tuple[Read, int]:
+    """What is read in a tower, and of which of its `layers`, where `used` is the one in use.
 
-    `attended`: of the layer that has just run; `about_to` computes that of the next one, with the
-    query of the last token only.
+    Raises PruningError for a layer that is not there, and for what a tower does not show.
     """
+    what, layer = (read.read, read.layer) if isinstance(read, OfLayer) else (read, used)
+    layer = layer if isinstance(layer, int) else layer(layers)
+    if what not in OF_TOWER:
+        raise PruningError(f"the vision tower does not show {what}; it has {', '.join(OF_TOWER)}")
+    if not 0 <= layer < layers:
+        raise PruningError(f"the vision tower has layers 0 to {layers - 1}, and no {layer}")
+    return what, layer
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the decoder shows before a layer.
+
+    `hidden` [B, L, D] enter it; `entered` [B, L, D] entered the layer that has just run, `attended`
+    are its queries and keys: both only where a stage reads them. `about_to` computes those of the
+    next layer, with the query of the last token only; `unrotated` takes RoPE off states
+    [b, H, r, d] of sequence places [b, r] of a group; `norm` is the model's last.
+    """
+
+    hidden: Tensor
+    entered: Tensor | None
+    attended: QueriesKeys | None
+    about_to: Callable[[], QueriesKeys]
+    unrotated: Callable[[Group, Tensor, Tensor], Tensor]
+    norm: Callable[[Tensor], Tensor]
+    inverse_frequencies: Tensor
+
+
+def decoder_view(group: Group, run: Run, reads: Sequence[Read], seen: Shown) -> tuple[View, Tensor]:
+    """The view of a decoder stage, and the places int64 [b, v] of its rows in the sequence."""
     count = run.counts[group.rows[0]]
     slots = first_true(run.visual[group.at], count)
-    shown: dict[Read, Tensor] = {}
+    last = last_true(run.valid[group.at], 1)
+    shown: dict[AnyRead, Tensor] = {}
     if Read.HIDDEN in reads:
-        shown[Read.HIDDEN] = gather_rows(hidden[group.at], slots)
+        shown[Read.HIDDEN] = gather_rows(seen.hidden[group.at], slots)
+    if Read.PREVIOUS_HIDDEN in reads:
+        shown[Read.PREVIOUS_HIDDEN] = gather_rows(_present(seen.entered)[group.at], slots)
+    if Read.NORMED_HIDDEN in reads:
+        shown[Read.NORMED_HIDDEN] = seen.norm(gather_rows(seen.hidden[group.at], slots)).float()
     if Read.KEYS in reads:
-        keys = _present(attended).keys[group.at].transpose(1, 2)
-        shown[Read.KEYS] = gather_rows(keys, slots).transpose(1, 2).float()
+        shown[Read.KEYS] = _keys(group, seen, slots).float()
+    if Read.UNROTATED_KEYS in reads:
+        shown[Read.UNROTATED_KEYS] = seen.unrotated(group, _keys(group, seen, slots), slots)
+    if Read.UNROTATED_QUERY in reads:
+        query = _rows(_present(seen.attended).queries[group.at], last)
+        shown[Read.UNROTATED_QUERY] = seen.unrotated(group, query, last)[:, :, 0]
     if Read.LAST_ATTENTION in reads:
-        last = last_true(run.valid[group.at], 1)
-        weights = _attention(group, run, _present(attended), last, last, slots)
+        weights = _attention(group, run, _present(seen.attended), last, last, slots)
         shown[Read.LAST_ATTENTION] = weights[:, :, 0]
+    if Read.VISUAL_ATTENTION in reads:
+        weights = _attention(group, run, _present(seen.attended), slots, slots, slots)
+        shown[Read.VISUAL_ATTENTION] = weights
     if Read.NEXT_LAST_ATTENTION in reads:
-        last = last_true(run.valid[group.at], 1)
-        weights = _attention(group, run, about_to(), torch.zeros_like(last), last, slots)
+        weights = _attention(group, run, seen.about_to(), torch.zeros_like(last), last, slots)
         shown[Read.NEXT_LAST_ATTENTION] = weights[:, :, 0]
-    text = _text(group, run, slots, reads, hidden, attended, inverse_frequencies, shown)
+    text = _text(group, run, slots, reads, seen, shown)
     view = View(
         count=count,
         segments=group.segments,
@@ -166,22 +236,24 @@ def _text(
     run: Run,
     slots: Tensor,
     reads: Sequence[Read],
-    hidden: Tensor,
-    attended: QueriesKeys | None,
-    inverse_frequencies: Tensor,
-    shown: dict[Read, Tensor],
+    seen: Shown,
+    shown: dict[AnyRead, Tensor],
 ) -> TextRows | None:
     """Fill what is read of text rows; None where nothing is."""
-    if not {Read.TEXT_HIDDEN, Read.TEXT_ATTENTION, Read.ROTARY} & set(reads):
+    if not _OF_TEXT & set(reads):
         return None
     is_text = (run.valid & ~run.visual)[group.at]
     longest = max(run.lengths[row] - run.counts[row] for row in group.rows)
     text = last_true(is_text, longest)
     places = torch.cat([text, last_true(run.valid[group.at], 1)], 1)
     if Read.TEXT_HIDDEN in reads:
-        shown[Read.TEXT_HIDDEN] = gather_rows(hidden[group.at], places)
+        shown[Read.TEXT_HIDDEN] = gather_rows(seen.hidden[group.at], places)
+    if Read.NORMED_TEXT in reads:
+        shown[Read.NORMED_TEXT] = seen.norm(gather_rows(seen.hidden[group.at], places)).float()
+    if Read.TEXT_KEYS in reads:
+        shown[Read.TEXT_KEYS] = _keys(group, seen, places).float()
     if Read.TEXT_ATTENTION in reads:
-        weights = _attention(group, run, _present(attended), places, places, slots)
+        weights = _attention(group, run, _present(seen.attended), places, places, slots)
         shown[Read.TEXT_ATTENTION] = weights
     after = is_text.gather(1, text) & (text > slots.amax(1, keepdim=True))
     positions = run.positions[group.at]
@@ -189,8 +261,18 @@ def _text(
         after_image=torch.cat([after, torch.zeros_like(after[:, :1])], 1),
         positions=positions.gather(1, places),
         visual_positions=positions.gather(1, slots),
-        inverse_frequencies=inverse_frequencies,
+        inverse_frequencies=seen.inverse_frequencies,
     )
+
+
+def _keys(group: Group, seen: Shown, places: Tensor) -> Tensor:
+    """[b, H_kv, r, d]: keys of sequence places [b, r] in the layer that has just run."""
+    return _rows(_present(seen.attended).keys[group.at], places)
+
+
+def _rows(states: Tensor, places: Tensor) -> Tensor:
+    """Those of places [b, r] of states [b, H, L, d]: [b, H, r, d]."""
+    return gather_rows(states.transpose(1, 2), places).transpose(1, 2)
 
 
 def _attention(
@@ -208,27 +290,41 @@ def _attention(
     return weights.gather(3, index)
 
 
-def _present(attended: QueriesKeys | None) -> QueriesKeys:
-    if attended is None:
-        raise broken("the layer before a stage ran without showing its queries and keys")
-    return attended
+def _present(shown: Shows | None) -> Shows:
+    if shown is None:
+        raise broken("the layer before a stage ran without showing what the stage reads")
+    return shown
 
 
 def tower_view(
-    recording: TowerRecording, segment: Segment, reads: Sequence[Read], seeds: tuple[int, ...]
+    recording: TowerRecording, segment: Segment, reads: Sequence[AnyRead], seeds: tuple[int, ...]
 ) -> View:
     """The view of an encoder stage for images of one size."""
-    shown: dict[Read, Tensor] = {}
-    images, device = len(recording.features), recording.features.device
-    if Read.FEATURES in reads:
-        shown[Read.FEATURES] = recording.features
-    if Read.TOWER_KEYS in reads:
-        shown[Read.TOWER_KEYS] = recording.attended.keys.transpose(1, 2).flatten(2)
-    if Read.CLS_ATTENTION in reads:
-        queries = recording.attended.queries.shape[2]
-        rows = torch.arange(queries, device=device).expand(images, -1)
-        weights = recording.attended.attention(rows, None).mean(2)
-        shown[Read.CLS_ATTENTION] = weights[..., int(segment.has_cls) :]
-    patches = recording.features.shape[1] - int(segment.has_cls)
-    segments = torch.zeros(images, patches, dtype=torch.long, device=device)
-    return View(count=patches, segments=segments, seeds=seeds, reads=shown)
+    images, rows, _ = recording.features.shape
+    patches = rows - int(segment.has_cls)
+    return View(
+        count=patches,
+        segments=torch.zeros(images, patches, dtype=torch.long, device=recording.features.device),
+        seeds=seeds,
+        reads={read: _of_tower(recording, read, segment.has_cls) for read in reads},
+    )
+
+
+def _of_tower(recording: TowerRecording, read: AnyRead, has_cls: bool) -> Tensor:
+    """What `read` shows of the tower."""
+    what, layer = recording.place(read)
+    if what is Read.FEATURES:
+        return recording.features
+    if layer not in recording.attended:
+        raise broken(f"the vision tower's layer {layer} did not show its queries and keys")
+    attended = recording.attended[layer]
+    if what is Read.TOWER_KEYS:
+        return attended.keys.transpose(1, 2).flatten(2)
+    queries = attended.queries.shape[2]
+    if has_cls and what is not Read.RECEIVED_ATTENTION:
+        queries = 1
+    if what is Read.CLS_QUERY:
+        return attended.queries[:, :, :queries].transpose(1, 2).flatten(2)
+    rows = torch.arange(queries, device=attended.keys.device)
+    weights = attended.attention(rows.expand(len(attended.keys), -1), None).mean(2)
+    return weights[..., int(has_cls) :]

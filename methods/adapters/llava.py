@@ -97,6 +97,20 @@ class LlavaAdapter:
         """cos and sin [B, L, d] of position ids [B, L]."""
         return self.text_model.rotary_emb(hidden, position_ids=positions)
 
+    def unrotated(self, states: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+        """States [b, H, r, d] as they were before RoPE by cos and sin [b, r, d]: float32."""
+        # here, so that naming the supported models does not take transformers' seconds
+        from transformers.models.llama.modeling_llama import rotate_half
+
+        cos, sin = (part[:, None].float() for part in rotary)
+        states = states.float()
+        return (states * cos - rotate_half(states) * sin) / (cos.square() + sin.square())
+
+    @property
+    def norm(self) -> nn.Module:
+        """The norm after the last decoder layer."""
+        return self.text_model.norm
+
     @property
     def inverse_frequencies(self) -> Tensor:
         """RoPE's angle per position, float32 [head_dim / 2]."""

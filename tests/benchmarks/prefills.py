@@ -22,15 +22,17 @@ from transformers.models.llama.modeling_llama import (
     LlamaRotaryEmbedding,
 )
 
-from methods import Budget, Method, stages
+from methods import Budget, Method, stages, tower
 from methods.adapters.llava import LlavaAdapter
 from methods.attention import QueriesKeys
 from methods.generation import Generation
 from methods.interface import Sizes
 from methods.tower import TowerPass
-from methods.views import TowerRecording
+from methods.views import TowerRecording, place_of
 
 TEXT = 40
+TOWER = 24
+USED = TOWER - 2
 IMAGE = 1
 
 
@@ -73,7 +75,12 @@ class Layers:
     def rotary(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         return self.angles(hidden, position_ids=positions)
 
+    @property
+    def norm(self) -> nn.Module:
+        return self.layer.input_layernorm
+
     queries_keys = LlavaAdapter.queries_keys
+    unrotated = LlavaAdapter.unrotated
 
 
 @dataclass
@@ -91,6 +98,7 @@ class PrunedPrefill:
     @classmethod
     def of(cls, layers: Layers, method: Method, budget: int, batch: int) -> PrunedPrefill:
         weight = layers.project[0].weight
+        read = {place_of(read, TOWER, USED)[1] for read in method.tower_reads}
         random = torch.Generator(weight.device).manual_seed(0)
 
         def draw(*shape: int) -> Tensor:
@@ -112,7 +120,12 @@ class PrunedPrefill:
             QueriesKeys(draw(*heads), draw(*heads), LLAVA_7B.head_dim**-0.5),
             TowerRecording(
                 draw(batch, LLAVA_7B.tower_rows, LLAVA_7B.tower_width),
-                QueriesKeys(draw(*of_tower)[:, :, :1], draw(*of_tower), 64**-0.5),
+                {
+                    layer: QueriesKeys(draw(*of_tower), draw(*of_tower), 64**-0.5)
+                    for layer in read | {USED}
+                },
+                TOWER,
+                USED,
             ),
         )
 
@@ -144,7 +157,7 @@ class PrunedPrefill:
             generation.prefill.plans,
             range(samples),
         )
-        hidden, attended = self.tower.features, self.tower.attended
+        hidden, attended = self.tower.features, self.tower.attended[USED]
         for layer in range(LLAVA_7B.tower_layers):
             inside.enter_layer(layer, (hidden,), {})
             keys = attended.keys[:, :, : hidden.shape[1]]
@@ -184,6 +197,7 @@ def host_reads() -> Iterator[list[str]]:
     with (
         patch.object(torch.Tensor, "tolist", tolist),
         patch.object(stages, "_check", lambda *_: None),
+        patch.object(tower, "_check", lambda *_: None),
         _Reads(found),
     ):
         yield found

@@ -16,10 +16,12 @@ from harness import answers, lmms_tasks
 from harness.accuracy import Accuracy
 from harness.answers import Answerer, SampleError
 from harness.cells import Cell
+from harness.compare import _tools
 from harness.embedded import benchmark
 from harness.errors import BadInput
 from harness.lmms_tasks import check_tasks
 from harness.models import LoadedModel, load_model
+from harness.request import read_request
 from harness.scoring import scored
 from harness.selections import mask, rows_of
 from methods import Budget, InfeasibleBudgetError
@@ -189,6 +191,25 @@ def test_prompts_with_two_images_or_none_are_answered_as_alone(
         assert alone.selections == batched.selections
     assert [len(answer.images) for answer in together] == [1, 2, 0]
     assert set(together[2].ledger["entering"]) == {0}
+
+
+def test_the_tower_runs_once_for_all_that_is_compared(
+    loaded: LoadedModel, shared: Accuracy, tmp_path: Path
+) -> None:
+    request = read_request(
+        methods="hiprune", budgets="64", tasks=TASK, limit=2, batch_size=2, repeats=1,
+        accuracy=True, efficiency=False, output=tmp_path / "run", model="tiny", device="cpu",
+        dtype="float32", attention="sdpa", controls=False, seed=0, fresh=False,
+    )  # fmt: skip
+    accuracy, runs = _tools(request, loaded).accuracy, []
+    accuracy.tasks = shared.tasks
+    tower = loaded.model.model.vision_tower
+    handle = tower.register_forward_hook(lambda *_: runs.append(1))
+    accuracy.run(Cell.parse("unpruned"), TASK)
+    before = len(runs)
+    accuracy.run(Cell.parse("hiprune@64"), TASK)
+    handle.remove()
+    assert len(runs) == before > 0
 
 
 @pytest.mark.parametrize("name", ["flowcut", "tome"])

@@ -19,6 +19,7 @@ CUTTING = [name for name in methods() if name != "unpruned"]
 @pytest.mark.parametrize("name", CUTTING)
 @pytest.mark.parametrize("budget", [192, 128, 64])
 def test_flops_match_within_one_percent_or_a_tokens_step(name, budget):
+    budget = max(budget, get_method(name).feasible(ONE_IMAGE)[0] + 1)
     cell = matched(Cell(MethodSpec(name), budget), ONE_IMAGE, LLAVA_7B, TEXT)
     wanted = plain_flops(budget, LLAVA_7B, TEXT)
     found = method_flops(get_method(name), cell.tokens, ONE_IMAGE, LLAVA_7B, TEXT)

@@ -21,9 +21,12 @@ from methods.interface import Positions, Read
 BUDGET = Budget(fraction=0.4)
 TEXT_READS = {
     Read.TEXT_HIDDEN,
+    Read.NORMED_TEXT,
+    Read.TEXT_KEYS,
     Read.TEXT_ATTENTION,
     Read.LAST_ATTENTION,
     Read.NEXT_LAST_ATTENTION,
+    Read.UNROTATED_QUERY,
 }
 
 
@@ -63,7 +66,7 @@ def counts_are_the_plans(method: Method, model, prompts: Prompts):
     assert torch.equal(prefill.cached, prefill.entering + prefill.text[:, None])
     for selection in prefill.selections:
         rows = selection.cut.anchors.sort(1).values
-        assert (rows[:, 1:] > rows[:, :-1]).all() or selection.cut.groups is not None
+        assert (rows[:, 1:] > rows[:, :-1]).all() or selection.cut.merges
         assert rows.min() >= 0
 
 
@@ -233,5 +236,5 @@ def only_drops(method: Method, model, prompts: Prompts) -> bool:
     """Whether it cuts in the decoder only, and kept rows stay as and where they are."""
     _, trace = generate(model, prompts.batch(1), method, max_new_tokens=1)
     cuts = trace.prefills[-1].selections
-    drops = all(cut.layer is not None and cut.cut.groups is None for cut in cuts)
+    drops = all(cut.layer is not None and not cut.cut.merges for cut in cuts)
     return bool(cuts) and drops and _positions_stay(method, model)

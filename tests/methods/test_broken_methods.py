@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import contract
 import pytest
@@ -153,6 +154,10 @@ def test_the_contract_finds_a_padding_token_that_is_kept(model, prompts, monkeyp
             "a stage that merges rows has to read them",
         ),
         (
+            lambda view: Selection(Cut(torch.zeros(2, 1).long(), weights=torch.zeros(2, 1, 9))),
+            r"weights are \[2, 1, 64\], with add_anchor and without groups",
+        ),
+        (
             lambda view: Selection(Cut(torch.zeros(2, 1).long(), counts=torch.ones(2).long())),
             "counts by data are for stages inside the vision tower",
         ),
@@ -172,6 +177,30 @@ class PlantedInTower(Planted):
     def solve(self, budget, sizes):
         stage = EncoderStage("cut", self.tower_reads, self.select)
         return Plan((8,) * sizes.layers, encoder=(stage,))
+
+
+class MergingInTower(PlantedInTower):
+    tower_reads = (Read.FEATURES,)
+
+
+def weighing(weight):
+    def select(view):
+        anchors = torch.arange(1, 9).expand(len(view.segments), -1)
+        weights = torch.full((*anchors.shape, 64 + (Read.FEATURES in view.reads)), weight)
+        return Selection(Cut(anchors, None, torch.zeros_like(anchors, dtype=torch.bool), weights))
+
+    return select
+
+
+@pytest.mark.parametrize(
+    ("planted", "where"),
+    [(partial(Planted, reads=(Read.HIDDEN,)), "before layer 2"), (MergingInTower, "in the vision")],
+)
+def test_weights_of_more_than_can_be_held_are_found(model, prompts, planted, where):
+    prefill = prefill_of(model, prompts, planted(weighing(0.1)))
+    assert torch.equal(prefill.entering, prefill.planned)
+    with pytest.raises(PruningError, match=f"{where}.*: the rows it merged, up to"):
+        prefill_of(model, prompts, planted(weighing(3e38)))
 
 
 def test_rows_of_the_tower_are_counted_with_cls_whatever_is_read(model, prompts):

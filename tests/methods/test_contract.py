@@ -12,6 +12,14 @@ METHODS = {
     **{name: get_method(name) for name in methods()},
     "sparsevlm:variant=plus": get_method("sparsevlm", variant="plus"),
     "vitcop:original_positions": get_method("vitcop", original_positions=True),
+    "fastv:rope=false": get_method("fastv", rope=False),
+    "prumerge:variant=plus": get_method("prumerge", variant="plus"),
+}
+# whatever is asked for
+PUBLISHED = {
+    "v2drop": get_method("v2drop", schedule="published"),
+    "dart": get_method("dart", schedule="published", max_tokens=20),
+    "vscan": get_method("vscan", schedule="published", tower_layer=0),
 }
 SMALL = small_llava()
 
@@ -20,6 +28,16 @@ SMALL = small_llava()
 @pytest.mark.parametrize("check", contract.CHECKS, ids=lambda check: check.__name__)
 def test_the_contract(model, prompts, check, name):
     check(METHODS[name], model, prompts)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize(
+    "check",
+    [contract.counts_are_the_plans, contract.a_batch_gives_what_singles_give],
+    ids=lambda check: check.__name__,
+)
+def test_published_schedules(prompts, check, name):
+    check(PUBLISHED[name], small_llava(layers=24), prompts)
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "unpruned"])

@@ -27,7 +27,15 @@ def sizes_of(layers, tokens, images=1):
 CUTTING = [(name, {}) for name in sorted(methods()) if name != "unpruned"]
 
 
-@pytest.mark.parametrize(("name", "variant"), [*CUTTING, ("sparsevlm", {"variant": "plus"})])
+VARIANTS = [
+    ("sparsevlm", {"variant": "plus"}),
+    ("prumerge", {"variant": "plus"}),
+    ("fastv", {"rope": False}),
+    ("feather", {"dropped": 0.79}),
+]
+
+
+@pytest.mark.parametrize(("name", "variant"), [*CUTTING, *VARIANTS])
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from([8, 12, 24, 28, 32, 40, 80]),
@@ -56,6 +64,13 @@ def test_counts_are_within_one_of_the_request(name, variant, layers, tokens, bud
         ("visionzip", 2, 576),
         ("pyramiddrop", 37, 576),
         ("sparsevlm", 57, 576),
+        ("hiprune", 1, 576),
+        ("prumerge", 1, 576),
+        ("v2drop", 55, 396),
+        ("dart", 40, 576),
+        ("feather", 43, 314),
+        ("fitprune", 73, 576),
+        ("vscan", 17, 576),
     ],
 )
 def test_the_feasible_range_of_llava(name, low, high):
@@ -78,6 +93,55 @@ def test_vitcop_meets_the_published_settings(budget, tokens):
     assert plan.parameters["tokens"] == tokens
     published = {192: (0.5, 0.18), 128: (0.4, 0.15), 64: (0.3, 0.12)}[budget]
     assert (plan.parameters["vision_ratio"], plan.parameters["cluster_share"]) == published
+
+
+@pytest.mark.parametrize("budget", [7, 33, 64, 128, 192, 400])
+@pytest.mark.parametrize(("name", "variant"), [*CUTTING, *VARIANTS])
+def test_budgets_in_the_feasible_range_are_met_within_one(name, variant, budget):
+    method = get_method(name, **variant)
+    low, high = method.feasible(LLAVA)
+    if low <= budget <= high:
+        assert abs(method.plan(Budget(budget), LLAVA).mean_entering - budget) <= 1
+    else:
+        with pytest.raises(InfeasibleBudgetError, match=f"feasible is {low} to {high}"):
+            method.plan(Budget(budget), LLAVA)
+
+
+@pytest.mark.parametrize(
+    ("budget", "tokens"), [(192, (270, 126, 1)), (128, (154, 41, 1)), (64, (22, 1, 1))]
+)
+def test_v2drop_meets_budgets_with_one_ratio(budget, tokens):
+    assert get_method("v2drop").plan(Budget(budget), LLAVA).parameters["tokens"] == tokens
+    assert get_method("v2drop").plan(Budget(budget), LLAVA).mean_entering - budget < 1
+
+
+def test_feather_as_published_and_with_shrunken_layers():
+    plan = get_method("feather", schedule="published").plan(Budget(64), LLAVA)
+    assert plan.entering == (576,) * 8 + (217,) * 8 + (19,) * 16
+    layers = {
+        b: get_method("feather").plan(Budget(b), LLAVA).parameters["layers"] for b in (192, 64)
+    }
+    assert layers == {192: (7, 15), 64: (2, 3)}
+
+
+def test_vscan_by_the_papers_rule():
+    for budget, kept, left in ((192, 288, 96), (128, 192, 64), (64, 96, 32)):
+        for schedule in ("matched", "published"):
+            plan = get_method("vscan", schedule=schedule).plan(Budget(budget), LLAVA)
+            assert plan.entering == (kept,) * 16 + (left,) * 16
+    odd = get_method("vscan", schedule="published").plan(Budget(100), LLAVA)
+    assert odd.entering == (139,) * 16 + (50,) * 16
+    with pytest.raises(InfeasibleBudgetError):
+        get_method("vscan", schedule="published").plan(Budget(20), LLAVA)
+
+
+def test_fitprune_as_published_is_for_llava():
+    method = get_method("fitprune", schedule="published", percent="90")
+    assert float(method.plan(Budget(64), LLAVA).mean_entering) == pytest.approx(72.8, abs=0.05)
+    with pytest.raises(PruningError, match="published lists are for 576 tokens and 32 layers"):
+        method.plan(Budget(64), sizes_of(8, 576))
+    with pytest.raises(PruningError, match="unknown percent '50'"):
+        get_method("fitprune", percent=50)
 
 
 @pytest.mark.parametrize(("budget", "tokens"), [(192, 166), (128, 98), (64, 30)])
@@ -176,13 +240,15 @@ def test_halves_round_up():
     ("name", "settings", "sentence"),
     [
         ("vitcopp", {}, "unknown method 'vitcopp'; did you mean 'vitcop'"),
-        ("zzz", {}, "unknown method 'zzz'; allowed: cdpruner, divprune, fastervlm, fastv"),
+        ("zzz", {}, "unknown method 'zzz'; allowed: cdpruner, dart, divprune, fastervlm, fastv"),
         ("fastv", {"layr": "3"}, "fastv has no setting 'layr'; did you mean 'layer'"),
         ("uniform", {"seed": 1}, "uniform has no setting 'seed'; it has no settings"),
         ("fastv", {"layer": "two"}, "fastv: layer is int"),
         ("fastv", {"schedule": "publishd"}, "did you mean 'published'"),
         ("vitcop", {"vision_ratio": "1.5"}, "vision_ratio lies in"),
         ("vitcop", {"original_positions": "maybe"}, "original_positions is bool"),
+        ("prumerge", {"variant": "pluss"}, "did you mean 'plus'"),
+        ("feather", {"dropped": "1"}, "dropped lies between 0 and 1"),
     ],
 )
 def test_unknown_names_and_settings_are_refused_with_the_nearest(name, settings, sentence):

@@ -23,13 +23,17 @@ from methods import (
     attach,
     get_method,
 )
+from methods.interface import Read
+from methods.sequence import Run
 
 
 def generate(model, inputs, name="vitcop", *arguments, **options):
     return contract.generate(model, inputs, get_method(name), *arguments, **options)
 
 
-@pytest.mark.parametrize("name", ["vitcop", "fastv", "random"])
+@pytest.mark.parametrize(
+    "name", ["vitcop", "fastv", "random", "hiprune", "prumerge", "v2drop", "dart", "vscan"]
+)
 def test_beams_in_a_batch_equal_beams_alone(model, prompts, name):
     beams = {"num_beams": 3, "num_return_sequences": 2}
     inputs = prompts.batch(0, 1)
@@ -178,3 +182,26 @@ def test_unsupported_models_are_refused():
     refused = pytest.raises(PruningError, match=r"LlamaForCausalLM is not supported.*LlavaForCond")
     with refused, attach(llama, get_method("fastv"), BUDGET):
         pass
+
+
+def test_angles_follow_a_model_that_is_spread_over_devices():
+    flags, angles = torch.ones(1, 3, dtype=torch.bool), torch.zeros(1, 3, 8)
+    run = Run(0, flags, flags, torch.arange(3)[None], (3,), (3,), (angles, angles))
+    moved = run.to(torch.device("meta"))
+    assert {part.device.type for part in (*moved.rotary, moved.valid)} == {"meta"}
+    run.rotary = None
+    assert run.to(torch.device("meta")).rotary is None
+
+
+def test_a_tower_layer_that_is_not_there_is_refused(model, prompts):
+    with pytest.raises(PruningError, match="the vision tower has layers 0 to 2, and no 9"):
+        contract.generate(model, prompts.batch(0), get_method("vscan", tower_layer=9))
+    contract.generate(model, prompts.batch(0), get_method("vscan"))
+
+
+def test_the_tower_refuses_what_it_does_not_show(model, prompts):
+    class Astray(type(get_method("visionzip"))):
+        tower_reads = (Read.CLS_ATTENTION, Read.KEYS)
+
+    with pytest.raises(PruningError, match="does not show keys; it has features, tower_keys"):
+        contract.generate(model, prompts.batch(0), Astray())

@@ -20,7 +20,7 @@ def generate(model, inputs, name, images=None):
     return torch.stack(out.logits, 1), trace.prefills[-1]
 
 
-@pytest.mark.parametrize("name", ["unpruned", "vitcop", "fastv"])
+@pytest.mark.parametrize("name", ["unpruned", "vitcop", "fastv", "hiprune", "prumerge", "vscan"])
 def test_stored_images_give_the_same_logits(model, prompts, name):
     inputs, keys = prompts.batch(0, 1, 2), ["a", "b", "c", "d"]
     store = TowerStore(2**30)
@@ -40,6 +40,38 @@ def test_images_may_come_in_another_order_and_batch(model, prompts):
     generate(model, prompts.batch(0, 1), "vitcop", SharedImages(store, ["a", "b"]))
     alone, _ = generate(model, prompts.batch(1, 3), "vitcop")
     shared, _ = generate(model, prompts.batch(1, 3), "vitcop", SharedImages(store, ["b"]))
+    torch.testing.assert_close(alone, shared, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("first", ["unpruned", "vitcop"])
+def test_what_only_a_later_method_reads_is_stored_for_it(model, prompts, first):
+    inputs, keys = prompts.batch(0, 1, 2), ["a", "b", "c", "d"]
+    store, reads = TowerStore(2**30), get_method("hiprune").tower_reads
+    generate(model, prompts.batch(0), first, SharedImages(store, keys[:1]))
+    before = store.stored_bytes
+    assert store.holds(keys[:1])
+    assert not store.holds(keys[:1], reads)
+    alone, _ = generate(model, inputs, "hiprune")
+    again, _ = generate(model, inputs, "hiprune", SharedImages(store, keys))
+    assert store.holds(keys, reads)
+    assert before < store.stored_bytes / 4
+    inputs["pixel_values"] = torch.empty(4, 0)  # the tower must not run again
+    stored, _ = generate(model, inputs, "hiprune", SharedImages(store, keys))
+    assert torch.equal(alone, again)
+    assert torch.equal(alone, stored)
+    other, _ = generate(model, inputs, "vitcop", SharedImages(store, keys))
+    plain, _ = generate(model, prompts.batch(0, 1, 2), "vitcop")
+    assert torch.equal(plain, other)
+
+
+def test_images_that_show_more_and_less_are_read_together(model, prompts):
+    store = TowerStore(2**30)
+    generate(model, prompts.batch(0), "vitcop", SharedImages(store, ["a"]))
+    generate(model, prompts.batch(1), "hiprune", SharedImages(store, ["b"]))
+    alone, _ = generate(model, prompts.batch(0, 1), "vitcop")
+    inputs = prompts.batch(0, 1)
+    inputs["pixel_values"] = torch.empty(2, 0)
+    shared, _ = generate(model, inputs, "vitcop", SharedImages(store, ["a", "b"]))
     torch.testing.assert_close(alone, shared, atol=1e-4, rtol=0)
 
 

@@ -23,7 +23,7 @@ from methods import (
     attach,
     get_method,
 )
-from methods.interface import EncoderStage, TowerStage
+from methods.interface import EncoderStage, Read, TowerStage
 from methods.sharing import SharedImages, TowerStore
 
 LAYERS = 6
@@ -332,6 +332,12 @@ def test_a_method_that_does_not_say_where_it_cuts_is_refused(model, prompts):
         contract.generate(model, prompts.batch(0), Silent())
 
 
+def weighing(view):
+    anchors = torch.arange(9).expand(len(view.segments), -1)
+    weights = torch.ones(*anchors.shape, view.count)
+    return Selection(Cut(anchors, None, torch.zeros_like(anchors, dtype=torch.bool), weights))
+
+
 def keeping(*rows, count=None):
     def select(view):
         batch = len(view.segments)
@@ -352,6 +358,7 @@ def keeping(*rows, count=None):
         (Inside(select=keeping(0)), "at least one patch has to stay"),
         (Inside(select=keeping(0, 1, count=1)), "at least one patch has to stay"),
         (Inside(select=keeping(0, 1, count=3)), "3 rows shall stay, but 2 are named"),
+        (Inside(reads=(Read.HIDDEN,), select=weighing), "merged by groups, not by weights"),
         (Inside(layer=2), "layer 2 of the vision tower: allowed are layers 0 to 1"),
         (
             Inside(encoder=(EncoderStage("late", (), keeping(0)),)),

@@ -1,0 +1,91 @@
+"""HiPrune: anchors, buffers and registers. https://arxiv.org/abs/2508.00553
+
+What a patch receives of all rows' attention in a middle layer of the vision tower finds objects; in
+the layer whose output is used it finds registers, which hold what is global. A tenth of the budget
+goes to the best of the former (anchors, a fifth of the tenth) and their four neighbours (buffers),
+the rest to the best of the latter. The language model sees a plain shorter sequence.
+
+As in the code, neighbours are indices ±1 and ±columns without a look at the borders: left of
+column 0 lies the row above. Where they coincide registers fill up, so every budget is met exactly.
+The middle layer is the 9th of 24 (ours at another depth: ⌊9·M/24⌋, at least the 1st).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from math import inf
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from methods.interface import (
+    AnyRead,
+    Cut,
+    EncoderStage,
+    Method,
+    NewTokens,
+    OfLayer,
+    Plan,
+    Read,
+    Segment,
+    Selection,
+    Sizes,
+    View,
+)
+from methods.planning import shares
+from methods.registry import register
+from methods.tensors import best_in_order
+
+ANCHOR_SHARE = Fraction(1, 10) / 5
+
+
+def object_layer(layers: int) -> int:
+    """The layer that finds objects, counted from 0."""
+    return max(1, 9 * layers // 24) - 1
+
+
+OBJECTS = OfLayer(Read.RECEIVED_ATTENTION, object_layer)
+
+
+def hierarchy(objects: Tensor, registers: Tensor, columns: int, tokens: int) -> Tensor:
+    """Patches kept, ascending: int64 [b, tokens].
+
+    `objects` and `registers` float32 [b, n]: attention received in the two layers; `columns` of the
+    image's grid.
+    """
+    anchors = best_in_order(objects, round(tokens * ANCHOR_SHARE))
+    around = (anchors, anchors - 1, anchors + 1, anchors - columns, anchors + columns)
+    first = torch.cat(around, 1).clamp(0, objects.shape[1] - 1)
+    return best_in_order(registers.scatter(1, first, inf), tokens)
+
+
+@register("hiprune")
+@dataclass(frozen=True)
+class HiPrune(Method):
+    label: ClassVar[str] = "HiPrune"
+    link: ClassVar[str] = "https://arxiv.org/abs/2508.00553"
+    cuts: ClassVar[str] = "vision tower"
+    tower_reads: ClassVar[tuple[AnyRead, ...]] = (OBJECTS, Read.RECEIVED_ATTENTION)
+
+    def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
+        counts = shares(budget, sizes)
+        if counts is None:
+            return None
+        return Plan(
+            entering=(sum(counts),) * sizes.layers,
+            encoder=tuple(
+                EncoderStage("hierarchy", self.tower_reads, partial(_keep, segment=s, tokens=n))
+                for s, n in zip(sizes.segments, counts, strict=True)
+            ),
+            new_tokens=NewTokens.ENTERED,
+            parameters={"tokens": counts},
+        )
+
+
+def _keep(view: View, segment: Segment, tokens: int) -> Selection:
+    objects, registers = view[OBJECTS].mean(1), view[Read.RECEIVED_ATTENTION].mean(1)
+    kept = hierarchy(objects, registers, segment.w, tokens)
+    return Selection(Cut(kept + int(segment.has_cls)))

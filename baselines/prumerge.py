@@ -1,0 +1,143 @@
+"""LLaVA-PruMerge and PruMerge+. https://arxiv.org/abs/2403.15388 (ICCV 2025)
+
+CLS's attention in the vision tower's last layer, from whole q and k without heads, weighs the
+patches. Each of the best takes in the 32 patches of the most similar keys, its own feature plus
+their weighted sum; one token more is the weighted sum of all that were not kept. Tokens follow one
+another by falling weight; PruMerge+ keeps every step-th patch as well, after the best.
+
+In the paper and by default in the code outliers decide the count, which a plan cannot. Plain: the
+code's own switch to a fixed count, B − 1 patches and the one token more. Ours for `variant=plus`:
+step = ⌊⌊4N/(B−1)⌋/3⌋, three on the grid to one of the best, and the fewest best patches that make
+B − 1 with it. Where such a grid alone has more than B − 1 patches the step grows until it has not.
+Without a CLS row the mean attention of all rows stands in (ours).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize, pad
+
+from methods.interface import (
+    AnyRead,
+    Cut,
+    EncoderStage,
+    Method,
+    NewTokens,
+    OfLayer,
+    Plan,
+    Read,
+    Segment,
+    Selection,
+    Sizes,
+    View,
+)
+from methods.planning import one_of, shares
+from methods.registry import register
+from methods.tensors import first_true, gather_rows, ranked
+
+NEIGHBOURS = 32
+VARIANTS = ("plain", "plus")
+
+
+def last_layer(layers: int) -> int:
+    """The tower's last, counted from 0."""
+    return layers - 1
+
+
+QUERY, KEYS = OfLayer(Read.CLS_QUERY, last_layer), OfLayer(Read.TOWER_KEYS, last_layer)
+
+
+def grid_step(patches: int, kept: int) -> int:
+    """PruMerge+'s step among `patches`, such that `kept` hold all that are on the grid."""
+    step = max(1, 4 * patches // kept // 3)
+    while len(range(0, patches - 1, step)) > kept:
+        step += 1
+    return step
+
+
+def best_and_grid(ranking: Tensor, kept: int, step: int) -> Tensor:
+    """`kept` patches: the best of `ranking` int64 [b, n], then those of the grid not among them."""
+    patches = ranking.shape[1]
+    index = torch.arange(patches, device=ranking.device)
+    off_grid = (ranking % step != 0) | (ranking == patches - 1)
+    # the best reach as far as it takes to have so many off the grid among them
+    others = kept - len(range(0, patches - 1, step))
+    is_best = off_grid.long().cumsum(1) - off_grid.long() < others
+    order = torch.where(is_best, index, patches + ranking)
+    order = order.masked_fill(~is_best & off_grid, 2 * patches)
+    return ranking.gather(1, order.argsort(dim=1, stable=True)[:, :kept])
+
+
+def merged(kept: Tensor, weights: Tensor, keys: Tensor) -> Tensor:
+    """What each output row takes of each patch: float32 [b, n + 1, patches], itself apart.
+
+    `kept` int64 [b, n], `weights` float32 [b, patches], `keys` float32 [b, patches, d] of unit
+    length.
+    """
+    alike = gather_rows(keys, kept) @ keys.transpose(1, 2)
+    alike = ranked(alike).scatter(2, kept[..., None], -torch.inf)
+    near = alike.argsort(dim=2, descending=True, stable=True)
+    near = near[..., : min(NEIGHBOURS, keys.shape[1] - 1)]
+    share = weights[:, None].expand_as(alike)
+    around = torch.zeros_like(alike).scatter(2, near, share.gather(2, near))
+    rest = weights.scatter(1, kept, 0.0)
+    return torch.cat([around, rest[:, None]], 1)
+
+
+@register("prumerge")
+@dataclass(frozen=True)
+class PruMerge(Method):
+    """`variant`: "plain" or "plus"."""
+
+    label: ClassVar[str] = "PruMerge"
+    venue: ClassVar[str] = "ICCV 2025"
+    link: ClassVar[str] = "https://arxiv.org/abs/2403.15388"
+    cuts: ClassVar[str] = "vision tower"
+    tower_reads: ClassVar[tuple[AnyRead, ...]] = (Read.FEATURES, QUERY, KEYS)
+
+    variant: str = "plain"
+
+    def __post_init__(self) -> None:
+        one_of(self.name, "variant", self.variant, VARIANTS)
+
+    def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
+        counts = shares(budget, sizes)
+        plus = self.variant == "plus"
+        if counts is None or min(counts) < 1 + plus:
+            return None
+        steps = tuple(
+            grid_step(segment.tokens, tokens - 1) if plus else None
+            for segment, tokens in zip(sizes.segments, counts, strict=True)
+        )
+        return Plan(
+            entering=(sum(counts),) * sizes.layers,
+            encoder=tuple(
+                EncoderStage(
+                    "merge", self.tower_reads, partial(_merge, segment=s, tokens=n, step=g)
+                )
+                for s, n, g in zip(sizes.segments, counts, steps, strict=True)
+            ),
+            new_tokens=NewTokens.ENTERED,
+            parameters={"tokens": counts} | ({"steps": steps} if plus else {}),
+        )
+
+
+def _merge(view: View, segment: Segment, tokens: int, step: int | None) -> Selection:
+    query, keys, first = view[QUERY].float(), view[KEYS].float(), int(segment.has_cls)
+    scores = query @ keys.transpose(1, 2) / keys.shape[-1] ** 0.5
+    weights = ranked(scores.softmax(-1).mean(1)[:, first:])
+    ranking = weights.argsort(dim=1, descending=True, stable=True)
+    kept = ranking[:, : tokens - 1]
+    if step is not None:
+        kept = best_and_grid(ranking, tokens - 1, step)
+    own = merged(kept, weights, normalize(keys[:, first:], dim=-1))
+    out = torch.ones_like(weights, dtype=torch.bool).scatter(1, kept, False)
+    anchors = torch.cat([kept, first_true(out, 1)], 1)
+    itself = torch.arange(tokens, device=kept.device) < tokens - 1
+    return Selection(Cut(anchors + first, None, itself.expand_as(anchors), pad(own, (first, 0))))

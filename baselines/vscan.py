@@ -1,0 +1,150 @@
+"""VScan: two scans of an image, one by the question. https://arxiv.org/abs/2505.22654 (TMLR 2026)
+
+Half of V tokens come from CLS's attention in a shallow tower layer, as many from each of 4×4
+windows, the others from that of the layer in use; each other patch is averaged into the kept one
+most like it as projected. The last prompt token's attention in layer 16 of 32 keeps the R best.
+
+Published are V = 3B/2 and R = B/2; windows round down: 150 gives 139. Ours, for exact counts: the V
+that gives nearest to 3B/2, and R solved. Of several crops the code ranks the first V tokens only,
+ours all; what a window gave is not taken twice. Ours too: the shallow layer, 5 of 24, is ⌊5·M/24⌋
+of M, and windows have near-equal sides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from math import inf, prod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from methods.interface import (
+    AnyRead,
+    Cut,
+    DecoderStage,
+    EncoderStage,
+    Method,
+    NewTokens,
+    OfLayer,
+    Plan,
+    Positions,
+    Read,
+    Segment,
+    Selection,
+    Sizes,
+    View,
+)
+from methods.planning import SCHEDULES, half_up, layers_of, one_of
+from methods.registry import register
+from methods.tensors import best_in_order, first_smallest, first_true, gather_rows, ranked
+
+RANK = Read.NEXT_LAST_ATTENTION
+
+
+def shallow_layer(layers: int) -> int:
+    return 5 * layers // 24
+
+
+def windows_of(segment: Segment) -> tuple[int, int]:
+    return min(4, segment.h), min(4, segment.w)
+
+
+def parts(wanted: int, segment: Segment) -> tuple[int, int]:
+    """Patches that all windows together give, and that the whole image gives, of `wanted`."""
+    windows = prod(windows_of(segment))
+    return wanted // 2 // windows * windows, wanted - wanted // 2
+
+
+def scanned(early: Tensor, late: Tensor, segment: Segment, wanted: int) -> Tensor:
+    """Flags of the patches kept, from CLS's attention [b, n] in both layers: bool [b, n]."""
+    (rows, columns), (local, globally) = windows_of(segment), parts(wanted, segment)
+    index = torch.arange(early.shape[1], device=early.device)
+    window = index // segment.w * rows // segment.h * columns
+    window = window + index % segment.w * columns // segment.w
+    equal = early[:, None] == early[..., None]
+    ahead = (early[:, None] > early[..., None]) | (equal & (index < index[:, None]))
+    kept = (ahead & (window == window[:, None])).sum(-1) < local // (rows * columns)
+    best = best_in_order(late.masked_fill(kept, -inf), globally)
+    return kept.scatter(1, best, True)
+
+
+def averaged(rows: Tensor, image: Tensor, kept: Tensor) -> Cut:
+    """The cut of rows [b, n, D] to means around those `kept` int64 [b, m], image by image."""
+    unit = normalize(rows.float(), dim=-1)
+    alike = unit @ gather_rows(unit, kept).transpose(1, 2)
+    apart = image[..., None] != image.gather(1, kept)[:, None]
+    groups = first_smallest(-alike.masked_fill(apart, -inf))
+    own = torch.arange(kept.shape[1], device=kept.device).expand_as(kept)
+    return Cut(kept, groups.scatter(1, kept, own), torch.zeros_like(kept, dtype=torch.bool))
+
+
+@register("vscan")
+@dataclass(frozen=True)
+class VScan(Method):
+    """`tower_layer` is the shallow one, counted from 0; 5 at every depth as published."""
+
+    label: ClassVar[str] = "VScan"
+    venue: ClassVar[str] = "TMLR 2026"
+    link: ClassVar[str] = "https://arxiv.org/abs/2505.22654"
+    cuts: ClassVar[str] = "vision tower and before layer 16"
+
+    schedule: str = "matched"
+    tower_layer: int | None = None
+
+    def __post_init__(self) -> None:
+        one_of(self.name, "schedule", self.schedule, SCHEDULES)
+
+    @property
+    def tower_reads(self) -> tuple[AnyRead, ...]:
+        usual = 5 if self.schedule == "published" else shallow_layer
+        layer = usual if self.tower_layer is None else self.tower_layer
+        return OfLayer(Read.CLS_ATTENTION, layer), Read.CLS_ATTENTION
+
+    def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
+        (layer,) = layers_of(self.name, self.schedule, (16,), (None,), sizes.layers)
+        wanted = tuple(self._wanted(budget * s.tokens / sizes.tokens, s) for s in sizes.segments)
+        kept = sum(sum(parts(v, s)) for v, s in zip(wanted, sizes.segments, strict=True))
+        matched = (sizes.layers * budget - layer * kept) / (sizes.layers - layer)
+        left = half_up(budget / 2 if self.schedule == "published" else matched)
+        if not all(wanted) or not 1 <= left <= kept:
+            return None
+        reads, contiguous = self.tower_reads, Positions.CONTIGUOUS
+        return Plan(
+            entering=(kept,) * layer + (left,) * (sizes.layers - layer),
+            encoder=tuple(
+                EncoderStage("scan", reads, partial(_scan, shallow=reads[0], segment=s, wanted=v))
+                for s, v in zip(sizes.segments, wanted, strict=True)
+            ),
+            decoder=(
+                DecoderStage("merge", 0, (Read.HIDDEN,), partial(_merge, tokens=kept), contiguous),
+                DecoderStage("rank", layer, (RANK,), partial(_rank, tokens=left), contiguous),
+            ),
+            new_tokens=NewTokens.CACHE,
+            parameters={"layers": (layer,), "wanted": wanted, "tokens": (kept, left)},
+        )
+
+    def _wanted(self, budget: Fraction, segment: Segment) -> int:
+        """V of an image with this share of the budget; 0 where windows would give nothing."""
+        possible = range(2 * prod(windows_of(segment)), segment.tokens + 1)
+        aim = Fraction(3, 2) * budget
+        if self.schedule == "published":
+            return half_up(aim) if half_up(aim) in possible else 0
+        return min(possible, key=lambda v: abs(sum(parts(v, segment)) - aim), default=0)
+
+
+def _scan(view: View, shallow: AnyRead, segment: Segment, wanted: int) -> Selection:
+    early, late = ranked(view[shallow].mean(1)), view[Read.CLS_ATTENTION].mean(1)
+    return Selection(visual={"kept": scanned(early, late, segment, wanted)})
+
+
+def _merge(view: View, tokens: int) -> Selection:
+    kept = first_true(view.carry["kept"], tokens)
+    return Selection(averaged(view[Read.HIDDEN], view.segments, kept))
+
+
+def _rank(view: View, tokens: int) -> Selection:
+    return Selection(Cut(best_in_order(view[RANK].mean(1), tokens)))
