@@ -117,6 +117,10 @@ ANSWERED = {
     "ledger": LEDGER,
     "samples": ({**SAMPLE, "ledger": COUNT},),
 }
+METRIC = {
+    **{"value": NUMBER, "per_question": NUMBER_OR_NONE, "why": TEXT_OR_NONE},
+    "without": Leaf("a list or null", (list, NONE)),
+}
 SELECTION = {
     **{"stage": TEXT, "layer": COUNT_OR_NONE, "segment?": COUNT_OR_NONE},
     **{"rows?": ROWS, "kept?": TEXT, "digest?": TEXT},
@@ -184,10 +188,29 @@ def _accuracy_faults(record: Values, whole: bool) -> Iterator[str | None]:
         yield f"a sample names a row of the ledger beyond its {len(rows)}"
     if sum(row["samples"] for row in rows) != len(samples):
         yield f"its ledger is not of its {len(samples)} samples"
+    yield from _score_faults(record)
     if whole:
         yield misfit(samples, DETAILS, "samples")
         yield from (_selection_fault(kept) for sample in samples for kept in sample["selections"])
         yield from (_first_token_fault(sample["first_token"]) for sample in samples)
+
+
+def _score_faults(record: Values) -> Iterator[str | None]:
+    """Questions have scores of their own where the task's is said to be made of them."""
+    metrics = record.get("metrics")
+    of_questions = True
+    if metrics is not None:
+        yield misfit([metrics], MAPPING, "metrics")
+        yield misfit(list(metrics.values()), METRIC, "metrics")
+        if record.get("metric") not in metrics:
+            yield "its metric is not among its metrics"
+        lists = [found["without"] for found in metrics.values() if found["without"] is not None]
+        yield misfit([value for values in lists for value in values], NUMBER, "metrics without")
+        if [] in lists:
+            yield "its metrics without is an empty list"
+        of_questions = metrics[record["metric"]]["per_question"] is not None
+    if of_questions:
+        yield misfit([sample["score"] for sample in record["samples"]], NUMBER, "samples score")
 
 
 def _efficiency_faults(record: Values, whole: bool) -> Iterator[str | None]:

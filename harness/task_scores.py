@@ -8,13 +8,13 @@ pseudo-scores whose mean is the score and whose spread is the score's own (the j
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from harness.outcomes import Scores
 from harness.record import Record
-from harness.task_metrics import PERCENT, Metric, metrics_of
+from harness.task_metrics import PERCENT, TASK_METRICS, Metric, metrics_of
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _columns(task: str, records: Sequence[Record]) -> list[Column]:
     done = [record for record in records if record["status"] == "ok"]
     held = [record for record in done if "metrics" in record]
     if len(held) < len(done) or not held:
-        return [Column(task, Metric("score", None), True, _scale_of_scores(done), True)]
+        return [Column(task, _only_metric(task, done), True, _scale_of_scores(done), True)]
     metrics = [m for m in metrics_of(task, list(held[0]["metrics"])) if _in_all(m, held)]
     by_question = _by_questions(metrics[0], held)
     return [
@@ -85,6 +85,13 @@ def _columns(task: str, records: Sequence[Record]) -> list[Column]:
             for metric in metrics[1:]
         ),
     ]
+
+
+def _only_metric(task: str, records: Sequence[Record]) -> Metric:
+    """Of records that hold one score a question and no more, as all did before."""
+    names = {record.get("metric", "score") for record in records}
+    known = [metric for metric in TASK_METRICS.get(task, ()) if {metric.name} == names]
+    return replace(known[0], scale=None) if known else Metric("score", None)
 
 
 def _in_all(metric: Metric, records: Sequence[Record]) -> bool:
@@ -120,6 +127,9 @@ def _by_group(name: str, value: float, without: Sequence[float] | None) -> Score
     if not without:
         return Scores.of([(name, name, value)])
     added = value - np.asarray(without, dtype=np.float64)
-    values = value + (len(added) - 1) * (added - added.mean())
+    if np.isclose(added.sum(), value):  # a sum: what leaves with a group is what it adds
+        values = len(added) * added
+    else:
+        values = value + (len(added) - 1) * (added - added.mean())
     groups = tuple(f"{name}#{g}/{len(added)}" for g in range(len(added)))
     return Scores(groups, groups, values)

@@ -22,7 +22,6 @@ from harness.errors import BadInput
 from harness.lmms_tasks import check_tasks
 from harness.models import LoadedModel, load_model
 from harness.request import read_request
-from harness.scoring import scored
 from harness.selections import mask, rows_of
 from methods import Budget, InfeasibleBudgetError
 from methods.sharing import TowerStore
@@ -326,37 +325,6 @@ def test_versions_of_embedded_tasks_need_no_data(loaded: LoadedModel) -> None:
     runner = Accuracy(loaded, benchmark.TASKS)
     assert runner.task_version(TASK).startswith(benchmark.VERSION)
     assert not runner.tasks._loaded
-
-
-class FakeTask:
-    def __init__(self, *metrics: str) -> None:
-        self.config = self
-        self.metric_list = [{"metric": metric} for metric in metrics]
-
-
-def metric_and_scores(metrics: dict[str, list], aggregates: dict[str, Any]):
-    count = len(next(iter(metrics.values())))
-    samples = [{"doc_id": i, **{m: v[i] for m, v in metrics.items()}} for i in range(count)]
-    results = {"samples": {"t": samples}, "results": {"t": aggregates}}
-    metric, logged = scored("t", FakeTask(*metrics), results)
-    return metric, [score for _, score in logged.values()]
-
-
-def test_metric_is_acc_or_the_first_with_numbers() -> None:
-    assert metric_and_scores({"f1": [1, 0], "acc": [1.0, 1.0]}, {"acc,none": 1.0}) == (
-        "acc",
-        [1.0, 1.0],
-    )
-    mixed = {"submission": ["a", "b"], "exact_match": [True, False]}
-    assert metric_and_scores(mixed, {"exact_match,none": 0.5}) == ("exact_match", [1.0, 0.0])
-    wrapped = {"pope_accuracy": [{"question_id": 1, "score": 1.0}, {"score": 0.0}]}
-    assert metric_and_scores(wrapped, {"pope_accuracy,none": 50.0}) == ("pope_accuracy", [1.0, 0.0])
-
-
-@pytest.mark.parametrize("values", [["a", "b"], [1.0, 1.0]])
-def test_scores_that_are_no_numbers_or_no_mean_are_refused(values: list) -> None:
-    with pytest.raises(ValueError, match="task 't' has no metric that is a mean"):
-        metric_and_scores({"mme": values}, {"mme,none": 1200.0})
 
 
 @pytest.mark.parametrize(("rows", "count"), [([0, 7, 8, 576], 577), ([], 3), ([2], 3)])
