@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from tempfile import TemporaryDirectory
@@ -17,13 +17,15 @@ from typing import Any
 from unittest.mock import patch
 
 from harness.aggregation import arguments, state_kept
-from harness.answers import Answer, Answerer, Prompt, SampleError
+from harness.answers import Answer, Answerer, Prompt
 from harness.budgets import budget_of
 from harness.cells import Cell
 from harness.counts import distinct
 from harness.embedded import benchmark
+from harness.errors import ScoringError, cause
 from harness.lmms_tasks import TaskLibrary, quiet
 from harness.models import LoadedModel
+from harness.rehearsal import rehearse
 from harness.scoring import running_score, scored
 from methods.adapters import adapter_for
 from methods.sharing import TowerStore
@@ -59,36 +61,59 @@ class Accuracy:
         """Questions of a task that a cell answers."""
         return min(self.limit or sys.maxsize, len(self.tasks.load(task).eval_docs))
 
-    def run(self, cell: Cell, task: str, on_item: OnItem | None = None) -> dict[str, Any]:
-        """The measured parts of the cell's record.
+    def rehearse(self, task: str) -> None:
+        """Score invented answers first. Raises BadInput for a task that cannot be scored here."""
+        if task not in benchmark.TASKS:
+            with _side_effects_undone():
+                rehearse(task, self.tasks.load(task), range(self.items(task)))
 
-        Raises PruningError, SampleError for whatever goes wrong in a question, and ValueError for
-        a task whose scores cannot be compared item by item.
+    def run(
+        self,
+        cell: Cell,
+        task: str,
+        on_item: OnItem | None = None,
+        earlier: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """The measured parts of the cell's record; from the answers of an `earlier` one, if given.
+
+        Raises PruningError, SampleError for whatever goes wrong in a question, and ScoringError,
+        which holds the answers.
         """
         loaded = self.tasks.load(task)
+        if earlier is not None:
+            return scored_again(task, loaded, earlier, self.limit)
         started = perf_counter()
         answers: dict[int, Answer] = {}
-        tell = _teller(task, loaded, answers, on_item)
-        results = self._evaluate(self._answerer(cell), loaded, tell)
-        images = {doc_id: _image(task, doc_id, answer) for doc_id, answer in answers.items()}
-        with _side_effects_undone():
-            score = scored(task, loaded, results, images)
-        ledger, places = distinct([answers[doc_id].ledger for doc_id in score.samples])
+        model = self._model(cell, _teller(task, loaded, answers, on_item))
+        try:
+            results = _evaluate(model, loaded, self.limit)
+        except (Exception, KeyboardInterrupt) as error:
+            if len(answers) < self.items(task) or isinstance(error, KeyboardInterrupt):
+                raise
+            raise ScoringError(cause(error), self._answered(task, answers)) from error
+        answered = self._answered(task, answers)
+        return {
+            **_with_scores(task, loaded, results, answered),
+            "wall_seconds": perf_counter() - started,
+        }
+
+    def _answered(self, task: str, answers: Mapping[int, Answer]) -> dict[str, Any]:
+        """What a record keeps of a cell's answers, in the order of the documents."""
+        ledger, rows = distinct([answers[doc_id].ledger for doc_id in sorted(answers)])
         return {
             "parameters": next(iter(answers.values())).parameters,
             "ledger": ledger,
             "samples": [
-                _sample(task, answers[doc_id], sample, number, row)
-                for (doc_id, (sample, number)), row in zip(
-                    score.samples.items(), places, strict=True
-                )
+                _sample(task, doc_id, answers[doc_id], row)
+                for doc_id, row in zip(sorted(answers), rows, strict=True)
             ],
             "shape": asdict(adapter_for(self.model.model).shape()),
-            "metric": score.metric,
-            "metrics": score.metrics,
-            "printed": score.printed,
-            "wall_seconds": perf_counter() - started,
         }
+
+    def _model(self, cell: Cell, tell: Callable[..., None]) -> Any:
+        with _side_effects_undone():
+            from harness.lmms_model import AnsweringModel
+        return AnsweringModel(self._answerer(cell), self.batch_size, tell)
 
     def _answerer(self, cell: Cell) -> Answerer:
         return Answerer(
@@ -100,30 +125,77 @@ class Accuracy:
             self.prompts,
         )
 
-    def _evaluate(self, answerer: Answerer, task: Any, tell: Callable[..., None]) -> dict[str, Any]:
-        from tenacity import RetryError
 
-        functions = [task.config.process_results, *task.aggregation().values()]
-        with _side_effects_undone(), state_kept(functions), TemporaryDirectory() as folder:
-            from lmms_eval.evaluator import simple_evaluate
-            from lmms_eval.tasks import TaskManager
+def scored_again(
+    task: str, loaded: Any, record: Mapping[str, Any], limit: int | None
+) -> dict[str, Any]:
+    """A record's answers with scores by the task as it is now; nothing is asked again.
 
-            from harness.lmms_model import AnsweringModel
+    Raises ScoringError as `Accuracy.run` does.
+    """
+    with _side_effects_undone():
+        from harness.lmms_model import RepeatingModel
 
-            try:
-                return simple_evaluate(
-                    model=AnsweringModel(answerer, self.batch_size, tell),
-                    tasks=[task],
-                    task_manager=TaskManager(include_defaults=False),
-                    batch_size=self.batch_size,
-                    limit=self.limit,
-                    bootstrap_iters=0,
-                    process_docs_parallel=1,
-                    cli_args=arguments(folder),
-                )
-            except RetryError as error:
-                cause = error.last_attempt.exception()
-                raise SampleError(f"scoring failed: {type(cause).__name__}: {cause}") from cause
+    answered = {key: record[key] for key in ("parameters", "ledger", "samples", "shape")}
+    answers = {_document(sample): sample["answer"] for sample in record["samples"]}
+    try:
+        results = _evaluate(RepeatingModel(answers), loaded, limit)
+    except Exception as error:
+        raise ScoringError(cause(error), answered) from error
+    return {**_with_scores(task, loaded, results, answered), "wall_seconds": 0.0}
+
+
+def _evaluate(model: Any, task: Any, limit: int | None) -> dict[str, Any]:
+    """lmms-eval's results. Raises what asking or scoring raises."""
+    from tenacity import RetryError
+
+    functions = [task.config.process_results, *task.aggregation().values()]
+    with _side_effects_undone(), state_kept(functions), TemporaryDirectory() as folder:
+        from lmms_eval.evaluator import simple_evaluate
+        from lmms_eval.tasks import TaskManager
+
+        try:
+            return simple_evaluate(
+                model=model,
+                tasks=[task],
+                task_manager=TaskManager(include_defaults=False),
+                batch_size=model.batch_size,
+                limit=limit,
+                bootstrap_iters=0,
+                process_docs_parallel=1,
+                cli_args=arguments(folder),
+            )
+        except RetryError as error:
+            raise (error.last_attempt.exception() or error) from error
+
+
+def _with_scores(
+    task: str, loaded: Any, results: Mapping[str, Any], answered: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The record's parts with each question's score, and the task's. Raises ScoringError."""
+    images = {_document(sample): sample["image"] for sample in answered["samples"]}
+    try:
+        with _side_effects_undone():
+            score = scored(task, loaded, results, images)
+    except Exception as error:
+        raise ScoringError(cause(error), answered) from error
+    logged = score.samples
+    samples = []
+    for sample in answered["samples"]:
+        about, number = logged[_document(sample)]
+        samples.append({**sample, "target": about["target"], "score": number})
+    return {
+        **answered,
+        "samples": samples,
+        "metric": score.metric,
+        "metrics": score.metrics,
+        "printed": score.printed,
+    }
+
+
+def _document(sample: Mapping[str, Any]) -> int:
+    """lmms-eval's number of the document that a record's sample is about."""
+    return int(str(sample["item"]).rpartition("/")[2])
 
 
 def _teller(
@@ -148,15 +220,13 @@ def _image(task: str, doc_id: int, answer: Answer) -> str:
     return "+".join(digest[:16] for digest in answer.images) or f"{task}/{doc_id}"
 
 
-def _sample(
-    task: str, answer: Answer, sample: dict, score: float | None, row: int
-) -> dict[str, Any]:
+def _sample(task: str, doc_id: int, answer: Answer, row: int) -> dict[str, Any]:
     return {
-        "item": f"{task}/{sample['doc_id']}",
-        "image": _image(task, sample["doc_id"], answer),
+        "item": f"{task}/{doc_id}",
+        "image": _image(task, doc_id, answer),
         "answer": answer.text,
-        "target": sample["target"],
-        "score": score,
+        "target": None,
+        "score": None,
         "ledger": row,
         "first_token": answer.first_token,
         "selections": answer.selections,

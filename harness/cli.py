@@ -259,6 +259,7 @@ def efficiency(
 app.command()(cli_records.table)
 app.command()(cli_records.report)
 app.command(name="show")(cli_records.show)
+app.command()(cli_records.rescore)
 app.command()(cli_records.regress)
 
 

@@ -69,6 +69,23 @@ def table(
     return int(any(table.failed for table in found))
 
 
+def rescore(
+    directory: Annotated[Path, typer.Argument(help="A directory of records.")] = OUTPUT,
+) -> int:
+    """Score again what was answered, by its task as it is now; no question is asked again.
+
+    For answers whose scoring failed, and for those that an older version of their task scored.
+    Exit status: 0, 1 where scoring failed again, 2 bad input.
+
+    **Example**
+
+    `harness rescore results/local`
+    """
+    from harness.rescore import rescore as score_again
+
+    return score_again(directory)
+
+
 def _refuse_idle_of_table(
     context: typer.Context, layout: Layout | None, published_only: bool
 ) -> None:

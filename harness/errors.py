@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import Any
 
 from harness.visible import visible
 
@@ -15,6 +16,14 @@ class BadInput(Exception):  # noqa: N818 - it names the cause, the user's input,
 
     The command line prints it without a traceback and exits with 2.
     """
+
+
+class ScoringError(RuntimeError):
+    """All questions were answered and could not be scored; a record keeps what is `answered`."""
+
+    def __init__(self, reason: str, answered: Mapping[str, Any]) -> None:
+        super().__init__(f"scoring failed: {reason}")
+        self.answered = answered
 
 
 def unknown(kind: str, word: str, allowed: Iterable[str]) -> BadInput:

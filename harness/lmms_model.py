@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -109,6 +109,22 @@ class AnsweringModel(lmms):
 
     def clean(self) -> None:
         """Frees nothing: the model may be shared with the next cell."""
+
+
+class RepeatingModel(AnsweringModel):
+    """Gives answers that were given before, by the document's number."""
+
+    batch_size = 1
+
+    def __init__(self, answers: Mapping[int, str]) -> None:
+        lmms.__init__(self)
+        self.answers = answers
+
+    def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
+        return [
+            GenerationResult(self.answers[int(request.doc_id)], TokenCounts())
+            for request in requests
+        ]
 
 
 class PrunedModel(AnsweringModel):

@@ -22,7 +22,8 @@ _NOT_MEASURING = {
     *("listing", "lock", "long_table", "markup", "method_versions", "numbers", "options"),
     *("outcomes", "output", "paper_blocks", "paper_table", "progress", "provenance", "published"),
     *("published_rows", "record", "record_form", "regress", "render", "report", "request"),
-    *("results", "runs", "show", "speed", "stats", "store", "tables", "visible"),
+    *("rescore", "results", "runs", "show", "speed", "stats", "store", "tables", "task_scores"),
+    "visible",
 }
 """Modules and packages of the harness that do not decide what is measured."""
 

@@ -179,7 +179,7 @@ def _accuracy_faults(record: Values, whole: bool) -> Iterator[str | None]:
     yield _free_fault({k: v for k, v in record.items() if k not in ("samples", "ledger")})
     identity = record["identity"]
     yield _cell_fault(record, identity["budget"], identity.get("matched"), identity["seed"])
-    if record["status"] != "ok":
+    if record["status"] != "ok" and "samples" not in record:
         return
     yield misfit([record], ANSWERED)
     yield _ledger_fault(record["ledger"], record["shape"])
@@ -188,7 +188,8 @@ def _accuracy_faults(record: Values, whole: bool) -> Iterator[str | None]:
         yield f"a sample names a row of the ledger beyond its {len(rows)}"
     if sum(row["samples"] for row in rows) != len(samples):
         yield f"its ledger is not of its {len(samples)} samples"
-    yield from _score_faults(record)
+    if record["status"] == "ok":
+        yield from _score_faults(record)
     if whole:
         yield misfit(samples, DETAILS, "samples")
         yield from (_selection_fault(kept) for sample in samples for kept in sample["selections"])

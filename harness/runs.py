@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any, Protocol
 
 from harness.cells import Cell
-from harness.errors import BadInput
+from harness.errors import BadInput, ScoringError
 from harness.ledger import judged
 from harness.numbers import infeasible, sentence
 from harness.progress import Progress
@@ -40,8 +40,13 @@ class AccuracyRunner(Protocol):
 
     def task_version(self, task: str) -> str: ...
     def items(self, task: str) -> int: ...
+    def rehearse(self, task: str) -> None: ...
     def run(
-        self, cell: Cell, task: str, on_item: Callable[[float | None], None]
+        self,
+        cell: Cell,
+        task: str,
+        on_item: Callable[[float | None], None],
+        earlier: Record | None = None,
     ) -> dict[str, Any]: ...
 
 
@@ -78,6 +83,9 @@ class Work:
             where = self.store.directory
             self.progress.say(f"reused {reused} of {len(found)} accuracy records from {where}")
         pairs = list(zip(wanted, found, strict=True))
+        for task in tasks:
+            if any(known is None and i["task"] == task for (_, i), known in pairs):
+                runner.rehearse(task)
         runs = sum(known is None and cell not in self.infeasible for (cell, _), known in pairs)
         numbers = count(1)
         return [
@@ -96,17 +104,22 @@ class Work:
         """The kept record of one cell on one task, whatever came of it."""
         if cell in self.infeasible:
             return self._keep_accuracy(cell, identity, _infeasible(self.infeasible[cell]))
+        earlier = self.store.answered(identity)
         if self.stopped:
-            return self._keep_accuracy(cell, identity, _failed(self.stopped))
+            return earlier or self._keep_accuracy(cell, identity, _failed(self.stopped))
         self.progress.begin(f"{cell.text} {identity['task']}", next(numbers), runs)
-        measured = self._run(cell, identity["task"], runner)
+        if earlier is not None:
+            self.progress.say(f"{cell.text} {identity['task']}: answered before, scored again")
+        measured = self._run(cell, identity["task"], runner, earlier)
         record = self._keep_accuracy(cell, identity, measured)
         self.progress.end(_summary(record))
         if cell.budget is None and record["status"] == "failed":
             self._stop(f"{cell.text} failed on {identity['task']}: {record['reason']}")
         return record
 
-    def _run(self, cell: Cell, task: str, runner: AccuracyRunner) -> Measured:
+    def _run(
+        self, cell: Cell, task: str, runner: AccuracyRunner, earlier: Record | None
+    ) -> Measured:
         total, scores, done = runner.items(task), list[float](), count(1)
 
         def on_item(item_score: float | None) -> None:
@@ -114,9 +127,11 @@ class Work:
             self.progress.advance(next(done), total, fmean(scores) if scores else None)
 
         try:
-            return runner.run(cell, task, on_item)
+            return runner.run(cell, task, on_item, earlier)
         except BadInput:
             raise
+        except ScoringError as error:  # what was answered is kept, for the same command to score
+            return {**error.answered, **_failed(sentence(error))}
         except Exception as error:  # whatever it is, it becomes the cell's result and is shown
             self._stop_at_mechanism(error)
             return _failed(_reason(error))

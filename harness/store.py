@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,21 @@ class Store:
 
     def __init__(self, directory: Path, warn: Callable[[str], None], fresh: bool = False) -> None:
         self.directory, self.written = directory, 0
-        found = () if fresh else records.read_all([directory], warn)
-        self._reusable = {
-            records.identity_hash(record["identity"]): record
-            for record in found
-            if _reusable(record)
-        }
+        found = () if fresh else list(records.read_all([directory], warn))
+        self._reusable = _by_identity(record for record in found if _reusable(record))
+        self._answered = _by_identity(record for record in found if is_answered(record))
 
     def find(self, identity: Mapping[str, Any]) -> Record | None:
         """The record of exactly this identity."""
         known = self._reusable.get(records.identity_hash(identity))
         return known if known is not None and known["identity"] == identity else None
+
+    def answered(self, identity: Mapping[str, Any]) -> Record | None:
+        """The whole record of exactly this identity whose answers could not be scored."""
+        known = self._answered.get(records.identity_hash(identity))
+        if known is None or known["identity"] != identity:
+            return None
+        return records.read(self.directory / records.file_name(known))
 
     def keep(self, record: Record) -> Record:
         """Write it now; its outline. Raises BadInput when disk or permissions do not allow it."""
@@ -52,6 +56,15 @@ class Store:
                 f"cannot write to {self.directory}: {error.strerror or error}; "
                 f"the {self.written} records that were finished before are kept"
             ) from error
+
+
+def _by_identity(found: Iterable[Record]) -> dict[str, Record]:
+    return {records.identity_hash(record["identity"]): record for record in found}
+
+
+def is_answered(record: Record) -> bool:
+    """Whether all its questions were answered, though they could not be scored."""
+    return record.get("status") == "failed" and "samples" in record
 
 
 @contextmanager

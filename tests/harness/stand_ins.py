@@ -9,6 +9,7 @@ from pathlib import Path
 from synthetic_records import COMMON, PROVENANCE, accuracy, efficiency_cell
 
 from harness.compare import Tools, perform
+from harness.errors import ScoringError
 from harness.progress import Progress
 from harness.request import Request, cells_of, parse_methods
 from harness.runs import Work
@@ -18,10 +19,13 @@ TASKS = ("count", "digits")
 
 
 class Runner:
-    """Answers from nothing; `fail` and `stop` name the (cell, task) at which it does not."""
+    """Answers from nothing; `fail`, `unscored` and `stop` name the (cell, task) at which it does
+    not.
+    """
 
-    def __init__(self, fail=(), stop=None, version="1.0"):
+    def __init__(self, fail=(), stop=None, version="1.0", unscored=()):
         self.ran, self.fail, self.stop, self.version = [], fail, stop, version
+        self.unscored, self.rehearsed, self.repeated = unscored, [], []
 
     def task_version(self, task):
         return self.version
@@ -29,7 +33,10 @@ class Runner:
     def items(self, task):
         return 4
 
-    def run(self, cell, task, on_item):
+    def rehearse(self, task):
+        self.rehearsed.append(task)
+
+    def run(self, cell, task, on_item, earlier=None):
         if (cell.text, task) == self.stop:
             raise KeyboardInterrupt
         self.ran.append((cell.text, task))
@@ -38,6 +45,15 @@ class Runner:
         for item_score in (1.0, None, 0.0, 1.0):
             on_item(item_score)
         made = accuracy(cell.method.text, cell.budget, task, seed=cell.seed)
+        if earlier is not None:
+            self.repeated.append((cell.text, task))
+            assert [s["answer"] for s in earlier["samples"]] == [
+                s["answer"] for s in made["samples"]
+            ]
+        if (cell.text, task) in self.unscored:
+            kept = {key: made[key] for key in ("parameters", "ledger", "samples", "shape")}
+            samples = [{**s, "score": None, "target": None} for s in made["samples"]]
+            raise ScoringError("no judge", {**kept, "samples": samples})
         return {
             key: made[key]
             for key in ("parameters", "ledger", "samples", "shape", "metric", "wall_seconds")

@@ -18,7 +18,7 @@ from harness.answers import Answerer, SampleError
 from harness.cells import Cell
 from harness.compare import _tools
 from harness.embedded import benchmark
-from harness.errors import BadInput
+from harness.errors import BadInput, ScoringError
 from harness.lmms_tasks import check_tasks
 from harness.models import LoadedModel, load_model
 from harness.request import read_request
@@ -270,8 +270,9 @@ def test_exception_in_the_scoring_is_not_retried_into_a_riddle(
     runner = alone()
     monkeypatch.setattr(runner.tasks.load(TASK).config, "process_results", process_results)
     monkeypatch.setattr("tenacity.nap.time.sleep", lambda seconds: None)
-    with pytest.raises(SampleError, match="scoring failed: KeyError: 'answer'"):
+    with pytest.raises(ScoringError, match="scoring failed: KeyError: 'answer'") as raised:
         runner.run(CELLS[1], TASK)
+    assert [s["score"] for s in raised.value.answered["samples"]] == [None] * LIMIT
     with pytest.raises(SampleError, match=f"{TASK}/0: scoring failed: KeyError: 'answer'"):
         runner.run(CELLS[1], TASK, lambda score: None)
 
