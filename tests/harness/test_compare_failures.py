@@ -81,7 +81,7 @@ def test_a_timing_run_that_breaks_off_fails_all_its_cells(tmp_path, capsys):
 
 def test_a_broken_promise_is_a_failure_and_its_score_is_told_nowhere(tmp_path):
     class Liar(Runner):
-        def run(self, cell, task, on_item):
+        def run(self, cell, task, on_item, earlier=None):
             made = super().run(cell, task, on_item)
             if cell.text == "fastv@64":
                 made["ledger"][0]["entering"] = [576] * 4
@@ -104,7 +104,7 @@ class Telling(Runner):
         super().__init__()
         self.cell, self.error = cell, error
 
-    def run(self, cell, task, on_item):
+    def run(self, cell, task, on_item, earlier=None):
         made = super().run(cell, task, on_item)
         if (cell.text, task) == (self.cell, TASKS[0]):
             raise self.error
@@ -187,7 +187,7 @@ def spoil_target(made):
 )
 def test_what_no_record_can_hold_fails_its_cell_only(tmp_path, capsys, spoil, place):
     class Spoiling(Runner):
-        def run(self, cell, task, on_item):
+        def run(self, cell, task, on_item, earlier=None):
             made = deepcopy(super().run(cell, task, on_item))
             if (cell.text, task) == ("vitcop@64", "count"):
                 spoil(made)
@@ -225,7 +225,7 @@ def test_a_time_that_is_no_number_fails_its_cell(tmp_path, everywhere):
 
 def test_bad_input_found_late_ends_the_run(tmp_path):
     class Fussy(Runner):
-        def run(self, cell, task, on_item):
+        def run(self, cell, task, on_item, earlier=None):
             raise BadInput("task 'count' has no metric")
 
     with pytest.raises(BadInput, match="has no metric"):

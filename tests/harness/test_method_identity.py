@@ -131,7 +131,7 @@ def test_an_efficiency_record_knows_every_cells_method(tmp_path):
 
 def test_a_method_edited_while_it_is_measured_stays_what_it_was(tmp_path, folder):
     class Editing(Runner):
-        def run(self, cell, task, on_item):
+        def run(self, cell, task, on_item, earlier=None):
             if cell.budget is not None:
                 answers.append(cell.method.build().answer)
                 write(folder, value=answers[-1] + 1)
