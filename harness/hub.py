@@ -65,7 +65,9 @@ def snapshot(name: str) -> Path:
 def _not_there(repository: str, revision: str) -> str:
     from huggingface_hub import constants
 
-    cached = [path.name.split("--", 1)[1] for path in Path(constants.HF_HUB_CACHE).glob("models--*")]
+    cached = [
+        path.name.split("--", 1)[1] for path in Path(constants.HF_HUB_CACHE).glob("models--*")
+    ]
     cached = [name.replace("--", "/") for name in cached]
     where = f"in the Hugging Face cache {constants.HF_HUB_CACHE}, and the hub cannot be reached"
     if repository in cached:
