@@ -175,10 +175,14 @@ def test_an_adapter_is_not_its_base(copy: Path, beside: bool) -> None:
     assert f"merge it into its base {base}" in sentence
 
 
-@pytest.mark.parametrize("kind", ["bitsandbytes", "torchao"])
-def test_a_quantised_checkpoint_that_cannot_be_read_here(copy: Path, kind: str) -> None:
-    """For want of its package, or of settings that it needs."""
-    edited(copy / "config.json", quantization_config={"quant_method": kind, "load_in_4bit": True})
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [("bitsandbytes", {"load_in_4bit": True}), ("torchao", {"quant_type": "int8_weight_only"})],
+)
+def test_a_quantised_checkpoint_whose_package_is_not_there(
+    copy: Path, kind: str, settings: dict[str, Any]
+) -> None:
+    edited(copy / "config.json", quantization_config={"quant_method": kind, **settings})
     sentence = refused(copy)
     assert "config.json makes no model that" in sentence
     assert kind in sentence
