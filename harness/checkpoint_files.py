@@ -12,11 +12,13 @@ from safetensors import SafetensorError, safe_open
 from harness.errors import BadInput
 
 CONFIG = "config.json"
+ADAPTER = "adapter_config.json"
 WEIGHTS = "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
-_IMAGE_PROCESSOR = ("processor_config.json", "preprocessor_config.json")
+PROCESSOR = "processor_config.json"
+_IMAGE_PROCESSOR = (PROCESSOR, "preprocessor_config.json")
 _TOKENIZER = ("tokenizer.json", "tokenizer.model")
-_DIGESTED = (".json", ".jinja", ".model", ".safetensors")
+DIGESTED = (".json", ".jinja", ".model", ".safetensors")
 _SMALL = ("generation_config.json", "tokenizer_config.json", *_IMAGE_PROCESSOR)
 
 
@@ -24,12 +26,12 @@ def check_files(directory: Path) -> None:
     """Raises BadInput unless config, whole safetensors weights and a processor are there."""
     read_config(directory)
     for path in directory.iterdir():
-        if path.suffix in _DIGESTED and not (path.is_file() or path.is_dir()):
+        if path.suffix in DIGESTED and not (path.is_file() or path.is_dir()):
             raise BadInput(f"{path} is no regular file")
     tensor_count(directory)
     for name in _SMALL:
         if (directory / name).is_file():
-            _read_object(directory / name)
+            read_object(directory / name)
     for kind, names in (("image processor", _IMAGE_PROCESSOR), ("tokenizer", _TOKENIZER)):
         if not any((directory / name).is_file() for name in names):
             raise BadInput(
@@ -39,12 +41,23 @@ def check_files(directory: Path) -> None:
 
 def read_config(directory: Path) -> dict[str, Any]:
     """The content of config.json. Raises BadInput."""
+    _check_no_adapter(directory)
     if not (directory / CONFIG).is_file():
         raise BadInput(
             f"{directory} holds no {CONFIG}; a model is a directory with {CONFIG}, "
             f"{WEIGHTS} and a processor"
         )
-    return _read_object(directory / CONFIG)
+    return read_object(directory / CONFIG)
+
+
+def _check_no_adapter(directory: Path) -> None:
+    """transformers would load the model that an adapter names, whatever weights lie beside it."""
+    if (directory / ADAPTER).is_file():
+        base = read_object(directory / ADAPTER).get("base_model_name_or_path")
+        raise BadInput(
+            f"{directory} holds an adapter ({ADAPTER}), no whole model; merge it into its base "
+            f"{base} (peft: merge_and_unload, save_pretrained) and name the directory of the result"
+        )
 
 
 def tensor_count(directory: Path) -> int:
@@ -65,7 +78,7 @@ def weight_files(directory: Path) -> list[Path]:
 
 def _shards(directory: Path) -> list[Path]:
     """The files that the index names, each beside it."""
-    index = _read_object(directory / INDEX)
+    index = read_object(directory / INDEX)
     if not isinstance(index.get("weight_map"), dict) or not index["weight_map"]:
         raise BadInput(f"{directory / INDEX} has no weight_map")
     shards = sorted({str(name) for name in index["weight_map"].values()})
@@ -84,14 +97,15 @@ def _shards(directory: Path) -> list[Path]:
 def digest_files(directory: Path) -> str:
     """Hex SHA-256 over names and contents of all files that decide what the model answers."""
     total = hashlib.sha256()
-    for path in sorted(p for p in directory.iterdir() if p.suffix in _DIGESTED and p.is_file()):
+    for path in sorted(p for p in directory.iterdir() if p.suffix in DIGESTED and p.is_file()):
         with path.open("rb") as file:
             part = hashlib.file_digest(file, "sha256")
         total.update(f"{path.name} {part.hexdigest()}\n".encode())
     return total.hexdigest()
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises BadInput."""
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, OSError, RecursionError) as error:

@@ -50,7 +50,7 @@ def check_fit(directory: Path) -> None:
     The files themselves must have been checked.
     """
     model = _model_without_values(directory, _checked_config(directory))
-    check_processor(processor_of(directory), model, directory)
+    check_processor(processor_of(directory, model), model, directory)
 
 
 def _checked_config(directory: Path) -> Any:
@@ -79,7 +79,7 @@ def _checked_class(directory: Path, raw: Mapping[str, Any]) -> str:
     if own not in supported():
         raise BadInput(
             f"{own} in {directory} is not a supported model class; "
-            f"allowed: {', '.join(supported())}"
+            f"allowed: {', '.join(supported())}, as architectures in {CONFIG}"
         )
     return own
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoint_files import CONFIG
+from harness.checkpoint_files import CONFIG, PROCESSOR, read_object
 from harness.errors import BadInput, blamed
 
 _PARTS = ("tokenizer", "image_processor", "image_token")
@@ -14,12 +14,32 @@ _QUESTION = [
 ]
 
 
-def processor_of(directory: Path) -> Any:
-    """The processor in a directory. Raises BadInput."""
+def processor_of(directory: Path, model: Any) -> Any:
+    """The processor in a directory, with what its files do not say of `model`. Raises BadInput."""
     from transformers import AutoProcessor
 
     with blamed(f"the processor in {directory} cannot be loaded"):
-        return AutoProcessor.from_pretrained(directory, trust_remote_code=False)
+        processor = AutoProcessor.from_pretrained(directory, trust_remote_code=False)
+    path = directory / PROCESSOR
+    given = read_object(path) if path.is_file() else {}
+    for field, value in _said_by(model).items():
+        if given.get(field) is None:
+            setattr(processor, field, value)
+    if not getattr(processor, "chat_template", None):
+        tokenizer = getattr(processor, "tokenizer", None)
+        processor.chat_template = getattr(tokenizer, "chat_template", None)
+    return processor
+
+
+def _said_by(model: Any) -> dict[str, Any]:
+    """What processors of before 2025 left to the model."""
+    from methods.adapters import adapter_for
+
+    return {
+        "patch_size": model.config.vision_config.patch_size,
+        "vision_feature_select_strategy": model.config.vision_feature_select_strategy,
+        "num_additional_image_tokens": int(adapter_for(model).has_cls),
+    }
 
 
 def check_processor(processor: Any, model: Any, directory: Path) -> None:

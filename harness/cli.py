@@ -87,7 +87,11 @@ def compare(
         ),
     ] = "tokens",
     model: Annotated[
-        str, typer.Option(help="`embedded`, `tiny`, or the directory of a checkpoint.")
+        str,
+        typer.Option(
+            help="`embedded`, `tiny`, the directory of a checkpoint, or ORG/NAME[@REVISION] as on "
+            "the Hugging Face hub, from its cache where that is not reached."
+        ),
     ] = "embedded",
     tasks: Annotated[
         str, typer.Option(help="`embedded` for its five, or names of any lmms-eval tasks.")

@@ -53,6 +53,8 @@ def blamed(what: str) -> Iterator[None]:
     """Whatever a library raises here is the fault of what it was given: BadInput that says so."""
     try:
         yield
+    except BadInput:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise BadInput(f"{what}: {type(error).__name__}: {reason}") from error

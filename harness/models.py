@@ -1,4 +1,4 @@
-"""Models by name or directory: what is wrong with them in one sentence, or loaded.
+"""Models by name, directory or hub: what is wrong with them in one sentence, or loaded.
 
 Only safetensors are read and no code of a checkpoint is run. torch and transformers are imported by
 the functions that need them, so that bad input is refused before any work.
@@ -18,6 +18,7 @@ from harness.checkpoint_files import check_files, digest_files
 from harness.checkpoint_fit import check_fit, own_dtype
 from harness.checkpoint_processor import processor_of
 from harness.errors import BadInput, blamed
+from harness.hub import is_hub_name, pinned, snapshot
 from harness.placement import Placement, check_names, placed
 from harness.presets import PRESETS, build, is_preset, preset
 from harness.presets import digest as preset_digest
@@ -34,6 +35,7 @@ NAMED = {
 class LoadedModel:
     """A model in evaluation mode with its processor, which pads on the left; a preset has none.
 
+    `name` is what it was asked for by, with the commit of one from the Hugging Face hub.
     `digest` is the hex SHA-256 of all that decides its answers but `device`, `dtype`, `attention`.
     """
 
@@ -80,9 +82,14 @@ def model_directory(name: str) -> Path:
     parent = directory.parent
     beside = sorted(p.name for p in parent.iterdir() if p.is_dir()) if parent.is_dir() else []
     near = [str(parent / n) for n in get_close_matches(directory.name, beside, n=1)]
+    if is_hub_name(name) and not near:
+        return snapshot(name)
     near = get_close_matches(name, NAMED, n=1) or near
     guess = f"; did you mean {near[0]!r}?" if near else ";"
-    raise BadInput(f"unknown model {name!r}{guess} allowed: {', '.join(NAMED)}, or a directory")
+    raise BadInput(
+        f"unknown model {name!r}{guess} allowed: {', '.join(NAMED)}, a directory, "
+        "or ORG/NAME on the Hugging Face hub"
+    )
 
 
 def model_digest(name: str) -> str:
@@ -115,7 +122,7 @@ def load_model(
     return LoadedModel(
         model,
         processor,
-        name,
+        pinned(name) if is_hub_name(name) and not Path(name).is_dir() else name,
         model_digest(name),
         placement.device,
         placement.dtype,
@@ -135,7 +142,7 @@ def _from_directory(directory: Path, dtype: Any, attention: str) -> tuple[Any, A
             use_safetensors=True,
             trust_remote_code=False,
         )
-    return model, processor_of(directory)
+    return model, processor_of(directory, model)
 
 
 def _tiny() -> Any:

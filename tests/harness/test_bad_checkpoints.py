@@ -238,7 +238,6 @@ def test_a_weight_of_another_shape(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "changes", "sentence"),
     [
-        ("processor_config.json", {"patch_size": None}, "patch_size of the processor in .* is Non"),
         ("processor_config.json", {"patch_size": 0}, "patch_size of the processor in .* is 0, and"),
         ("processor_config.json", {"patch_size": 14}, "is 14, and 7 in config.json"),
         ("processor_config.json", {"processor_class": "CLIPProcessor"}, "CLIPProcessor and has no"),
