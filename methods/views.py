@@ -21,7 +21,7 @@ from methods.interface import (
 )
 from methods.mechanism import broken
 from methods.sequence import Run
-from methods.tensors import first_true, gather_rows, last_true
+from methods.tensors import first_true, gather_rows, index_of, last_true
 
 
 @dataclass
@@ -88,7 +88,7 @@ def group_samples(
         counts = [segment.tokens for segment in own.segments]
         group = Group(
             rows=rows,
-            at=slice(None) if whole else torch.tensor(rows, device=device),
+            at=slice(None) if whole else index_of(rows, device),
             sizes=own,
             plan=plans[own],
             seeds=tuple(seeds[row] for row in rows),
@@ -114,7 +114,7 @@ class TowerRecording:
         """Those of some images."""
         if list(places) == list(range(len(self.features))):
             return self
-        index = torch.tensor(places, device=self.features.device)
+        index = index_of(places, self.features.device)
         q, k = self.attended.queries[index], self.attended.keys[index]
         return TowerRecording(self.features[index], QueriesKeys(q, k, self.attended.scaling))
 

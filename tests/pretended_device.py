@@ -1,22 +1,22 @@
 """A pretended device: values on the CPU under the rules that CUDA has about devices and waits.
 
-Every operation is seen below autograd and done on the CPU, so that `generate` runs whole. What a GPU
-would refuse raises `Refused`: operands on two devices, a CPU generator, products that CUDA has no
-kernel for. What makes the host wait is noted in `PretendedDevice.waits`, with the line it comes from.
+Every operation is seen below autograd and done on the CPU, so that `generate` runs whole. What a
+GPU would refuse raises `DeviceError`: operands on two devices, a CPU generator, products that CUDA
+has no kernel for. What makes the host wait is noted, with its line, in `PretendedDevice.waits`.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 aten = torch.ops.aten
 ROOT = Path(__file__).parent.parent
@@ -56,7 +56,7 @@ PRODUCTS = {
 TAKES_NUMBERS = {aten.fill_.Tensor, *SCATTERED}
 
 
-class Refused(RuntimeError):
+class DeviceError(RuntimeError):
     """What a GPU would not have done."""
 
 
@@ -146,11 +146,11 @@ class PretendedDevice(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        tensors = [*_tensors(args), *_tensors(kwargs.values())]
         there = [tensor for tensor in tensors if isinstance(tensor, Pretended)]
         target = _is_made_there(func, args, kwargs.get("device"), there)
         for fault in _faults(func, kwargs, tensors, there, target):
-            raise Refused(f"{func}: {fault}, at {_blamed('refused')}")
+            raise DeviceError(f"{func}: {fault}, at {_blamed('refused')}")
         if there or target:
             self.waits += [_blamed(f"{func}: {why}") for why in _waits(func, args, kwargs, target)]
         if func is aten._fused_sdp_choice.default:
@@ -179,18 +179,37 @@ def _is_made_there(func, args, device: torch.device | None, there: list[Tensor])
 
 def _done(func, args, kwargs, tensors: list[Tensor], target: bool):
     """The result of doing it on the CPU."""
-    plain_args, plain_kwargs = tree_map_only(Pretended, lambda own: own.values, (args, kwargs))
+    plain_kwargs = {name: _each(_on_cpu, value) for name, value in kwargs.items()}
     if plain_kwargs.get("device") is not None:
-        plain_kwargs = {**plain_kwargs, "device": torch.device("cpu")}
+        plain_kwargs["device"] = torch.device("cpu")
     # what is done in place gives back the very tensor that it was given
-    given = {id(own.values if isinstance(own, Pretended) else own): own for own in tensors}
+    given = {id(_on_cpu(own)): own for own in tensors}
 
     def placed(out):
         if not isinstance(out, Tensor):
             return out
         return given.get(id(out), Pretended(out) if target else out)
 
-    return tree_map(placed, func(*plain_args, **plain_kwargs))
+    return _each(placed, func(*_each(_on_cpu, args), **plain_kwargs))
+
+
+def _on_cpu(value):
+    return value.values if isinstance(value, Pretended) else value
+
+
+def _each(change: Callable[[Any], Any], value: Any) -> Any:
+    """`change` of each value in what an operation takes or returns, lists and tuples too."""
+    if isinstance(value, list | tuple):
+        return type(value)([_each(change, one) for one in value])
+    return change(value)
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
 
 
 def _faults(
@@ -224,16 +243,16 @@ def _waits(func, args, kwargs, target: bool) -> Iterator[str]:
             yield "a copy to the device" if target else "a copy to the host"
     if func in GATHERED | SCATTERED:
         one_value = func in SCATTERED and args[2].numel() == 1
-        for index in tree_leaves(args[1]):
-            if isinstance(index, Tensor) and not isinstance(index, Pretended):
+        for index in _tensors(args[1]):
+            if not isinstance(index, Pretended):
                 yield "indices on the CPU are copied"
-            elif isinstance(index, Tensor) and index.dtype == torch.bool and not one_value:
+            elif index.dtype == torch.bool and not one_value:
                 yield "a mask's values decide a size"
 
 
 def _blamed(what: str) -> Wait:
-    """The innermost line that is neither torch's nor this file's; the project's line, where there is
-    one between it and the next module or transformers' `generate`.
+    """The innermost line that is neither torch's nor this file's; the project's, where there is one
+    between it and the call of the module, or transformers' `generate`, that it lies in.
     """
     site, frame = None, sys._getframe(2)
     while frame is not None:
