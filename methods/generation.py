@@ -320,12 +320,15 @@ class Generation:
 
     def _prepare(self, run: Run, hidden: Tensor, kwargs: dict) -> None:
         """Mask and, for a new token, rotary angles of a run's layers in this forward."""
+        padding = run.mask_2d
         run.mask = create_causal_mask(
             config=self.adapter.text_config,
             inputs_embeds=hidden,
-            attention_mask=run.mask_2d,
+            attention_mask=padding,
             position_ids=None,
             layer_idx=run.first,
+            # what may be skipped is known here; to find out, it would wait for the device
+            allow_is_causal_skip=padding is None,
             **{CACHE_ARGUMENT: cache_of(kwargs)},
         )
         if not self.prefilling:

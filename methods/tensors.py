@@ -73,6 +73,14 @@ def attention_without_rope(query: Tensor, keys: Tensor) -> Tensor:
     return scores.softmax(-1).mean(1)
 
 
+def index_of(places: Sequence[int], device: torch.device) -> Tensor:
+    """int64 [n] of numbers that the host knows.
+
+    The kernels carry them: a list is copied, and the host waits for the device until it is.
+    """
+    return torch.stack([torch.full((), place, device=device) for place in places])
+
+
 def row_of(table: Tensor, index: Tensor) -> Tensor:
     """Row `index` [b] of each `table` [b, n, ...]: [b, ...]."""
     return gather_rows(table, index[:, None])[:, 0]

@@ -33,7 +33,7 @@ from methods.interface import (
 from methods.mechanism import broken
 from methods.sequence import Piece, Run
 from methods.stages import merged_numbers, selected
-from methods.tensors import first_true, gather_rows
+from methods.tensors import first_true, gather_rows, index_of
 from methods.tower_rows import ImagesCut, RowsAtWork
 from methods.trace import ImageRows, StageSelection
 from methods.views import Group
@@ -121,6 +121,8 @@ class TowerPass:
             config=self.adapter.vision_config,
             inputs_embeds=hidden,
             attention_mask=self.rows.valid(slice(None)).long(),
+            # it is padded: to find that out, it would wait for the device
+            allow_is_bidirectional_skip=False,
         )
         if len(args) > 1:
             return (hidden, mask, *args[2:]), kwargs
@@ -175,7 +177,7 @@ class TowerPass:
             groups.append(
                 ImageGroup(
                     places=tuple(own),
-                    at=slice(None) if whole else torch.tensor(own, device=device),
+                    at=slice(None) if whole else index_of(own, device),
                     segment=self.sizes[row].segments[i],
                     stages={(s.layer, s.before_mlp): s for s in self.plans[row].tower[i]},
                     seeds=tuple(self.seeds[self.images[place][0]] for place in own),

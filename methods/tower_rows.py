@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from methods.interface import Cut
-from methods.tensors import apply_cut, gather_rows
+from methods.tensors import apply_cut, gather_rows, index_of
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class RowsAtWork:
         """What all cuts together made of the rows that images with equal counts began with; without
         CLS.
         """
-        at = torch.tensor(places, device=self.origin.device)
+        at = index_of(places, self.origin.device)
         anchors = self.origin[at, has_cls : self.counts[places[0]]]
         if not self.merged:
             return Cut(anchors)

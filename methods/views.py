@@ -25,7 +25,7 @@ from methods.interface import (
 )
 from methods.mechanism import broken
 from methods.sequence import Run
-from methods.tensors import first_true, gather_rows, last_true
+from methods.tensors import first_true, gather_rows, index_of, last_true
 
 Shows = TypeVar("Shows", Tensor, QueriesKeys)
 _OF_TEXT = {
@@ -101,7 +101,7 @@ def group_samples(
         counts = [segment.tokens for segment in own.segments]
         group = Group(
             rows=rows,
-            at=slice(None) if whole else torch.tensor(rows, device=device),
+            at=slice(None) if whole else index_of(rows, device),
             sizes=own,
             plan=plans[own],
             seeds=tuple(seeds[row] for row in rows),
@@ -130,7 +130,7 @@ class TowerRecording:
         """Those of some images."""
         if list(places) == list(range(len(self.features))):
             return self
-        index = torch.tensor(places, device=self.features.device)
+        index = index_of(places, self.features.device)
         return self.map(lambda tensor: tensor[index])
 
     def map(self, change: Callable[[Tensor], Tensor]) -> TowerRecording:
