@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from inspect import signature
+from io import StringIO
 from time import perf_counter
 from types import SimpleNamespace
 from typing import Any
@@ -98,7 +99,8 @@ def aggregated(task: Any, metric: Metric, items: Items) -> float:
 def _aggregate(task: Any, name: str, items: Sequence[Any]) -> float:
     function = task.aggregation()[name]
     extra = {"args": task.args} if "args" in signature(function).parameters else {}
-    with state_kept([function]):
+    # several print what they find, once for every group that is left out
+    with state_kept([function]), redirect_stdout(StringIO()):
         return float(function(copy.deepcopy(list(items)), **extra))
 
 
