@@ -46,7 +46,7 @@ class Accuracy:
         store_bytes: int = 4 * 2**30,
     ) -> None:
         self.model, self.limit, self.batch_size = model, limit, batch_size
-        self.tasks = TaskLibrary(tasks)
+        self.tasks = TaskLibrary(tasks, model.protocol)
         self.store = TowerStore(store_bytes)
         self.prompts: dict[str, Prompt] = {}
 
@@ -104,7 +104,9 @@ class Accuracy:
 
             try:
                 return simple_evaluate(
-                    model=AnsweringModel(answerer, self.batch_size, tell),
+                    model=AnsweringModel(
+                        answerer, self.batch_size, tell, protocol=self.model.protocol
+                    ),
                     tasks=[task],
                     task_manager=TaskManager(include_defaults=False),
                     batch_size=self.batch_size,
