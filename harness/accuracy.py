@@ -49,7 +49,7 @@ class Accuracy:
         store_bytes: int = 4 * 2**30,
     ) -> None:
         self.model, self.limit, self.batch_size = model, limit, batch_size
-        self.tasks = TaskLibrary(tasks)
+        self.tasks = TaskLibrary(tasks, model.protocol)
         self.store = TowerStore(store_bytes)
         self.prompts: dict[str, Prompt] = {}
 
@@ -113,7 +113,9 @@ class Accuracy:
     def _model(self, cell: Cell, tell: Callable[..., None]) -> Any:
         with _side_effects_undone():
             from harness.lmms_model import AnsweringModel
-        return AnsweringModel(self._answerer(cell), self.batch_size, tell)
+        return AnsweringModel(
+            self._answerer(cell), self.batch_size, tell, protocol=self.model.protocol
+        )
 
     def _answerer(self, cell: Cell) -> Answerer:
         return Answerer(

@@ -170,10 +170,9 @@ class Answerer:
     def _read(self, question: Question) -> tuple[Prompt, Tensor | None]:
         """The prompt and its images' pixel values [images, 3, H, W]."""
         text, images = question.read()
-        visual = {"images": [image.convert("RGB") for image in images]} if images else {}
-        encoded = self.loaded.processor(text=[text], return_tensors="pt", **visual)
-        prompt = Prompt(encoded["input_ids"][0], tuple(image_digest(image) for image in images))
-        return prompt, encoded.get("pixel_values")
+        loaded = self.loaded
+        ids, pixels = loaded.protocol.encoded(loaded.processor, loaded.model, text, images)
+        return Prompt(ids, tuple(image_digest(image) for image in images)), pixels
 
     def _padded(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
         """Token ids and mask int64 [batch, longest], padded on the left."""

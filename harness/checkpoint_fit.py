@@ -15,6 +15,7 @@ from harness.checkpoint_files import CONFIG, read_config, tensor_count
 from harness.checkpoint_processor import check_processor, processor_of
 from harness.errors import BadInput, blamed
 from harness.placement import DTYPES
+from harness.protocols import Protocol
 
 _SIZES = {
     "vision_config": (
@@ -44,13 +45,13 @@ def own_dtype(directory: Path) -> str:
     return dtype
 
 
-def check_fit(directory: Path) -> None:
+def check_fit(directory: Path, protocol: Protocol) -> None:
     """Raises BadInput, naming file and field, for a checkpoint that could not be pruned as it is.
 
     The files themselves must have been checked.
     """
     model = _model_without_values(directory, _checked_config(directory))
-    check_processor(processor_of(directory, model), model, directory)
+    check_processor(processor_of(directory, model), model, directory, protocol)
 
 
 def _checked_config(directory: Path) -> Any:

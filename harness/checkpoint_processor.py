@@ -7,11 +7,10 @@ from typing import Any
 
 from harness.checkpoint_files import CONFIG, PROCESSOR, read_object
 from harness.errors import BadInput, blamed
+from harness.protocols import Protocol
 
 _PARTS = ("tokenizer", "image_processor", "image_token")
-_QUESTION = [
-    {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "how many objects ?"}]}
-]
+_QUESTION = "how many objects ?"
 
 
 def processor_of(directory: Path, model: Any) -> Any:
@@ -42,7 +41,7 @@ def _said_by(model: Any) -> dict[str, Any]:
     }
 
 
-def check_processor(processor: Any, model: Any, directory: Path) -> None:
+def check_processor(processor: Any, model: Any, directory: Path, protocol: Protocol) -> None:
     """Asks a question about a blank image, up to the model's inputs. Raises BadInput."""
     from PIL import Image
 
@@ -50,17 +49,11 @@ def check_processor(processor: Any, model: Any, directory: Path) -> None:
 
     where, vision = f"the processor in {directory}", model.config.vision_config
     _check_parts(processor, where, vision.patch_size)
-    with blamed(f"the chat template in {directory} fails on a question about an image"):
-        text = processor.apply_chat_template(_QUESTION, tokenize=False, add_generation_prompt=True)
-    if (places := text.count(processor.image_token)) != 1:
-        raise BadInput(
-            f"the chat template in {directory} has {places} places {processor.image_token!r} for "
-            "the image in a question about one; allowed: 1"
-        )
+    text = _asked(processor, directory, protocol)
     blank = Image.new("RGB", (vision.image_size, vision.image_size))
     with blamed(f"{where} fails on a question about an image"):
-        encoded = processor(text=[text], images=[blank], return_tensors="pt")
-        ids, pixels = encoded["input_ids"], tuple(encoded["pixel_values"].shape[1:])
+        ids, pixel_values = protocol.encoded(processor, model, text, [blank])
+    pixels = () if pixel_values is None else tuple(pixel_values.shape[1:])
     found, wanted = int((ids == model.config.image_token_id).sum()), adapter_for(model).shape()
     if found != wanted.image_tokens:
         raise BadInput(
@@ -79,12 +72,28 @@ def check_processor(processor: Any, model: Any, directory: Path) -> None:
         )
 
 
+def _asked(processor: Any, directory: Path, protocol: Protocol) -> str:
+    """The question with one place for its image."""
+    template = f"the chat template {protocol.file or f'in {directory}'}"
+    if not (protocol.simple or protocol.template or getattr(processor, "chat_template", None)):
+        raise BadInput(
+            f"the processor in {directory} has no chat template; chat_template.jinja, "
+            "--chat-template or --protocol llava is needed"
+        )
+    with blamed(f"{template} fails on a question about an image"):
+        text = protocol.prompt(processor, _QUESTION, 1)
+    if (places := text.count(processor.image_token)) != 1:
+        raise BadInput(
+            f"{template} has {places} places {processor.image_token!r} for the image in a question "
+            "about one; allowed: 1"
+        )
+    return text
+
+
 def _check_parts(processor: Any, where: str, patch_size: int) -> None:
     for part in _PARTS:
         if getattr(processor, part, None) is None:
             raise BadInput(f"{where} is a {type(processor).__name__} and has no {part}")
-    if not getattr(processor, "chat_template", None):
-        raise BadInput(f"{where} has no chat template; chat_template.jinja is needed")
     own = getattr(processor, "patch_size", None)
     if own != patch_size:
         raise BadInput(f"patch_size of {where} is {own}, and {patch_size} in {CONFIG}")

@@ -103,6 +103,16 @@ def compare(
     device: Device = "auto",
     dtype: Dtype = "auto",
     attention: Attention = "sdpa",
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="`hf`: the checkpoint's own chat template and processor. `llava`: prompt and "
+            "padded images of LLaVA-1.5's own code, as in published figures."
+        ),
+    ] = "hf",
+    chat_template: Annotated[
+        Path | None, typer.Option(help="A Jinja file instead of the checkpoint's chat template.")
+    ] = None,
     controls: Annotated[
         bool, typer.Option("--controls", help="Also `uniform`, and `random` with five seeds.")
     ] = False,
@@ -140,7 +150,7 @@ def compare(
     from methods.interface import PruningError
 
     if no_accuracy:
-        refuse(context, "with --no-accuracy", "tasks", "limit")
+        refuse(context, "with --no-accuracy", "tasks", "limit", "protocol", "chat_template")
     if no_efficiency:
         refuse(context, "with --no-efficiency", "repeats")
     if methods.strip() == UNPRUNED and not controls:
@@ -158,6 +168,8 @@ def compare(
                 device=device,
                 dtype=dtype,
                 attention=attention,
+                protocol=protocol,
+                chat_template=chat_template,
                 controls=controls,
                 accuracy=not no_accuracy,
                 efficiency=not no_efficiency,

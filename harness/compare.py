@@ -58,14 +58,15 @@ def prepared(request: Request) -> Iterator[tuple[Work, Tools]]:
     from harness.models import check_model, load_model
 
     check_settings(request)
-    check_model(request.model, request.device, request.dtype, request.attention)
+    asked = (request.model, request.device, request.dtype, request.attention, request.protocol)
+    check_model(*asked)
     if request.accuracy:
         check_answers(request.model)
         from harness.lmms_tasks import check_tasks
 
         check_tasks(request.tasks)
     with opened(request.output, warn, request.fresh) as store:
-        loaded = load_model(request.model, request.device, request.dtype, request.attention)
+        loaded = load_model(*asked)
         load = load_of(request)
         text = load.prompt_tokens
         if request.accuracy and request.match != TOKENS:
@@ -119,10 +120,7 @@ def cells_for(
 
 def question_tokens(loaded: Any) -> int:
     """Text tokens of the prompt of a short question about one image."""
-    content = [{"type": "image"}, {"type": "text", "text": "how many red objects ?"}]
-    prompt = loaded.processor.apply_chat_template(
-        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-    )
+    prompt = loaded.protocol.prompt(loaded.processor, "how many red objects ?", 1)
     return len(loaded.processor.tokenizer(prompt)["input_ids"]) - 1  # one stands for the image
 
 
@@ -219,6 +217,7 @@ def identity_of(loaded: Any, batch_size: int) -> dict[str, Any]:
         "device": loaded.device,
         "code_digest": code_digest(),
         "versions": versions(),
+        **loaded.protocol.identity(),
     }
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
@@ -25,6 +26,7 @@ from harness.cells import UNPRUNED, Cell, MethodSpec
 from harness.errors import BadInput, warn
 from harness.models import load_model
 from harness.numbers import sentence
+from harness.protocols import HF, OWN, Protocol, protocol_of
 from methods import InfeasibleBudgetError, PruningError
 
 OnAnswer = Callable[[str, int, Answer], None]
@@ -40,11 +42,18 @@ class AnsweringModel(lmms):
     is_simple = False
 
     def __init__(
-        self, answerer: Answerer, batch_size: int, on_answer: OnAnswer = _ignore, bar: bool = False
+        self,
+        answerer: Answerer,
+        batch_size: int,
+        on_answer: OnAnswer = _ignore,
+        bar: bool = False,
+        protocol: Protocol = OWN,
     ) -> None:
         super().__init__()
         self.answerer, self.batch_size = answerer, batch_size
         self.on_answer, self.bar = on_answer, bar
+        self.protocol = protocol
+        self.is_simple = self.is_simple or self.protocol.simple
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """One result a request. Raises SampleError and PruningError."""
@@ -74,26 +83,34 @@ class AnsweringModel(lmms):
             for start in range(0, len(group), self.batch_size):
                 yield group[start : start + self.batch_size]
 
-    def _generation(self, request: Instance) -> dict[str, Any]:
-        return request.args[2]
+    def _generation(self, request: Instance) -> Mapping[str, Any]:
+        return self.protocol.generation(request.args[1 if self.is_simple else 2])
 
     def _question(self, request: Instance) -> Question:
-        _, doc_to_messages, _, doc_id, task, split = request.args
+        *_, doc_id, task, split = request.args
 
         def read() -> tuple[str, list[Image.Image]]:
-            chat = ChatMessages(messages=doc_to_messages(self.task_dict[task][split][doc_id]))
-            return self._prompt(chat, task)
+            document = self.task_dict[task][split][doc_id]
+            ask = self._turn if self.is_simple else self._chat
+            return ask(request, document)
 
         return Question(f"{task}/{doc_id}", read)
 
-    def _prompt(self, chat: ChatMessages, task: str) -> tuple[str, list[Image.Image]]:
+    def _chat(self, request: Instance, document: Any) -> tuple[str, list[Image.Image]]:
+        """The messages that the task makes of the document."""
+        _, doc_to_messages, _, _, task, _ = request.args
+        chat = ChatMessages(messages=doc_to_messages(document))
         images, videos, audios = chat.extract_media()
         if videos or audios:
             raise BadInput(f"task {task} shows video or plays audio; only images are supported")
-        text = self.answerer.loaded.processor.apply_chat_template(
-            chat.to_hf_messages(), tokenize=False, add_generation_prompt=True
-        )
-        return text, [image if isinstance(image, Image.Image) else _open(image) for image in images]
+        processor = self.answerer.loaded.processor
+        return self.protocol.templated(processor, chat.to_hf_messages()), _opened(images)
+
+    def _turn(self, request: Instance, document: Any) -> tuple[str, list[Image.Image]]:
+        """One user turn of all images and the task's whole context."""
+        context, _, doc_to_visual, *_ = request.args
+        images = _opened(doc_to_visual(document) or [])
+        return self.protocol.prompt(self.answerer.loaded.processor, context, len(images)), images
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
         raise BadInput(
@@ -130,8 +147,9 @@ class RepeatingModel(AnsweringModel):
 class PrunedModel(AnsweringModel):
     """`--model pruned --model_args pretrained=PATH,method=vitcop,budget=64`.
 
-    `pretrained` is "embedded", "tiny" or a directory; `method` NAME or NAME:SETTING=VALUE;
-    `budget` visual tokens a layer. Raises BadInput and PruningError.
+    `pretrained` is as `--model` of `harness compare`; `method` NAME or NAME:SETTING=VALUE;
+    `budget` visual tokens a layer; `protocol` as `harness compare` has it, but tasks word their
+    questions for "pruned" under each. Raises BadInput and PruningError.
     """
 
     def __init__(
@@ -143,19 +161,22 @@ class PrunedModel(AnsweringModel):
         device: str = "auto",
         dtype: str = "auto",
         attention: str = "sdpa",
+        protocol: str = HF,
+        chat_template: str | None = None,
         batch_size: int | str = 1,
         max_batch_size: int | None = None,
     ) -> None:
         if not str(batch_size).isdecimal() or int(batch_size) < 1:
             raise BadInput(f"batch_size is a positive integer, not {batch_size!r}")
+        asked = protocol_of(protocol, None if chat_template is None else Path(chat_template))
         cell = _cell(str(method), budget, seed)
         answerer = Answerer(
             method=cell.method.build(),
             budget=budget_of(cell),
             seed=cell.seed,
-            loaded=load_model(str(pretrained), device, dtype, attention),
+            loaded=load_model(str(pretrained), device, dtype, attention, asked),
         )
-        super().__init__(answerer, int(batch_size), bar=True)
+        super().__init__(answerer, int(batch_size), bar=True, protocol=asked)
 
     @classmethod
     def create_from_arg_string(cls, *args: Any, **kwargs: Any) -> PrunedModel:
@@ -196,20 +217,6 @@ class SimplePrunedModel(PrunedModel):
 
     is_simple = True
 
-    def _generation(self, request: Instance) -> dict[str, Any]:
-        return request.args[1]
-
-    def _question(self, request: Instance) -> Question:
-        context, _, doc_to_visual, doc_id, task, split = request.args
-
-        def read() -> tuple[str, list[Image.Image]]:
-            images = doc_to_visual(self.task_dict[task][split][doc_id]) or []
-            content = [{"type": "image", "url": image} for image in images]
-            content.append({"type": "text", "text": context})
-            return self._prompt(ChatMessages(messages=[{"role": "user", "content": content}]), task)
-
-        return Question(f"{task}/{doc_id}", read)
-
 
 def _cell(method: str, budget: object, seed: object) -> Cell:
     """What `--model_args` ask for. Raises BadInput."""
@@ -221,6 +228,10 @@ def _cell(method: str, budget: object, seed: object) -> Cell:
     if not (str(budget).isdecimal() and int(str(budget)) > 0):
         raise BadInput(f"{spec.name} needs a budget of whole visual tokens, not {budget!r}")
     return Cell(spec, int(str(budget)), int(str(seed)))
+
+
+def _opened(images: Iterable[Image.Image | str]) -> list[Image.Image]:
+    return [image if isinstance(image, Image.Image) else _open(image) for image in images]
 
 
 def _open(path: str) -> Image.Image:

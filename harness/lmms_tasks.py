@@ -19,6 +19,7 @@ from typing import Any
 from harness.embedded import benchmark
 from harness.environment import prepare_environment
 from harness.errors import BadInput, unknown
+from harness.protocols import OWN, Protocol
 
 
 def check_tasks(names: Sequence[str]) -> None:
@@ -54,12 +55,13 @@ def _words_of_task_files() -> tuple[frozenset[str], list[str]]:
 
 
 class TaskLibrary:
-    """The tasks of a comparison; `names` tells which there will be.
+    """The tasks of a comparison, worded for a protocol; `names` tells which there will be.
 
     Embedded tasks are written to a temporary directory, which goes with this object.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], protocol: Protocol = OWN) -> None:
+        self._protocol = protocol
         self._own = [name for name in names if name in benchmark.TASKS]
         self._loaded: dict[str, Any] = {}
         self._versions: dict[str, str] = {}
@@ -69,7 +71,7 @@ class TaskLibrary:
         if name not in self._loaded:
             check_tasks([name])
             own = name in self._own
-            task = self._load_own(name) if own else _load(_shipped(), name, name)
+            task = self._load_own(name) if own else _load(_shipped(), name, name, self._protocol)
             self._loaded[name] = task
             # now, because lmms-eval writes into a task's settings when it runs it
             self._versions[name] = _version(task)
@@ -89,7 +91,8 @@ class TaskLibrary:
         manager = self._written
         described = load_yaml_config(manager.task_index[name]["yaml_path"], mode="simple")
         kwargs = {**described["dataset_kwargs"], "cache_dir": f"{self._directory.name}/datasets"}
-        return _load(manager, name, {"task": name, "dataset_kwargs": kwargs})
+        wanted = {"task": name, "dataset_kwargs": kwargs}
+        return _load(manager, name, wanted, self._protocol)
 
     @cached_property
     def _written(self) -> Any:
@@ -114,7 +117,7 @@ def _index(path: str | None) -> Any:
     with quiet():
         from lmms_eval.tasks import TaskManager
 
-        return TaskManager(include_path=path, include_defaults=path is None, model_name="pruned")
+        return TaskManager(include_path=path, include_defaults=path is None)
 
 
 def _check_shipped(name: str) -> None:
@@ -127,12 +130,13 @@ def _check_shipped(name: str) -> None:
         raise BadInput(f"task {name!r} is a group of tasks; name its members{members}")
 
 
-def _load(manager: Any, name: str, wanted: str | dict[str, Any]) -> Any:
+def _load(manager: Any, name: str, wanted: str | dict[str, Any], protocol: Protocol) -> Any:
     from tenacity import RetryError
 
+    manager.model_name, kind = protocol.known_as, "simple" if protocol.simple else "chat"
     with quiet(), _without_progress_bars():
         try:
-            task = manager.load_task_or_group([wanted], "chat")[name]
+            task = manager.load_task_or_group([wanted], kind)[name]
         except RetryError as error:
             cause = error.last_attempt.exception()
             raise BadInput(f"the data of task {name!r} cannot be loaded: {cause}") from cause

@@ -22,6 +22,7 @@ from harness.hub import is_hub_name, pinned, snapshot
 from harness.placement import Placement, check_names, placed
 from harness.presets import PRESETS, build, is_preset, preset
 from harness.presets import digest as preset_digest
+from harness.protocols import OWN, Protocol
 
 EMBEDDED, TINY = "embedded", "tiny"
 NAMED = {
@@ -36,7 +37,7 @@ class LoadedModel:
     """A model in evaluation mode with its processor, which pads on the left; a preset has none.
 
     `name` is what it was asked for by, with the commit of one from the Hugging Face hub.
-    `digest` is the hex SHA-256 of all that decides its answers but `device`, `dtype`, `attention`.
+    `digest` is the hex SHA-256 of all that decides its answers but the fields below it.
     """
 
     model: Any
@@ -46,10 +47,15 @@ class LoadedModel:
     device: str
     dtype: str
     attention: str
+    protocol: Protocol = OWN
 
 
 def check_model(
-    name: str, device: str = "auto", dtype: str = "auto", attention: str = "sdpa"
+    name: str,
+    device: str = "auto",
+    dtype: str = "auto",
+    attention: str = "sdpa",
+    protocol: Protocol = OWN,
 ) -> Placement:
     """Refuses what cannot be loaded and asked, without loading a weight; returns what "auto"
     stands for.
@@ -66,7 +72,7 @@ def check_model(
         own = own_dtype(directory)
         check_files(directory)
         with _quiet():
-            check_fit(directory)
+            check_fit(directory, protocol)
     return placed(device, dtype, attention, own)
 
 
@@ -100,12 +106,16 @@ def model_digest(name: str) -> str:
 
 
 def load_model(
-    name: str, device: str = "auto", dtype: str = "auto", attention: str = "sdpa"
+    name: str,
+    device: str = "auto",
+    dtype: str = "auto",
+    attention: str = "sdpa",
+    protocol: Protocol = OWN,
 ) -> LoadedModel:
     """A named model, a preset's or that of a directory. Raises BadInput as `check_model` does."""
     import torch
 
-    placement = check_model(name, device, dtype, attention)
+    placement = check_model(name, device, dtype, attention, protocol)
     kind = getattr(torch, placement.dtype)
     with _quiet():
         if is_preset(name):
@@ -127,6 +137,7 @@ def load_model(
         placement.device,
         placement.dtype,
         placement.attention,
+        protocol,
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from harness.stats import Estimate
 
+ASKED = ("protocol", "chat_template")
+"""Of an identity, where a model was not asked by its own template and processor."""
 _FLOPS = ((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
 _BYTES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"))
 
@@ -86,6 +88,7 @@ def origin(records: Sequence[Mapping[str, Any]]) -> str:
         f"model {identity.get('model')} {str(identity.get('model_digest'))[:10]}",
         str(identity.get("dtype")),
         str(identity.get("attention")),
+        *(f"{key.replace('_', ' ')} {identity[key][:10]}" for key in ASKED if key in identity),
         f"batch {identity.get('batch_size')}",
         " / ".join([str(identity.get("device")), *devices]),
         ", ".join(f"{name} {version}" for name, version in versions.items()),

@@ -10,6 +10,7 @@ from math import isnan, nan
 from harness.accuracy_rows import Row, rows_of
 from harness.emphasis import no_better
 from harness.fidelity import Fidelity, fidelity_of
+from harness.numbers import ASKED
 from harness.outcomes import Outcomes, relative
 from harness.record import Record
 from harness.stats import task_means
@@ -17,6 +18,12 @@ from harness.task_scores import columns_of, in_one_unit
 
 AVERAGE, RELATIVE = "Average", "Relative"
 RANDOM = "random"
+_NOT_SAID = {
+    "limit": "all questions",
+    "protocol": "protocol hf",
+    "chat_template": "its own chat template",
+}
+_TOLD_APART_BY = ("model_digest", "dtype", "attention", "device", "batch_size", "limit", *ASKED)
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,8 @@ def configuration_names(configurations: Sequence[Sequence[Record]]) -> list[str]
     for identity in identities:
         same = [other for other in identities if other["model"] == identity["model"]]
         differing = [
-            _setting(key, identity[key])
-            for key in ("model_digest", "dtype", "attention", "device", "batch_size", "limit")
+            _setting(key, identity.get(key))
+            for key in _TOLD_APART_BY
             if len({other.get(key) for other in same}) > 1
         ]
         if len(same) > 1 and not differing:
@@ -58,8 +65,8 @@ def configuration_names(configurations: Sequence[Sequence[Record]]) -> list[str]
 
 
 def _setting(key: str, value: object) -> str:
-    if key == "limit" and value is None:
-        return "all questions"
+    if value is None:
+        return _NOT_SAID[key]
     return f"{key.removesuffix('_digest').replace('_', ' ')} {str(value)[:10]}"
 
 

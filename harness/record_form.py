@@ -85,6 +85,7 @@ METHOD = {"name": TEXT, "label": TEXT, "venue?": TEXT, "link?": TEXT}
 CONFIGURATION = {
     **dict.fromkeys(("model", "model_digest", "attention", "device", "code_digest"), TEXT),
     **{"batch_size": POSITIVE, "dtype": words(*DTYPE_BYTES), "versions": MAPPING, "seed": INTEGER},
+    **{"protocol?": TEXT, "chat_template?": TEXT},
 }
 GPU = {
     "problem?": TEXT,

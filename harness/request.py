@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cells import CONTROLS, UNPRUNED, Cell, MethodSpec, unpruned
 from harness.errors import BadInput, unknown
+from harness.protocols import HF, OWN, Protocol, protocol_of
 from harness.record_form import MOST_COUNT
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Request:
     fresh: bool
     match: str = TOKENS
     report: bool = False
+    protocol: Protocol = OWN
 
 
 def read_request(
@@ -62,6 +64,8 @@ def read_request(
     efficiency: bool,
     output: Path,
     match: str = TOKENS,
+    protocol: str = HF,
+    chat_template: Path | None = None,
     **others: Any,
 ) -> Request:
     """The command line's options, each checked by itself. Raises BadInput and PruningError."""
@@ -88,6 +92,7 @@ def read_request(
         efficiency=efficiency,
         output=output,
         match=match,
+        protocol=protocol_of(protocol, chat_template),
         **others,
     )
 

@@ -25,11 +25,12 @@ _CONFIGURATION = ("model", "model_digest", "dtype", "attention", "device", "batc
 def load(*directories: str | Path) -> pd.DataFrame:
     """One row an answered question, of all accuracy records that succeeded.
 
-    Columns: `model`, `model_digest`, `dtype`, `attention`, `device`, `batch_size`; `cell`,
-    `method`, `label`, `venue`, `budget` (Int64, missing for unpruned), `seed`; `task`,
-    `task_version`, `item`, `image`, `answer`, `target`, `score` (as the task gives it, mostly
-    0 to 1), `counted_tokens` (mean over layers), `commit`, `dirty`. Of duplicates and of several
-    versions of a task the newest are left, as in the tables.
+    Columns: `model`, `model_digest`, `dtype`, `attention`, `device`, `batch_size`, `protocol`,
+    `chat_template` (its digest, None for the checkpoint's own); `cell`, `method`, `label`,
+    `venue`, `budget` (Int64, missing for unpruned), `seed`; `task`, `task_version`, `item`,
+    `image`, `answer`, `target`, `score` (as the task gives it, mostly 0 to 1), `counted_tokens`
+    (mean over layers), `commit`, `dirty`. Of duplicates and of several versions of a task the
+    newest are left, as in the tables.
 
     Raises BadInput for a directory that is not there or holds no records.
     """
@@ -114,6 +115,8 @@ def _head(record: Record, cell: Mapping[str, Any]) -> dict[str, Any]:
     described = cell["method"]
     return {
         **{key: record["identity"].get(key) for key in _CONFIGURATION},
+        "protocol": record["identity"].get("protocol", "hf"),
+        "chat_template": record["identity"].get("chat_template"),
         "cell": cell["cell"],
         "method": described["name"],
         "label": described["label"],

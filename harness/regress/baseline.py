@@ -9,11 +9,12 @@ from typing import Any
 from harness import record as records
 from harness.cells import Cell
 from harness.errors import BadInput
+from harness.protocols import HF, protocol_of
 from harness.record import SUFFIX, Record
 from harness.regress.exact import selection_digests
 from harness.request import FLOPS, TOKENS, Request
 
-_OF_A_RUN = ("model", "device", "dtype", "attention", "batch_size", "limit", "repeats")
+_OF_A_RUN = ("model", "device", "dtype", "attention", "batch_size", "limit", "repeats", "protocol")
 _KEPT = ("stage", "layer", "segment")
 
 
@@ -43,7 +44,7 @@ def write_baseline(directory: Path, found: Sequence[Record]) -> str:
 def requests_of(found: Sequence[Record], output: Path) -> list[Request]:
     """What to ask for to measure these records again: one request a configuration.
 
-    Raises BadInput where a method is from a file that the records do not hold.
+    Raises BadInput where a method or a chat template is from a file that the records do not hold.
     """
     runs: dict[tuple, list[Record]] = {}
     for record in found:
@@ -52,6 +53,11 @@ def requests_of(found: Sequence[Record], output: Path) -> list[Request]:
             raise BadInput(
                 f"{own[0]} is a method of a file of its own, which cannot be run again from its "
                 "record; give the directory of CURRENT records"
+            )
+        if "chat_template" in identity:
+            raise BadInput(
+                f"{record.get('cell', 'the efficiency run')} was asked with a chat template of a "
+                "file, which its record does not hold; give the directory of CURRENT records"
             )
         runs.setdefault(tuple(identity.get(key) for key in _OF_A_RUN), []).append(record)
     return [_request(dict(zip(_OF_A_RUN, run, strict=True)), runs[run], output) for run in runs]
@@ -86,6 +92,7 @@ def _request(run: Mapping[str, Any], found: Sequence[Record], output: Path) -> R
         efficiency=timed,
         repeats=run["repeats"] or 1,
         seed=seed,
+        protocol=protocol_of(run["protocol"] or HF),
         output=output,
         fresh=True,
         match=TOKENS if all(cell.matched is None for cell in cells) else FLOPS,

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 from harness.cells import Cell
 from harness.errors import BadInput, warn
 from harness.method_versions import version_of
+from harness.numbers import ASKED
 from harness.record import SUFFIX, Record, UnreadableRecordError, WrongContentError, read
 
 MUST_BE_EQUAL = ("model_digest", "batch_size", "dtype", "attention", "seed")
-_OF_ANSWERS = (*MUST_BE_EQUAL, "task_version", "limit")
+_OF_ANSWERS = (*MUST_BE_EQUAL, "task_version", "limit", *ASKED)
 _OF_TIMES = (*MUST_BE_EQUAL, "new_tokens", "prompt")
 
 Name = tuple[str, int, str]

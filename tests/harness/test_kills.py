@@ -1,64 +1,37 @@
 """Sixty comparisons killed at random moments: nothing lost, torn or run twice, nothing left over.
 
-Each is a fork of this process, and does what `harness compare` does once a model is loaded.
+Each is a fork of one process, and does what `harness compare` does once a model is loaded.
 `test_cli_compare.py` kills the command itself.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import random
 import signal
 import sys
 from multiprocessing import get_context
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 
 import pytest
+from killed_comparison import TASKS, compare
 from stand_ins import asked
-from synthetic_records import COMMON, PROVENANCE
 
 from harness import record as records
-from harness.accuracy import Accuracy
-from harness.compare import INTERRUPTED, Tools, perform
-from harness.models import load_model
-from harness.progress import Progress
-from harness.request import Request, cells_of
-from harness.runs import Work
-from harness.store import opened
+from harness.compare import INTERRUPTED
 
-TASKS = ("embedded_count", "embedded_digits")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 DIRECTORIES, RECORDS = 20, 10
 KILLED = {-signal.SIGKILL, -signal.SIGTERM, INTERRUPTED}
-WRITING = 0.05
-"""Seconds that a disk takes, so that many a kill falls into a write."""
 
 
-@pytest.fixture(scope="module")
-def runner() -> Accuracy:
-    runner = Accuracy(load_model("tiny", "cpu"), TASKS, limit=1)
-    for task in TASKS:
-        runner.run(cells_of(asked(Path()))[0], task)
-    return runner
-
-
-def compare(request: Request, runner: Accuracy) -> None:
-    """In a process of its own; ends it with the exit status."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.stdout = sys.stderr = io.StringIO()
-    sync = os.fsync
-    os.fsync = lambda file: (sleep(WRITING), sync(file))[1]
-    with opened(request.output, print) as store:
-        progress = Progress(io.StringIO())
-        work = Work(cells_of(request), {}, COMMON, PROVENANCE, store, progress)
-        sys.exit(perform(request, work, Tools(runner, None, {})))
-
-
-def start(directory: Path, runner: Accuracy):
+def start(directory: Path):
+    """From a server that has the model and no threads of other tests, whose locks a fork keeps."""
     request = asked(directory, tasks=TASKS, limit=1, efficiency=False)
-    process = get_context("fork").Process(target=compare, args=(request, runner), daemon=True)
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["killed_comparison"])
+    process = context.Process(target=compare, args=(request,), daemon=True)
     process.start()
     return process
 
@@ -78,17 +51,19 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_kills_at_random_moments_lose_tear_repeat_and_leave_nothing(tmp_path, runner):
+def test_kills_at_random_moments_lose_tear_repeat_and_leave_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # for the server's imports
+    assert ended(start(tmp_path / "first")) == 0  # the server loads the model
     whole = tmp_path / "whole"
     began = monotonic()
-    assert ended(start(whole, runner)) == 0
+    assert ended(start(whole)) == 0
     seconds = monotonic() - began
     assert len(contents(whole)) == RECORDS
     moments, partial, statuses = random.Random(0), 0, []
     for number in range(DIRECTORIES):
         directory, kept = tmp_path / str(number), {}
         for sign in SIGNALS:
-            process = start(directory, runner)
+            process = start(directory)
             process.join(moments.uniform(0, seconds / len(SIGNALS)))
             if process.is_alive():
                 os.kill(process.pid, sign)
@@ -97,7 +72,7 @@ def test_kills_at_random_moments_lose_tear_repeat_and_leave_nothing(tmp_path, ru
             assert kept.items() <= found.items()
             kept = found
             partial += len(list(directory.glob(".*.tmp")))
-        assert ended(start(directory, runner)) == 0
+        assert ended(start(directory)) == 0
         assert kept.items() <= contents(directory).items()
         same = ("accuracy.csv", "accuracy.md")
         assert [(directory / name).read_text() for name in same] == [
