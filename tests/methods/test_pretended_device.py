@@ -1,7 +1,7 @@
 """No method breaks CUDA's rules, or makes the host wait where the unpruned model does not.
 
-Every method runs a prefill and two decoding steps on a pretended device. Waits of transformers'
-own happen without a method too; of ours there are those of `ALLOWED`.
+Every method runs a prefill and two decoding steps on a pretended device. What transformers waits
+for without a method is its own; of ours the waits that are named below are allowed, and no others.
 """
 
 from __future__ import annotations
