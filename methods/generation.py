@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -320,8 +320,18 @@ class Generation:
 
     def _prepare(self, run: Run, hidden: Tensor, kwargs: dict) -> None:
         """Mask and, for a new token, rotary angles of a run's layers in this forward."""
+        run.mask = self._mask(run, hidden, kwargs)
+        if not self.prefilling:
+            run.rotary = None
+            if self.own_positions:
+                run.rotary = self.adapter.rotary(hidden, run.next_position[:, None] - 1)
+
+    def _mask(self, run: Run, hidden: Tensor, kwargs: dict) -> Any:
+        if self.steps > 1 and isinstance(run.mask, Tensor):
+            # a token attends to itself and to what the one before it attended to
+            return torch.cat([run.mask, run.mask[..., -1:]], -1)
         padding = run.mask_2d
-        run.mask = create_causal_mask(
+        return create_causal_mask(
             config=self.adapter.text_config,
             inputs_embeds=hidden,
             attention_mask=padding,
@@ -331,10 +341,6 @@ class Generation:
             allow_is_causal_skip=padding is None,
             **{CACHE_ARGUMENT: cache_of(kwargs)},
         )
-        if not self.prefilling:
-            run.rotary = None
-            if self.own_positions:
-                run.rotary = self.adapter.rotary(hidden, run.next_position[:, None] - 1)
 
     def _place_new_tokens(self) -> None:
         """Position of the first new token in the layers of the current run."""

@@ -24,7 +24,7 @@ class Run:
 
     `valid` and `visual` bool [B, L]: not padding, and a visual token; `positions` int64 [B, L];
     `lengths` and `counts`: tokens and visual tokens of each sample; `next_position` int64 [B] of
-    the token generated next. `rotary` (cos, sin) [B, L, d] and `mask` belong to one forward.
+    the token generated next. `rotary` (cos, sin) [B, L, d] and `mask` belong to the last forward.
     """
 
     first: int

@@ -223,7 +223,7 @@ def _faults(
                     continue  # an index, which CUDA copies
                 yield f"an operand of shape {list(tensor.shape)} is on the CPU"
     generator = kwargs.get("generator")
-    if generator is not None and target:
+    if target and generator is not None and generator.device.type != DEVICE.type:
         yield f"a generator on {generator.device}"
     kinds = {tensor.dtype for tensor in tensors}
     if there and func in PRODUCTS and (len(kinds) > 1 or not there[0].is_floating_point()):

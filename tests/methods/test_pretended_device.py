@@ -1,7 +1,7 @@
 """No method breaks CUDA's rules, or makes the host wait where the unpruned model does not.
 
-Every method runs a prefill and two decoding steps on a pretended device. Waits of transformers'
-own happen without a method too; of ours there are those of `ALLOWED`.
+Every method runs a prefill and two decoding steps on a pretended device. What transformers waits
+for without a method is its own; of ours the waits that are named below are allowed, and no others.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from small_models import make_prompts, small_llava
 from torch import Tensor
 
 from methods import Budget, Method, attach, generation, get_method, methods
+from methods.caches import CACHE_ARGUMENT, cache_of
 from methods.interface import Cut, DecoderStage, Plan, Read, Selection, Sizes, View
 
 TOWER_LAYERS = 5
@@ -108,18 +109,26 @@ def test_tokens_are_those_of_the_cpu(name):
 @pytest.mark.parametrize("rows", [ALONE, PADDED], ids=str)
 @pytest.mark.parametrize("kernel", ["sdpa", "eager"])
 def test_masks_are_those_that_a_look_at_the_padding_gives(name, rows, kernel, monkeypatch):
-    stock, inputs = small_llava(kernel), PROMPTS.batch(*rows)
     built: list[tuple] = []
-    by_itself = generation.create_causal_mask
+    prepare = generation.Generation._prepare
 
-    def both(**kwargs):
-        built.append((by_itself(**kwargs), by_itself(**{**kwargs, "allow_is_causal_skip": True})))
-        return built[-1][0]
+    def both(self, run, hidden, kwargs):
+        prepare(self, run, hidden, kwargs)
+        looked_at = generation.create_causal_mask(
+            config=self.adapter.text_config,
+            inputs_embeds=hidden,
+            attention_mask=run.mask_2d,
+            layer_idx=run.first,
+            **{CACHE_ARGUMENT: cache_of(kwargs)},
+        )
+        built.append((run.mask, looked_at))
 
-    monkeypatch.setattr(generation, "create_causal_mask", both)
-    with attach(stock, get_method(name), Budget(fraction=0.4)):
-        stock.generate(**inputs, **SETTINGS)
-    assert built
+    monkeypatch.setattr(generation.Generation, "_prepare", both)
+    stock = small_llava(kernel)
+    with attach(stock, get_method(name), Budget(fraction=0.4)) as trace:
+        stock.generate(**PROMPTS.batch(*rows), max_new_tokens=5, do_sample=False)
+    runs = len({cut.layer for cut in trace.prefills[0].selections} - {None, 0})
+    assert len(built) == 5 * runs
     for mask, looked_at in built:
         assert (mask is None) == (looked_at is None)
         assert mask is None or torch.equal(mask, looked_at)
