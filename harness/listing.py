@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from harness.cells import UNPRUNED
 from harness.numbers import number
-from harness.render import Column, Table
+from harness.render import Column, Parts, Table
+
+if TYPE_CHECKING:
+    from methods.interface import Plan
 
 LAYERS, GRID = 32, 24
 """LLaVA-1.5: 32 decoder layers, 24 x 24 patches an image."""
 
 
 def methods_tables() -> list[Table]:
-    """Every registered method with its paper, and the budgets that it can meet on LLaVA-1.5."""
-    from methods.interface import Method, Segment, Sizes
+    """Every registered method with its paper, what it needs to see, and the budgets that it can
+    meet on LLaVA-1.5.
+    """
+    from methods.interface import Budget, Method, Segment, Sizes
     from methods.registry import get_method, methods
 
     sizes = Sizes(LAYERS, (Segment(GRID, GRID),))
@@ -23,13 +30,39 @@ def methods_tables() -> list[Table]:
             return ""
         return f"{low}–{sizes.tokens if high == sizes.tokens - 1 else high}"
 
-    built = [get_method(name) for name in methods()]
-    rows = tuple(
-        ((m.name,), (m.label,), (m.venue,), (m.cuts,), (feasible(m),), (m.link,)) for m in built
+    def row(m: Method) -> tuple[Parts, ...]:
+        plan = m.plan(Budget(max(m.feasible(sizes)[0] or 0, 64)), sizes)
+        first = "yes" if all(stage.layer == 0 for stage in plan.decoder) else "no"
+        known = "" if m.name == UNPRUNED else first
+        told = (m.name, m.label, m.venue, m.cuts, needs(plan), known, feasible(m), m.link)
+        return tuple((text,) for text in told)
+
+    rows = tuple(row(get_method(name)) for name in methods())
+    titles = ("Name", "Method", "Venue", "Cuts", "Needs", "Before decoder", "Budgets", "Link")
+    notes = (
+        f"Budgets: visual tokens a layer, of {sizes.tokens} in {LAYERS} layers. Needs: what a "
+        "stage reads beside states and keys. Before decoder: all cuts are made before layer 0, so "
+        "that a serving engine can be handed what is left.",
     )
-    titles = ("Name", "Method", "Venue", "Cuts", "Budgets", "Link")
-    note = f"Budgets: visual tokens a layer, of {sizes.tokens} in {LAYERS} layers."
-    return [Table("Methods", _columns(*titles), rows, notes=(note,))]
+    return [Table("Methods", _columns(*titles), rows, notes=notes)]
+
+
+def needs(plan: Plan) -> str:
+    """Attention weights, the tower's CLS row, the question: what the plan's stages read of it."""
+    from methods.interface import OfLayer, Read
+
+    seen = [read for stage in plan.stages for read in stage.reads]
+    read = {each.read if isinstance(each, OfLayer) else each for each in seen}
+    question = {
+        *(Read.TEXT_HIDDEN, Read.NORMED_TEXT, Read.TEXT_KEYS, Read.TEXT_ATTENTION),
+        *(Read.LAST_ATTENTION, Read.NEXT_LAST_ATTENTION, Read.UNROTATED_QUERY),
+    }
+    found = {
+        "attention": any("attention" in each for each in read),
+        "CLS": bool(read & {Read.CLS_QUERY, Read.CLS_ATTENTION}),
+        "question": bool(read & question),
+    }
+    return ", ".join(name for name, needed in found.items() if needed)
 
 
 def models_tables() -> list[Table]:
@@ -69,4 +102,4 @@ def tasks_tables() -> list[Table]:
 
 
 def _columns(*titles: str) -> tuple[Column, ...]:
-    return tuple(Column(title, (title.lower(),), left=True) for title in titles)
+    return tuple(Column(title, (title.lower().replace(" ", "_"),), left=True) for title in titles)
