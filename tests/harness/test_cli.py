@@ -236,7 +236,10 @@ def test_no_command_prints_help_and_misspelt_ones_get_a_suggestion(capsys):
 def test_lists(capsys):
     assert main(["list", "methods"]) == 0
     methods = capsys.readouterr().out
-    assert re.search(r"fastv +FastV +ECCV 2024 +before layer 2 +37–576 +https://", methods)
+    assert re.search(
+        r"fastv +FastV +ECCV 2024 +before layer 2 +attention, question +no +37–576 +https://",
+        methods,
+    )
     assert main(["list", "tasks"]) == 0
     tasks = capsys.readouterr().out
     assert len(re.findall(r"^embedded_\w+ +\d+ +\d+\.\d", tasks, re.MULTILINE)) == 5
