@@ -96,6 +96,10 @@ def compare(
     tasks: Annotated[
         str, typer.Option(help="`embedded` for its five, or names of any lmms-eval tasks.")
     ] = "embedded",
+    suite: Annotated[
+        str | None,
+        typer.Option(help="A set of tasks, in place of --tasks; `harness list tasks` has them."),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Questions a task, the first ones; all if not given.")
     ] = None,
@@ -147,10 +151,15 @@ def compare(
     """
     from harness.compare import compare as run
     from harness.request import read_request
+    from harness.task_metrics import suite as tasks_of_suite
     from methods.interface import PruningError
 
     if no_accuracy:
-        refuse(context, "with --no-accuracy", "tasks", "limit", "protocol", "chat_template")
+        refuse(
+            context, "with --no-accuracy", "tasks", "suite", "limit", "protocol", "chat_template"
+        )
+    if suite is not None:
+        refuse(context, "with --suite", "tasks")
     if no_efficiency:
         refuse(context, "with --no-efficiency", "repeats")
     if methods.strip() == UNPRUNED and not controls:
@@ -162,7 +171,7 @@ def compare(
                 budgets=budgets,
                 match=match,
                 model=model,
-                tasks=tasks,
+                tasks=tasks if suite is None else ",".join(tasks_of_suite(suite)),
                 limit=limit,
                 batch_size=batch_size,
                 device=device,

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.errors import unknown
+
 SUM = "+"
 """Joins lmms-eval's metrics whose values are added."""
 
@@ -81,6 +83,22 @@ TASK_METRICS: dict[str, tuple[Metric, ...]] = {
     "nocaps_val": (_cider("nocaps_CIDEr", "NoCaps"),),
 }
 """The first of a task's is the one that averages and tests are made of."""
+
+
+SUITES: dict[str, tuple[str, ...]] = {
+    "vitcop-image": (
+        *("gqa", "mme", "mmbench_en_dev_static", "pope", "scienceqa_img", "vqav2_val"),
+        *("ok_vqa_val2014", "qbench_dev", "coco2017_cap_val", "flickr30k_test", "nocaps_val"),
+    ),
+}
+"""Tasks by the name of a set: `vitcop-image`, the eleven benchmarks of ViTCoP's chart."""
+
+
+def suite(name: str) -> tuple[str, ...]:
+    """Its tasks. Raises BadInput for a suite that there is not."""
+    if name not in SUITES:
+        raise unknown("suite", name, SUITES)
+    return SUITES[name]
 
 
 def metrics_of(task: str, names: Sequence[str]) -> tuple[Metric, ...]:
