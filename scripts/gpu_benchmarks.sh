@@ -31,22 +31,22 @@ done
 ((${#parts[@]})) || parts=(7b-batch8 7b-batch1 selection next 13b launches capacity answers)
 
 if $small; then
-  device=cpu output=${output:-results/gpu-small}
+  device=cpu busy=() output=${output:-results/gpu-small}
   m7=random:tiny mnext=random:tiny m13=random:tiny next=(--images 2) large=2 memory=0.02
   run=(--repeats 2 --new-tokens 4) questions=5 methods=vitcop,visionzip budgets=192,64
 else
-  device=cuda output=${output:-results/gpu}
+  # a busy GPU is in the record; a refusal would cost the run
+  device=cuda busy=(--allow-busy) output=${output:-results/gpu}
   m7=random:llava-1.5-7b mnext=random:llava-next-7b m13=random:llava-1.5-13b next=() large=8
   memory=40 run=(--repeats 20 --new-tokens 16 --minutes 8) questions=200
-  methods=all budgets=192,128,64
+  methods=vitcop,fastv,sparsevlm,visionzip,pyramiddrop,random budgets=192,128,64
 fi
 
 efficiency() { # DIRECTORY OPTIONS...
   local where=$output/$1
   shift
-  # a busy GPU is in the record; a refusal would cost the run
   timeout -s INT 590 python3 -m harness efficiency --device $device --methods $methods \
-    --allow-busy "${run[@]}" -o "$where" "$@"
+    ${busy[@]+"${busy[@]}"} "${run[@]}" -o "$where" "$@"
 }
 script() { timeout -s INT 590 python3 "scripts/$1.py" --device $device --output "$output/$1" "${@:2}"; }
 
