@@ -87,8 +87,8 @@ class Accuracy:
         model = self._model(cell, _teller(task, loaded, answers, on_item))
         try:
             results = _evaluate(model, loaded, self.limit)
-        except (Exception, KeyboardInterrupt) as error:
-            if len(answers) < self.items(task) or isinstance(error, KeyboardInterrupt):
+        except Exception as error:
+            if len(answers) < self.items(task):
                 raise
             raise ScoringError(cause(error), self._answered(task, answers)) from error
         answered = self._answered(task, answers)
