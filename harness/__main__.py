@@ -1,5 +1,5 @@
 """`python -m harness`: the command line where the package is not installed."""
 
-from harness.cli import main
+from harness.cli.app import main
 
 raise SystemExit(main())

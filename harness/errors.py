@@ -26,6 +26,12 @@ class ScoringError(RuntimeError):
         self.answered = answered
 
 
+def sentence(text: object, longest: int = 300) -> str:
+    """One line of at most `longest` characters."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
 def unknown(kind: str, word: str, allowed: Iterable[str]) -> BadInput:
     """`word` is no `kind`: names the nearest of `allowed`, and all of them while they are few."""
     names = list(allowed)

@@ -48,7 +48,7 @@ efficiency() { # DIRECTORY OPTIONS...
   timeout -s INT 590 python3 -m harness efficiency --device $device --methods $methods \
     ${busy[@]+"${busy[@]}"} "${run[@]}" -o "$where" "$@"
 }
-script() { timeout -s INT 590 python3 "scripts/$1.py" --device $device --output "$output/$1" "${@:2}"; }
+script() { timeout -s INT 590 python3 "tests/benchmarks/$1.py" --device $device --output "$output/$1" "${@:2}"; }
 
 failed=()
 for part in "${parts[@]}"; do

@@ -12,14 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from harness import speed
-from harness.embedded import yardsticks
-from harness.listing import methods_tables
-from harness.numbers import three_digits
-from harness.record import Record, read_all
-from harness.render import Table, markdown
-from harness.stats import round_ratio
-from harness.tables import tables
+from harness.analysis import speed
+from harness.analysis.stats import round_ratio
+from harness.cli.listing import methods_tables
+from harness.records.file import Record, read_all
+from harness.tables import yardsticks
+from harness.tables.layouts import tables
+from harness.tables.numbers import three_digits
+from harness.tables.table import Table, markdown
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

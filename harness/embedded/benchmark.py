@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 
 from harness.embedded import questions, scenes
-from harness.embedded.batches import BENCHMARK_KEY
 
 TASKS = tuple(f"embedded_{task}" for task in questions.TASKS)
 GROUP = "embedded"
@@ -127,7 +126,7 @@ def _scene(number: int) -> scenes.Scene:
 
 
 def _random(number: int, task_number: int | None = None) -> np.random.RandomState:
-    key = (BENCHMARK_KEY, number) if task_number is None else (BENCHMARK_KEY, number, task_number)
+    key = (scenes.BENCHMARK_KEY, number) + (() if task_number is None else (task_number,))
     return np.random.RandomState(key)
 
 

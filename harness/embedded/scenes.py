@@ -47,6 +47,9 @@ GLYPHS = (
     ("01110", "10001", "10001", "01111", "00001", "00010", "01100"),
 )
 
+TRAINING_KEY, VALIDATION_KEY, BENCHMARK_KEY = 1, 2, 3
+"""First words of the seeds of three streams of images that never meet."""
+
 
 @dataclass(frozen=True)
 class Object:

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import record as records
-from harness.cells import Cell
 from harness.errors import BadInput
-from harness.protocols import HF, protocol_of
-from harness.record import SUFFIX, Record
+from harness.models.protocols import HF, protocol_of
+from harness.records import file as records
+from harness.records.cell import Cell
+from harness.records.file import SUFFIX, Record
 from harness.regress.exact import selection_digests
-from harness.request import FLOPS, TOKENS, Request
+from harness.run.request import FLOPS, TOKENS, Request
 
 _OF_A_RUN = ("model", "device", "dtype", "attention", "batch_size", "limit", "repeats", "protocol")
 _KEPT = ("stage", "layer", "segment")

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import BadInput
-from harness.record import write_atomically
-from harness.record_form import MAPPING, TEXT, TEXT_OR_NONE, TOOK, misfit
+from harness.records.file import write_atomically
+from harness.records.form import MAPPING, TEXT, TEXT_OR_NONE, TOOK, misfit
 from harness.regress.findings import Finding, Kind, not_comparable
 from harness.regress.ratio import ratio_finding
 

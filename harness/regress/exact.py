@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.ledger import mean_entering, mean_prefill_flops
-from harness.record import Record
+from harness.records.file import Record
+from harness.records.ledger import mean_entering, mean_prefill_flops
 from harness.regress.findings import Finding, Kind, Verdict, not_comparable
 from harness.regress.sources import Pair, place_difference, version_differences
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import nan
 
-from harness.stats import NOTHING, Estimate
+from harness.analysis.stats import NOTHING, Estimate
 
 
 class Verdict(StrEnum):

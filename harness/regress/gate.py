@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from harness.compare import INTERRUPTED, measure, prepared
 from harness.errors import BadInput, warn
-from harness.provenance import ROOT, commit_of
-from harness.record import Record, file_name, read
+from harness.records.file import Record, file_name, read
+from harness.records.provenance import ROOT, commit_of
 from harness.regress import baseline
 from harness.regress.benchmarks import (
     benchmark_findings,
@@ -24,7 +23,8 @@ from harness.regress.findings import Finding
 from harness.regress.records import Limits, record_findings
 from harness.regress.sources import IncomparableError, read_directory, version_differences
 from harness.regress.table import NOTHING_COMPARABLE, as_json, exit_status, verdict_table
-from harness.render import markdown, show
+from harness.run.compare import INTERRUPTED, measure, prepared
+from harness.tables.table import markdown, show
 
 HOW_TO_BENCHMARK = "pytest tests/benchmarks --benchmark-json FILE"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from harness.outcomes import Outcomes
-from harness.record import Record
+from harness.analysis.outcomes import Outcomes
+from harness.analysis.stats import SIGNIFICANCE, holm, mean_of, paired_difference
+from harness.analysis.task_scores import Column, columns_of
+from harness.records.file import Record
 from harness.regress.findings import Finding, Kind, Verdict, not_comparable
 from harness.regress.sources import Pair
-from harness.stats import SIGNIFICANCE, holm, mean_of, paired_difference
-from harness.task_scores import Column, columns_of
 
 QUANTITY = "accuracy"
 

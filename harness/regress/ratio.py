@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.efficiency_table import PHASES
+from harness.analysis.speed import rounds
+from harness.analysis.stats import Estimate
 from harness.regress.findings import Finding, Kind, Verdict, not_comparable
 from harness.regress.significance import change_of_medians
 from harness.regress.sources import Pair, place_difference
-from harness.speed import rounds
-from harness.stats import Estimate
+from harness.tables.efficiency import PHASES
 
 FEWEST_ROUNDS = 10
 """With fewer, a commit compared with itself raised alarms too often (`results/same-commit.txt`)."""

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
-from harness import numbers
-from harness.cells import Cell
-from harness.errors import BadInput
-from harness.ledger import judged
-from harness.record import Record
+from harness.errors import BadInput, sentence
+from harness.records.cell import Cell
+from harness.records.file import Record
+from harness.records.ledger import judged
 from harness.regress import sources
 from harness.regress.exact import answered, counted_findings, exact, sample_findings, timed
 from harness.regress.findings import Finding, Kind, Verdict, not_comparable
@@ -105,7 +104,7 @@ def _with_promise(
 
 def _status(cell: str, quantity: str, before: Record, after: Record) -> Finding:
     statuses = before["status"], after["status"]
-    why = numbers.sentence(after["reason"] or "")
+    why = sentence(after["reason"] or "")
     if statuses == ("failed", "failed"):
         return not_comparable(cell, quantity, Kind.EXACT, f"failed in both: {why}")
     if statuses == ("failed", "ok"):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, bootstrap
 
-from harness.stats import Estimate
+from harness.analysis.stats import Estimate
 
 CONFIDENCE = 0.95
 RESAMPLES = 1999

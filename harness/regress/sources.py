@@ -7,11 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.cells import Cell
 from harness.errors import BadInput, warn
-from harness.method_versions import version_of
-from harness.numbers import ASKED
-from harness.record import SUFFIX, Record, UnreadableRecordError, WrongContentError, read
+from harness.records.cell import Cell
+from harness.records.file import (
+    ASKED,
+    SUFFIX,
+    Record,
+    UnreadableRecordError,
+    WrongContentError,
+    read,
+)
+from harness.records.method_versions import version_of
 
 MUST_BE_EQUAL = ("model_digest", "batch_size", "dtype", "attention", "seed")
 _OF_ANSWERS = (*MUST_BE_EQUAL, "task_version", "limit", *ASKED)

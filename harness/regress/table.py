@@ -9,10 +9,10 @@ from itertools import groupby
 from math import isnan
 from typing import Any
 
-from harness import numbers
+from harness.analysis.stats import Estimate
 from harness.regress.findings import Finding, Kind, Verdict
-from harness.render import Column, Parts, Table, separate
-from harness.stats import Estimate
+from harness.tables import numbers
+from harness.tables.table import Column, Parts, Table, separate
 
 REGRESSION, NOTHING_COMPARABLE = 1, 3
 HOW_TO_READ = (

@@ -21,15 +21,15 @@ from typing import Annotated
 
 import typer
 
-from harness import speed
-from harness.numbers import origin
-from harness.record import SUFFIX, Record
+from harness.analysis import speed
+from harness.analysis.stats import round_ratio
+from harness.records.file import SUFFIX, Record
 from harness.regress.findings import Finding, Kind, Verdict
 from harness.regress.ratio import FEWEST_ROUNDS
 from harness.regress.records import Limits, record_findings
 from harness.regress.significance import rate_bound
 from harness.regress.sources import read_directory
-from harness.stats import round_ratio
+from harness.tables.numbers import origin
 
 NEW_TOKENS = 2
 THREADS = 1
@@ -54,7 +54,9 @@ def main(
         compare(run, "efficiency", "--repeats", str(FEWEST_ROUNDS), "--no-accuracy")
     timed = [directory / f"short-{number:03}" for number in range(2 * short)]
     context = get_context("forkserver")
-    context.set_forkserver_preload(["harness.efficiency", "harness.timing", "methods.runtime"])
+    context.set_forkserver_preload(
+        ["harness.run.efficiency", "harness.efficiency.instrument", "methods.runtime"]
+    )
     for run in timed:
         if not holds(run, "efficiency"):
             process = context.Process(target=time_once, args=(run, model, rounds))
@@ -82,7 +84,7 @@ def compare(run: Path, kind: str, *arguments: str) -> None:
     """`harness compare` on the embedded model; an interrupted one reuses what it finished."""
     if (run / f"{kind}.md").exists():
         return
-    code = "import sys; from harness.cli import main; sys.exit(main())"
+    code = "import sys; from harness.cli.app import main; sys.exit(main())"
     common = [sys.executable, "-c", code, "compare", "--budgets", "64", "--device", "cpu"]
     subprocess.run([*common, "--output", str(run), *arguments], check=True, stdout=sys.stderr)
 
@@ -91,7 +93,7 @@ def time_once(run: Path, model: str, rounds: int) -> None:
     """One efficiency record with few new tokens."""
     import torch
 
-    from harness.cli import main
+    from harness.cli.app import main
 
     torch.set_num_threads(THREADS)
     size = ["--batch-size", "1", "--new-tokens", str(NEW_TOKENS), "--repeats", str(rounds)]

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import sys
 
-from harness.accuracy import Accuracy
-from harness.cells import Cell, MethodSpec, unpruned
-from harness.models import load_model
-from harness.provenance import provenance
+from harness.accuracy.instrument import Accuracy
+from harness.models.load import load_model
+from harness.models.placement import machine
+from harness.records.cell import Cell, MethodSpec, unpruned
+from harness.records.provenance import provenance
 
 TASK = "embedded_count"
 CELLS = [
@@ -34,7 +35,7 @@ def main(questions: int) -> None:
             raise SystemExit(f"{cell.text}: sharing the tower changed an answer")
         for how, run in runs.items():
             seconds[how][cell.text] = round(run["wall_seconds"], 3)
-    where = provenance("cpu")
+    where = provenance(machine("cpu"))
     print(json.dumps({"questions": questions, "seconds": seconds, **where}, indent=1))
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
-from harness.options import Layout
+from harness.cli.app import main
+from harness.tables.choices import Layout
 
 RECORDS = Path(__file__).parents[2] / "results" / "benchmark"
 

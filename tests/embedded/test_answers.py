@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.embedded import benchmark, checkpoint_path, evaluate
+from harness.embedded import benchmark, checkpoint_path
+from harness.embedded.training import evaluate
 
 ANSWERS = Path(__file__).parent.parent / "fixtures" / "embedded-answers.json"
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
 
-from harness.embedded import architecture, batches, benchmark
+from harness.embedded import architecture, benchmark
 from harness.embedded.questions import ASSISTANT, BEGIN, END, IMAGE, PAD, USER, WORDS, word_ids
+from harness.embedded.training import batches
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_images_become_576_placeholders_and_padding_is_on_the_left() -> None:
 
 
 def test_training_and_processor_see_the_same_tokens_and_pixels() -> None:
-    from harness.embedded.objectives import pixel_values
+    from harness.embedded.training.objectives import pixel_values
 
     processor = architecture.processor()
     batch = next(batches.validation_batches(1, 1))

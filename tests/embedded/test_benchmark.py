@@ -8,10 +8,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from harness.embedded import TASKS, batches, benchmark, scenes
-from harness.embedded.phases import CONTINUED, FULL, SHIPPED_SEED
+from harness.embedded import TASKS, benchmark, scenes
 from harness.embedded.questions import CELLS
 from harness.embedded.scenes import COLOURS, SHAPES, SIDE
+from harness.embedded.training import batches
+from harness.embedded.training.phases import CONTINUED, FULL, SHIPPED_SEED
 
 
 def test_digest() -> None:
@@ -56,14 +57,14 @@ def test_majority() -> None:
 def test_no_image_is_a_training_or_validation_image() -> None:
     held_out = {benchmark.image(name).tobytes() for name in benchmark.image_ids()}
     assert len(held_out) == len(benchmark.image_ids())
-    keys = {batches.TRAINING_KEY, batches.VALIDATION_KEY, batches.BENCHMARK_KEY}
+    keys = {scenes.TRAINING_KEY, scenes.VALIDATION_KEY, scenes.BENCHMARK_KEY}
     assert len(keys) == 3
     for seed, phases in ((0, FULL), (SHIPPED_SEED, CONTINUED)):
         whole = [n for n, phase in enumerate(phases) if phase.recipe.grid == scenes.GRID]
         assert whole
         for number in whole:
             for step in range(3):
-                key = (batches.TRAINING_KEY, seed, number, step)
+                key = (scenes.TRAINING_KEY, seed, number, step)
                 batch = batches.training_batch(key, phases[number].recipe)
                 assert held_out.isdisjoint(image.tobytes() for image in batch.pixels)
     for batch in batches.validation_batches(4, 4):

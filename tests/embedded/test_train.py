@@ -12,18 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration
 
-from harness.embedded import (
-    architecture,
-    batches,
-    benchmark,
-    checkpoints,
-    objectives,
-    train,
-)
-from harness.embedded.batches import WHOLE, Recipe
-from harness.embedded.checkpoints import Place
-from harness.embedded.guides import NAMED, pointing_loss
-from harness.embedded.phases import REDUCED, Phase
+from harness.embedded import architecture, benchmark
 from harness.embedded.questions import (
     BEGIN,
     END,
@@ -36,7 +25,12 @@ from harness.embedded.questions import (
     word_ids,
 )
 from harness.embedded.scenes import COLOURS, SHAPES
-from harness.embedded.turns import Look, turns_mask
+from harness.embedded.training import batches, checkpoints, objectives, train
+from harness.embedded.training.batches import WHOLE, Recipe
+from harness.embedded.training.checkpoints import Place
+from harness.embedded.training.guides import NAMED, pointing_loss
+from harness.embedded.training.phases import REDUCED, Phase
+from harness.embedded.training.turns import Look, turns_mask
 from harness.errors import BadInput
 from methods import Budget, attach, get_method
 

@@ -1,0 +1,236 @@
+"""Answers of a model to questions about images while one method prunes it.
+
+What every cell of a comparison would do again is kept: a question's token ids and its images' keys,
+and in the store what the vision tower made of each image. Knows nothing of tasks or of lmms-eval.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from harness.accuracy.decoding import cut_at, generate_arguments
+from harness.errors import cause
+from harness.models.load import LoadedModel
+from harness.records.counted import broken_promises, ledgers_of
+from harness.records.digests import image_digest
+from harness.records.selections import selections_of
+from methods import Budget, Method, PruningError, attach
+from methods.adapters import adapter_for
+from methods.sharing import SharedImages, TowerStore
+from methods.trace import Prefill
+
+MOST_LIKELY = 32
+
+
+@dataclass(frozen=True)
+class Question:
+    """`item` names it for good; `read` gives its prompt and its images in prompt order.
+
+    `read` decodes images, so it is called only for what is not known yet.
+    """
+
+    item: str
+    read: Callable[[], tuple[str, Sequence[Image.Image]]]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is kept of a question: token ids int64 [length], unpadded, and its images' digests."""
+
+    input_ids: Tensor
+    images: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer and what was measured on the way to it.
+
+    `first_token`: ids and natural log-probabilities of the most likely first tokens, best first;
+    `ledger`: visual tokens entering each layer, KV rows, planned tokens, and text tokens.
+    """
+
+    text: str
+    new_tokens: int
+    images: tuple[str, ...]
+    first_token: dict[str, list]
+    ledger: dict[str, Any]
+    selections: list[dict[str, Any]]
+    parameters: dict[str, Any]
+
+
+class SampleError(RuntimeError):
+    """A question could not be answered; the message names it and the cause."""
+
+
+@dataclass
+class Answerer:
+    """One model pruned by one method at one budget.
+
+    `prompts` and `store` may be shared by the answerers of one model: images that the store holds
+    are neither decoded nor preprocessed nor run through the tower again.
+    """
+
+    loaded: LoadedModel
+    method: Method
+    budget: Budget
+    seed: int = 0
+    store: TowerStore | None = None
+    prompts: dict[str, Prompt] = field(default_factory=dict)
+
+    def answer(self, questions: Sequence[Question], generation: Mapping[str, Any]) -> list[Answer]:
+        """Answers in order, as one batch; `generation` as lmms-eval's tasks write it.
+
+        Raises PruningError as `attach` does, and SampleError for anything else that goes wrong: an
+        answer whose counts are not what was planned and asked for, or without a finite logit.
+        """
+        try:
+            return self._answer(questions, generation)
+        except (PruningError, SampleError):
+            raise
+        except Exception as error:
+            items = dict.fromkeys((questions[0].item, questions[-1].item))
+            raise SampleError(f"{' to '.join(items)}: {cause(error)}") from error
+
+    def _answer(self, questions: Sequence[Question], generation: Mapping[str, Any]) -> list[Answer]:
+        arguments, until = generate_arguments(generation)
+        # under beam search transformers before 5.18 encodes the images of every beam; a method
+        # inside the tower has outputs of its own
+        shares = arguments.get("num_beams", 1) == 1 and not self.method.inside_tower
+        store = self.store if shares else None
+        prompts, pixels = self._prompts(questions, store)
+        keys = [key for prompt in prompts for key in prompt.images]
+        images = SharedImages(store, keys) if store is not None and keys else None
+        model = self.loaded.model
+        inputs = {**self._padded(prompts), **pixels}
+        seeds = [sample_seed(q.item, self.seed) for q in questions]
+        with (
+            torch.no_grad(),
+            attach(model, self.method, self.budget, seeds=seeds, images=images) as trace,
+        ):
+            out = model.generate(
+                **inputs,
+                **arguments,
+                pad_token_id=self._tokenizer.pad_token_id,
+                return_dict_in_generate=True,
+                output_logits=True,
+            )
+        new = out.sequences[:, inputs["input_ids"].shape[1] :].cpu()
+        texts = self._tokenizer.batch_decode(new, skip_special_tokens=True)
+        prefill = trace.prefills[-1]
+        self._check(questions, prefill, out)
+        return self._measured(
+            prompts, [cut_at(t, until) for t in texts], new, out.logits[0], prefill
+        )
+
+    def _check(self, questions: Sequence[Question], prefill: Prefill, out: Any) -> None:
+        """Raises SampleError for a question whose answer must not be scored."""
+        copies = len(prefill.plans) // len(questions)  # beam search runs each sample several times
+        promises = broken_promises(prefill, self.method, self.budget)[::copies]
+        # NaN and infinity pass through a maximum
+        largest = torch.stack([step.amax(-1) for step in out.logits], 1)[::copies].tolist()
+        for i, (question, broken) in enumerate(zip(questions, promises, strict=True)):
+            if broken is None and not all(map(isfinite, largest[i])):
+                broken = f"the logits are not finite in {self.loaded.dtype}"
+                broken += _first_not_finite(out.past_key_values, i * copies)
+            if broken:
+                raise SampleError(f"{question.item}: {broken}")
+
+    @property
+    def _tokenizer(self) -> Any:
+        return self.loaded.processor.tokenizer
+
+    def _prompts(
+        self, questions: Sequence[Question], store: TowerStore | None
+    ) -> tuple[list[Prompt], dict[str, Tensor]]:
+        """Each question's prompt, and the batch's pixel values if it has images."""
+        read = {q.item: self._read(q) for q in questions if q.item not in self.prompts}
+        self.prompts.update({item: prompt for item, (prompt, _) in read.items()})
+        prompts = [self.prompts[q.item] for q in questions]
+        keys = [key for prompt in prompts for key in prompt.images]
+        if not keys:
+            return prompts, {}
+        if store is not None and store.holds(keys, self.method.tower_reads):
+            return prompts, {"pixel_values": torch.empty(len(keys), 0, device=self._device)}
+        pixels = [read[q.item][1] if q.item in read else self._read(q)[1] for q in questions]
+        present = torch.cat([p for p in pixels if p is not None])
+        return prompts, {"pixel_values": present.to(self._device, self.loaded.model.dtype)}
+
+    @property
+    def _device(self) -> torch.device:
+        return self.loaded.model.device
+
+    def _read(self, question: Question) -> tuple[Prompt, Tensor | None]:
+        """The prompt and its images' pixel values [images, 3, H, W]."""
+        text, images = question.read()
+        loaded = self.loaded
+        ids, pixels = loaded.protocol.encoded(loaded.processor, loaded.model, text, images)
+        return Prompt(ids, tuple(image_digest(image) for image in images)), pixels
+
+    def _padded(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
+        """Token ids and mask int64 [batch, longest], padded on the left."""
+        longest = max(len(p.input_ids) for p in prompts)
+        ids = torch.full((len(prompts), longest), self._tokenizer.pad_token_id)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, longest - len(prompt.input_ids) :] = prompt.input_ids
+            mask[row, longest - len(prompt.input_ids) :] = 1
+        return {"input_ids": ids.to(self._device), "attention_mask": mask.to(self._device)}
+
+    def _measured(
+        self,
+        prompts: Sequence[Prompt],
+        texts: Sequence[str],
+        new: Tensor,
+        first: Tensor,
+        prefill: Prefill,
+    ) -> list[Answer]:
+        copies = len(prefill.plans) // len(prompts)  # beam search runs each sample several times
+        rows = range(0, len(prefill.plans), copies)
+        top = first[::copies].float().log_softmax(-1).topk(min(MOST_LIKELY, first.shape[-1]))
+        ids, logprobs = top.indices.tolist(), top.values.tolist()
+        ledgers = ledgers_of(prefill, adapter_for(self.loaded.model).shape())
+        image_token = self.loaded.model.config.image_token_id
+        visual = [int((p.input_ids == image_token).sum()) for p in prompts for _ in range(copies)]
+        selections = selections_of(prefill, visual, self.loaded.model)
+        return [
+            Answer(
+                text=text,
+                new_tokens=int((new[i] != self._tokenizer.pad_token_id).sum()),
+                images=prompts[i].images,
+                first_token=_first_token(ids[i], logprobs[i]),
+                ledger=ledgers[row],
+                selections=selections[row],
+                parameters=dict(prefill.plans[row].parameters),
+            )
+            for i, (row, text) in enumerate(zip(rows, texts, strict=True))
+        ]
+
+
+def _first_not_finite(cache: Any, row: int) -> str:
+    """From which layer on a sample's keys and values are not finite, where the cache tells."""
+    for i, layer in enumerate(cache.layers if cache is not None else ()):
+        if not (layer.keys[row].isfinite().all() and layer.values[row].isfinite().all()):
+            return f", nor are keys and values from layer {i} on"
+    return ""
+
+
+def _first_token(ids: list[int], logprobs: list[float]) -> dict[str, list]:
+    """Rounded: kernels and batches differ beyond the fourth decimal, and records stay small.
+
+    Tokens that a task rules out have no probability, so no logarithm that a record could hold.
+    """
+    possible = sum(map(isfinite, logprobs))
+    return {"ids": ids[:possible], "logprobs": [round(value, 4) for value in logprobs[:possible]]}
+
+
+def sample_seed(item: str, seed: int) -> int:
+    """The same on every machine, whatever the batch: 0 … 2^31 - 1."""
+    return int.from_bytes(hashlib.sha256(f"{item}#{seed}".encode()).digest()[:4], "big") >> 1

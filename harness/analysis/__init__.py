@@ -1,0 +1,1 @@
+"""What follows from records: rows, intervals, tests, floors. No text."""

@@ -1,0 +1,1 @@
+"""Words become a request; a result becomes output and an exit status."""

@@ -1,0 +1,119 @@
+"""What there is to choose from: methods, models, tasks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.records.cell import UNPRUNED
+from harness.tables.numbers import number
+from harness.tables.table import Column, Parts, Table
+
+if TYPE_CHECKING:
+    from methods.interface import Plan
+
+LAYERS, GRID = 32, 24
+"""LLaVA-1.5: 32 decoder layers, 24 x 24 patches an image."""
+
+
+def methods_tables() -> list[Table]:
+    """Every registered method with its paper, what it needs to see, and the budgets that it can
+    meet on LLaVA-1.5.
+    """
+    from methods.interface import Budget, Method, Segment, Sizes
+    from methods.registry import get_method, methods
+
+    sizes = Sizes(LAYERS, (Segment(GRID, GRID),))
+
+    def feasible(method: Method) -> str:
+        low, high = method.feasible(sizes)
+        if low is None or method.name == UNPRUNED:
+            return ""
+        return f"{low}–{sizes.tokens if high == sizes.tokens - 1 else high}"
+
+    def row(m: Method) -> tuple[Parts, ...]:
+        plan = m.plan(Budget(max(m.feasible(sizes)[0] or 0, 64)), sizes)
+        first = "yes" if all(stage.layer == 0 for stage in plan.decoder) else "no"
+        known = "" if m.name == UNPRUNED else first
+        told = (m.name, m.label, m.venue, m.cuts, needs(plan), known, feasible(m), m.link)
+        return tuple((text,) for text in told)
+
+    rows = tuple(row(get_method(name)) for name in methods())
+    titles = ("Name", "Method", "Venue", "Cuts", "Needs", "Before decoder", "Budgets", "Link")
+    notes = (
+        f"Budgets: visual tokens a layer, of {sizes.tokens} in {LAYERS} layers. Needs: what a "
+        "stage reads beside states and keys. Before decoder: all cuts are made before layer 0, so "
+        "that a serving engine can be handed what is left.",
+    )
+    return [Table("Methods", _columns(*titles), rows, notes=notes)]
+
+
+def needs(plan: Plan) -> str:
+    """Attention weights, the tower's CLS row, the question: what the plan's stages read of it."""
+    from methods.interface import OfLayer, Read
+
+    seen = [read for stage in plan.stages for read in stage.reads]
+    read = {each.read if isinstance(each, OfLayer) else each for each in seen}
+    question = {
+        *(Read.TEXT_HIDDEN, Read.NORMED_TEXT, Read.TEXT_KEYS, Read.TEXT_ATTENTION),
+        *(Read.LAST_ATTENTION, Read.NEXT_LAST_ATTENTION, Read.UNROTATED_QUERY),
+    }
+    found = {
+        "attention": any("attention" in each for each in read),
+        "CLS": bool(read & {Read.CLS_QUERY, Read.CLS_ATTENTION}),
+        "question": bool(read & question),
+    }
+    return ", ".join(name for name, needed in found.items() if needed)
+
+
+def models_tables() -> list[Table]:
+    """The models that come with the package, and what to hold the embedded one's accuracy against.
+
+    Any directory of a supported class is a model, too.
+    """
+    from harness.models.load import NAMED
+    from harness.tables import yardsticks
+    from methods.adapters import supported
+
+    rows = (
+        *(((name,), (what,)) for name, what in NAMED.items()),
+        (("DIRECTORY",), (f"a checkpoint with its processor: {', '.join(supported())}",)),
+    )
+    return [Table("Models", _columns("Name", "What it is"), rows), yardsticks.table()]
+
+
+def tasks_tables() -> list[Table]:
+    """The embedded tasks; lmms-eval's are hundreds, known by name."""
+    from harness.embedded import benchmark
+
+    rows = tuple(
+        ((task,), (str(len(benchmark.items(task))),), (number(100 * benchmark.majority(task)),))
+        for task in benchmark.TASKS
+    )
+    columns = (
+        Column("Name", ("name",), left=True),
+        Column("Questions", ("questions",)),
+        Column("Majority answer %", ("majority_percent",)),
+    )
+    note = (
+        f"{benchmark.GROUP!r} stands for all of these. Any task of lmms-eval that generates one "
+        "answer works by its name, where its data is at hand: --tasks pope,gqa."
+    )
+    return [Table("Tasks", columns, rows, notes=(note,)), suites_table()]
+
+
+def suites_table() -> Table:
+    """Each suite's tasks, and the metrics that tables show of them."""
+    from harness.records.task_metrics import SUITES, metrics_of
+
+    rows = tuple(
+        ((name,), (task,), (metric.name,), (metric.unit,), (metric.benchmark,))
+        for name, tasks in SUITES.items()
+        for task in tasks
+        for metric in metrics_of(task, ())
+    )
+    titles = ("Suite", "Task", "Metric", "Unit", "Printed as")
+    return Table("Suites", _columns(*titles), rows)
+
+
+def _columns(*titles: str) -> tuple[Column, ...]:
+    return tuple(Column(title, (title.lower().replace(" ", "_"),), left=True) for title in titles)

@@ -1,0 +1,224 @@
+"""The commands that work on records, and load a model only where `regress` measures anew."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.analysis.emphasis import Emphasis
+from harness.cli.options import OUTPUT, Directories, refuse
+from harness.errors import BadInput, warn
+from harness.tables.choices import Format, Intervals, Layout
+
+
+def table(
+    context: typer.Context,
+    directories: Directories = None,
+    layout: Annotated[
+        Layout | None,
+        typer.Option(help="Accuracy and efficiency if not given.", show_default=False),
+    ] = None,
+    format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.RICH,
+    emphasis: Annotated[
+        Emphasis,
+        typer.Option(help="Bold in `paper`: the best, or all that is not significantly worse."),
+    ] = Emphasis.SIGNIFICANT,
+    intervals: Annotated[
+        Intervals, typer.Option(help="95 % intervals in `paper`: as ± or in small type.")
+    ] = Intervals.NONE,
+    fidelity: Annotated[
+        bool, typer.Option("--fidelity", help="In `paper` also how close answers are to unpruned.")
+    ] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="In `paper` also what papers print.")
+    ] = False,
+    published_only: Annotated[
+        bool, typer.Option("--published-only", help="Only what papers print; no records.")
+    ] = False,
+    model: Annotated[str, typer.Option(help="Of `--published-only`.")] = "LLaVA-1.5-7B",
+    budget: Annotated[int, typer.Option(help="Of `--published-only`.")] = 64,
+) -> int:
+    """Print the tables again, from records alone. Exit status: 0, 1 if a cell failed, 2 bad input.
+
+    **Examples**
+
+    `harness table results/local`
+
+    `harness table results/local --layout paper --format latex > table.tex`
+
+    `harness table --published-only --model LLaVA-1.5-7B --budget 64`
+    """
+    from harness.records.frames import read_records
+    from harness.tables.layouts import WRITERS, laid_out
+    from harness.tables.paper import Style
+    from harness.tables.table import show as print_tables
+
+    _refuse_idle_of_table(context, layout, published_only)
+    if published_only:
+        from harness.tables.published import survey
+
+        found = [survey(model, budget)]
+    else:
+        records = read_records(directories or [OUTPUT], warn, whole=fidelity)
+        found = laid_out(records, layout, Style(emphasis, intervals, fidelity, published))
+    if format_ is Format.RICH:
+        print_tables(found, sys.stdout)
+    else:
+        sys.stdout.write(WRITERS[format_](found))
+    return int(any(table.failed for table in found))
+
+
+def rescore(
+    directory: Annotated[Path, typer.Argument(help="A directory of records.")] = OUTPUT,
+) -> int:
+    """Score again what was answered, by its task as it is now; no question is asked again.
+
+    For answers whose scoring failed, and for those that an older version of their task scored.
+    Exit status: 0, 1 where scoring failed again, 2 bad input.
+
+    **Example**
+
+    `harness rescore results/local`
+    """
+    from harness.run.rescore import rescore as score_again
+
+    return score_again(directory)
+
+
+def _refuse_idle_of_table(
+    context: typer.Context, layout: Layout | None, published_only: bool
+) -> None:
+    of_paper = ("emphasis", "intervals", "fidelity", "published")
+    if published_only:
+        refuse(context, "with --published-only", "directories", "layout", *of_paper)
+        return
+    refuse(context, "without --published-only", "model", "budget")
+    if layout is not Layout.PAPER:
+        refuse(context, "without --layout paper", *of_paper)
+
+
+def report(
+    directories: Directories = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path(
+        "report.html"
+    ),
+    force: Annotated[bool, typer.Option("--force", help="Replace the page.")] = False,
+) -> None:
+    """Write one HTML page of everything the records show: figures, tables, what was kept.
+
+    **Example**
+
+    `harness report results/local -o report.html`
+    """
+    from harness.records.frames import read_records
+    from harness.tables.page import write_report
+
+    write_report(read_records(directories or [OUTPUT], warn, whole=True), output, force)
+
+
+def show(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(help="A record, or a directory of records.")] = OUTPUT,
+    item: Annotated[
+        str | None, typer.Option(help="A question, such as `embedded_count/3`.")
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option(help="Write what was kept of the item's image.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the picture.")] = False,
+) -> None:
+    """Show one cell or one item: plan, ledger, timing; answers and what each stage kept.
+
+    **Examples**
+
+    `harness show results/local/accuracy-vitcop@64-embedded_count-0123456789.json.gz`
+
+    `harness show results/local --item embedded_count/3 --png kept.png`
+    """
+    from harness.records.file import check_file
+    from harness.tables.show import cell_tables, item_table, opened, write_sheet
+    from harness.tables.table import show as print_tables
+
+    if png is None:
+        refuse(context, "without --png", "force")
+    elif item is None:
+        raise BadInput("--png needs --item")
+    else:
+        check_file(png, force)
+    records = opened(path, warn)
+    if png is not None and item is not None:
+        write_sheet(records, item, png)
+    found = cell_tables(path, records, warn) if item is None else [item_table(records, item)]
+    print_tables(found, sys.stdout)
+
+
+def regress(
+    context: typer.Context,
+    against: Annotated[
+        Path,
+        typer.Option(help="Baseline: a directory of records, or a file of pytest-benchmark."),
+    ],
+    current: Annotated[
+        Path | None,
+        typer.Argument(
+            help="What is compared with it; records are measured now if not given.",
+            show_default=False,
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Points of accuracy: a cell must be shown to lose no more. "
+            "Without it, only a significant loss is a regression.",
+            show_default=False,
+        ),
+    ] = None,
+    max_slowdown: Annotated[
+        str, typer.Option(help="Of time and memory, relative to unpruned in the same run.")
+    ] = "5%",
+    update: Annotated[
+        bool, typer.Option("--update", help="Make CURRENT the baseline, and say what changed.")
+    ] = False,
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="Accept a baseline that no commit holds.")
+    ] = False,
+    json: Annotated[Path | None, typer.Option(help="File for all findings.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="File for the table.")] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Directory of records that are measured now.")
+    ] = OUTPUT / "regress",
+) -> int:
+    """Compare records with a baseline, each quantity by its nature, and give a verdict.
+
+    Exact: tokens, KV rows, FLOPs, parameters, selections, answers. Paired: accuracy on the same
+    questions. Ratio: times and memory, as shares of unpruned in the same run. Exit status: 0 no
+    regression, 1 regression, 2 bad input, 3 nothing comparable, 130 after Ctrl-C.
+
+    **Examples**
+
+    `harness regress --against results/baselines/embedded`
+
+    `harness regress --against before.json after.json --max-slowdown 10%`
+    """
+    from harness.regress.benchmarks import is_benchmarks
+    from harness.regress.gate import Gate
+    from harness.regress.gate import regress as run
+    from harness.regress.records import Limits
+    from harness.run.request import check_output, percentage
+    from methods.interface import PruningError
+
+    if current is not None:
+        refuse(context, "with CURRENT records", "output")
+    if not update:
+        refuse(context, "without --update", "allow_dirty")
+    if is_benchmarks(against):
+        refuse(context, "on benchmarks", "tolerance")
+    check_output(output)
+    limits = Limits(percentage("--max-slowdown", max_slowdown), tolerance)
+    try:
+        return run(Gate(against, current, limits, output, update, allow_dirty, json, markdown))
+    except PruningError as error:
+        raise BadInput(str(error)) from error

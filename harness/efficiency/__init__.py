@@ -1,0 +1,1 @@
+"""Time, memory and work of a prefill and of new tokens."""

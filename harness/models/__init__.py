@@ -1,0 +1,1 @@
+"""A model with its processor, or a sentence that says what is wrong with it."""

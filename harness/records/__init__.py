@@ -1,0 +1,1 @@
+"""What was measured: its type, its identity, its file, its origin."""

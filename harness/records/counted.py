@@ -1,0 +1,64 @@
+"""A prefill's counts as records hold them: one ledger row for all samples that are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.records.ledger import broken_promise
+
+if TYPE_CHECKING:
+    from methods.interface import Budget, Method, ModelShape
+    from methods.trace import Prefill
+
+
+def ledgers_of(prefill: Prefill, shape: ModelShape) -> list[dict[str, Any]]:
+    """Of each sample: visual tokens that entered each layer, KV rows, planned tokens; its text;
+    FLOPs of its selections; where its images were cut inside the tower, the rows of its layers.
+    """
+    from harness.selection_cost import selection_flops
+
+    rows = _counted(prefill)
+    tower = prefill.tower_rows or [()] * len(rows)
+    for row, plan, sizes, images in zip(rows, prefill.plans, prefill.sizes, tower, strict=True):
+        row["selection_flops"] = selection_flops(plan, sizes, shape, row["text"], images)
+    return rows
+
+
+def broken_promises(prefill: Prefill, method: Method, budget: Budget) -> list[str | None]:
+    """Of each sample, why its counts are not the budget's, by the rule of the tables, or None."""
+    published = getattr(method, "schedule", None) == "published"
+    cut = {row for selection in prefill.selections for row in selection.rows}
+    return [
+        broken_promise([row], budget.tokens, published, () if i in cut else (0,))
+        for i, row in enumerate(_counted(prefill))
+    ]
+
+
+def _counted(prefill: Prefill) -> list[dict[str, Any]]:
+    columns = zip(
+        prefill.entering.tolist(),
+        prefill.cached.tolist(),
+        prefill.planned.tolist(),
+        prefill.text.tolist(),
+        strict=True,
+    )
+    rows = [{"entering": e, "cached": c, "planned": p, "text": t} for e, c, p, t in columns]
+    for row, images in zip(rows, prefill.tower_rows or [()] * len(rows), strict=True):
+        if images:
+            row["tower"] = [[list(layer) for layer in image] for image in images]
+    return rows
+
+
+def distinct(ledgers: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[int]]:
+    """The rows that differ, each with the number of "samples" that have it; each sample's row."""
+    rows: list[dict[str, Any]] = []
+    counts: list[int] = []
+    places = []
+    for ledger in ledgers:
+        if ledger not in rows:
+            rows.append(ledger)
+            counts.append(0)
+        places.append(rows.index(ledger))
+        counts[places[-1]] += 1
+    return [{**row, "samples": n} for row, n in zip(rows, counts, strict=True)], places

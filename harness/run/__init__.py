@@ -1,0 +1,1 @@
+"""What is asked, cell by cell: reused, measured, kept."""

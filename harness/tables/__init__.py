@@ -1,0 +1,1 @@
+"""Numbers become text: terminal, Markdown, LaTeX, CSV, HTML, the page."""

@@ -1,0 +1,141 @@
+"""The accuracy table of one configuration: a row a method and budget, over all tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import nan
+
+from harness.analysis.outcomes import Outcomes, relative
+from harness.analysis.rows import Row, rows_of
+from harness.analysis.stats import mean_interval, mean_spread, paired_difference, task_means
+from harness.analysis.task_scores import Column as Shown
+from harness.analysis.task_scores import columns_of, in_one_unit
+from harness.records.cell import budget_label
+from harness.records.file import Record
+from harness.tables import numbers
+from harness.tables.table import Column, Parts, Table, separate
+
+HOW_TO_READ = (
+    "Tokens: visual tokens that entered a decoder layer, counted; mean over layers and questions. "
+    "Mean: of the tasks, in brackets its 95 % interval over images; ± is the standard deviation "
+    "over seeds. Difference: to unpruned on the same questions, in brackets all that a sign-flip "
+    "test over images does not reject; n.s., not significant: 0 is among them, p ≥ 0.05, for each "
+    "row by itself. FLOPs: decoder layers, selections and one row of the head, from the counted "
+    "tokens."
+)
+
+
+def accuracy_table(records: Sequence[Record]) -> Table:
+    """Unpruned first, then budget by budget; a row that broke its promise has no numbers."""
+    rows = rows_of(records)
+    shown = columns_of(records)
+    tasks = list(dict.fromkeys(column.task for column in shown))
+    upper = next((row for row in rows if row.budget is None and row.complete), None)
+    flops = numbers.flops_unit(sum(row.flops.values()) / len(tasks) for row in rows)
+    cache = numbers.bytes_unit(sum(row.cache_bytes.values()) / len(tasks) for row in rows)
+    whole = None if in_one_unit(shown) else task_means(upper.outcomes) if upper else {}
+    cells = [_cells(row, shown, upper, whole, flops[0], cache[0]) for row in rows]
+    columns = _columns(shown, whole is not None, flops[1], cache[1])
+    begins = frozenset(i for i, row in enumerate(rows) if row.budget != rows[i - 1].budget)
+    source = f"{_items(rows, tasks)} · {numbers.origin(records)}"
+    failed = any(row.failed for row in rows)
+    return Table("Accuracy", columns, tuple(cells), begins, (HOW_TO_READ, source), failed)
+
+
+def _columns(
+    shown: Sequence[Shown], relative_mean: bool, flops: str, cache: str
+) -> tuple[Column, ...]:
+    mean = "Mean, % of unpruned" if relative_mean else "Mean"
+    return (
+        Column("Method", ("method",), left=True),
+        Column("Budget", ("budget",)),
+        Column("Tokens", ("counted_tokens",)),
+        *(Column(column.title, (column.name,)) for column in shown),
+        Column(mean, ("mean", "mean_low", "mean_high", "seed_sd"), _mean_lines),
+        Column("Difference", ("diff", "diff_low", "diff_high", "p", "verdict"), _diff_lines),
+        Column(f"Prefill {flops}", (f"prefill_{flops.lower()}", "prefill_percent"), _flops_lines),
+        Column(f"KV cache {cache}", (f"kv_cache_{cache.lower()}",)),
+        Column("Note", ("note",), left=True, optional=True),
+    )
+
+
+def _cells(
+    row: Row,
+    shown: Sequence[Shown],
+    upper: Row | None,
+    whole: Mapping[str, float] | None,
+    flops_unit: float,
+    cache_unit: float,
+) -> tuple[Parts, ...]:
+    """`whole`: unpruned's scores, where tasks of several units are averaged relative to these."""
+    means = task_means({**row.outcomes, **row.others})
+    return (
+        (row.label,),
+        (budget_label(row.budget, row.matched),),
+        (numbers.number(row.tokens),),
+        *((numbers.number(means.get(column.name, nan)),) for column in shown),
+        _mean(row, whole),
+        _difference(row, upper, whole),
+        _flops(row, upper, flops_unit),
+        (numbers.three_digits(_average(row.cache_bytes) / cache_unit),),
+        (row.note,),
+    )
+
+
+def _averaged(row: Row, whole: Mapping[str, float] | None) -> Outcomes:
+    return row.outcomes if whole is None else relative(row.outcomes, whole)
+
+
+def _mean(row: Row, whole: Mapping[str, float] | None) -> Parts:
+    """Only over all tasks: a mean over some of them compares with nothing."""
+    if not row.complete or not _averaged(row, whole):
+        return ()
+    spread = mean_spread(row.seed_means if whole is None else ())
+    return (
+        *numbers.estimate(mean_interval(_averaged(row, whole))),
+        numbers.number(spread.high - spread.value),
+    )
+
+
+def _mean_lines(parts: Parts) -> list[str]:
+    value, low, high, spread = parts
+    over_seeds = f" ± {spread}" if spread else ""
+    return separate((value + over_seeds, f"[{low}, {high}]" if low else ""))
+
+
+def _difference(row: Row, upper: Row | None, whole: Mapping[str, float] | None) -> Parts:
+    if upper is None or row is upper or not row.complete or not _averaged(row, whole):
+        return ()
+    found = paired_difference(_averaged(row, whole), _averaged(upper, whole))
+    verdict = "significant" if found.significant else "n.s."
+    return (*numbers.estimate(found, sign=True), numbers.number(found.p, 4), verdict)
+
+
+def _diff_lines(parts: Parts) -> list[str]:
+    value, low, high, _, verdict = parts
+    remark = " n.s." if verdict == "n.s." else ""
+    return separate((value + remark, f"[{low}, {high}]" if low else ""))
+
+
+def _flops(row: Row, upper: Row | None, unit: float) -> Parts:
+    """With the share of unpruned, over the tasks that the row has."""
+    flops = _average(row.flops)
+    whole = _average({t: upper.flops[t] for t in row.flops}) if upper else nan
+    return numbers.three_digits(flops / unit), numbers.number(100 * flops / whole, 0)
+
+
+def _flops_lines(parts: Parts) -> list[str]:
+    value, percent = parts
+    return separate((value, f"({percent} %)" if percent else ""))
+
+
+def _average(by_task: dict[str, float]) -> float:
+    return sum(by_task.values()) / len(by_task) if by_task else nan
+
+
+def _items(rows: Sequence[Row], tasks: Sequence[str]) -> str:
+    """`300 questions a task`, or each task's number where they differ."""
+    counts = {task: max(row.questions.get(task, 0) for row in rows) for task in tasks}
+    if len(set(counts.values())) == 1:
+        return f"{next(iter(counts.values()))} questions a task"
+    return "questions: " + ", ".join(f"{task} {count}" for task, count in counts.items())

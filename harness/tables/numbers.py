@@ -1,0 +1,78 @@
+"""How quantities are written: one rounding for every form of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import floor, isnan, log10
+from typing import Any
+
+from harness.analysis.stats import Estimate
+from harness.records.file import ASKED
+
+_FLOPS = ((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
+_BYTES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"))
+
+
+def number(value: float, decimals: int = 1, sign: bool = False) -> str:
+    """Fixed decimals; nothing for NaN, and no minus before a rounded zero."""
+    if isnan(value):
+        return ""
+    rounded = round(value, decimals) + 0.0
+    return f"{rounded:{'+' if sign and rounded else ''}.{decimals}f}"
+
+
+def three_digits(value: float) -> str:
+    """Three significant digits without an exponent: 0.0123, 1.23, 123, 1234; nothing for NaN."""
+    if isnan(value) or value == 0:
+        return number(value, 0)
+    magnitude = floor(log10(abs(float(f"{value:.3g}"))))
+    return number(value, max(2 - magnitude, 0))
+
+
+def estimate(value: Estimate, decimals: int = 1, sign: bool = False) -> tuple[str, str, str]:
+    return (
+        number(value.value, decimals, sign),
+        number(value.low, decimals, sign),
+        number(value.high, decimals, sign),
+    )
+
+
+def flops_unit(values: Iterable[float]) -> tuple[float, str]:
+    """The unit in which the largest value has digits before the point."""
+    return _unit(values, _FLOPS)
+
+
+def bytes_unit(values: Iterable[float]) -> tuple[float, str]:
+    return _unit(values, _BYTES)
+
+
+def in_bytes(value: float) -> str:
+    """`12.6 GiB`."""
+    size, unit = bytes_unit([value])
+    return f"{three_digits(value / size)} {unit}"
+
+
+def _unit(values: Iterable[float], units: Sequence[tuple[float, str]]) -> tuple[float, str]:
+    largest = max(values, default=0)
+    return next((unit for unit in units if largest >= unit[0]), units[-1])
+
+
+def origin(records: Sequence[Mapping[str, Any]]) -> str:
+    """The line below a table: what these records, of one configuration, were measured on."""
+    identity = records[0]["identity"]
+    sources = [record["provenance"] for record in records]
+    versions = identity.get("versions", {})
+    commits = sorted({str(p.get("commit") or "unknown")[:10] for p in sources})
+    dirty = " (dirty)" if any(p.get("dirty") for p in sources) else ""
+    devices = sorted({str(p.get("device_name") or p.get("cpu") or "") for p in sources} - {""})
+    parts = [
+        f"model {identity.get('model')} {str(identity.get('model_digest'))[:10]}",
+        str(identity.get("dtype")),
+        str(identity.get("attention")),
+        *(f"{key.replace('_', ' ')} {identity[key][:10]}" for key in ASKED if key in identity),
+        f"batch {identity.get('batch_size')}",
+        " / ".join([str(identity.get("device")), *devices]),
+        ", ".join(f"{name} {version}" for name, version in versions.items()),
+        f"commit {', '.join(commits)}{dirty}",
+    ]
+    return " · ".join(part for part in parts if part)

@@ -1,0 +1,94 @@
+"""`harness report`: one self-contained HTML page, from records alone.
+
+No network, no build step: style, script, figures and images are inside. Without JavaScript
+everything is shown; with it the table sorts and the gallery filters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.analysis.emphasis import Emphasis
+from harness.analysis.studies import Study, average, studies
+from harness.errors import BadInput
+from harness.records.file import Record, check_file, write_atomically
+from harness.tables.choices import Intervals
+from harness.tables.efficiency import efficiency_table
+from harness.tables.markup import html
+from harness.tables.numbers import origin
+from harness.tables.page import plots
+from harness.tables.page.gallery import gallery
+from harness.tables.page.summary import findings
+from harness.tables.paper import Style, paper_table
+from harness.visible import visible
+
+_HERE = Path(__file__).parent
+
+
+def write_report(records: Sequence[Record], output: Path, force: bool = False) -> None:
+    """Write the page. Raises BadInput as `check_file` does, or where no answers were recorded."""
+    check_file(output, force)
+    content = visible(page(records), keep="\n").encode()
+    try:
+        write_atomically(output, content)
+    except OSError as error:
+        raise BadInput(f"cannot write {output}: {error.strerror or error}") from error
+
+
+def page(records: Sequence[Record]) -> str:
+    """The whole page; `records` are whole, not outlines. Raises BadInput without accuracy."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    found = studies(records)
+    if not found:
+        raise BadInput("these records hold no answers; a report needs an accuracy run")
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.jinja").render(
+        studies=[_shown(study) for study in found],
+        style=(_HERE / "style.css").read_text(),
+        script=(_HERE / "script.js").read_text(),
+        commands=sorted({str(r["provenance"].get("command")) for r in records}),
+        created=max(str(r["provenance"].get("created", "")) for r in records)[:10],
+    )
+
+
+def _shown(study: Study) -> dict:
+    """What the template shows of a study; markup is finished, all other text is escaped there."""
+    items, without = gallery(study.records)
+    style = Style(Emphasis.SIGNIFICANT, Intervals.SMALL, fidelity=True)
+    tasks = sorted({task for record in study.records for task in [record["identity"]["task"]]})
+    budgets = sorted({point.budget for point in study.points if point.budget}, reverse=True)
+    return {
+        "name": study.name,
+        "findings": findings(study),
+        "legend": [
+            (label, plots.GLYPHS[i % len(plots.GLYPHS)], i % plots.SERIES)
+            for i, label in enumerate(study.labels.values())
+        ],
+        "tokens": plots.accuracy_against_tokens(study) if any(map(average, study.points)) else "",
+        "latency": plots.accuracy_against_latency(study),
+        "benchmarks": [plots.accuracy_against_tokens(study, task, small=True) for task in tasks],
+        "phases": plots.phases(study) if study.timings else "",
+        "layers": [plots.tokens_by_layer(study, budget) for budget in budgets],
+        "table": html(paper_table([study.records], style), "sortable"),
+        "efficiency": html(efficiency_table(study.run), "sortable") if study.run else "",
+        "items": items,
+        "without": without,
+        "tasks": sorted({item.task for item in items}),
+        "budgets": sorted({s.budget for item in items for s in item.shown}),
+        "origin": origin(study.records),
+        "links": sorted(
+            {
+                (r["method"]["label"], r["method"].get("venue", ""), r["method"].get("link", ""))
+                for r in study.records
+                if r["method"].get("link", "").startswith("https://")
+            }
+        ),
+    }

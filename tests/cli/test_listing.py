@@ -1,0 +1,65 @@
+"""What `harness list` says of methods, read off their plans."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.accuracy.lmms.tasks import _shipped
+from harness.cli.app import main
+from harness.cli.listing import methods_tables, needs, suites_table
+from harness.records.task_metrics import SUITES, metrics_of
+from harness.records.task_metrics import suite as read_suite
+from methods import Budget, Segment, Sizes, get_method
+
+SIZES = Sizes(32, (Segment(24, 24),))
+
+
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [
+        ("unpruned", ""),
+        ("divprune", ""),
+        ("fastv", "attention, question"),
+        ("fastv:rope=false", "question"),
+        ("vitcop", "attention, CLS"),
+        ("vscan", "attention, CLS, question"),
+        ("tome", ""),
+    ],
+)
+def test_what_a_method_needs_is_what_its_stages_read(name, needed):
+    method, _, setting = name.partition(":")
+    settings = dict([setting.split("=")]) if setting else {}
+    assert needs(get_method(method, **settings).plan(Budget(64), SIZES)) == needed
+
+
+def test_a_suite_is_its_tasks(capsys):
+    request = read_suite("vitcop-image")
+    assert len(request) == 11 == len(set(request))
+    assert {row[1][0] for row in suites_table().rows} == set(request)
+    assert main(["compare", "--suite", "vitcop-images"]) == 2
+    assert "unknown suite 'vitcop-images'; did you mean 'vitcop-image'" in capsys.readouterr().err
+    assert main(["compare", "--suite", "vitcop-image", "--tasks", "pope"]) == 2
+    assert "--tasks" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_tasks_of_suites_are_lmms_evals_and_have_the_metrics_shown():
+    from lmms_eval.utils import load_yaml_config
+
+    library = _shipped()
+    for task in (task for tasks in SUITES.values() for task in tasks):
+        assert library.task_index[task]["type"] not in ("group", "tag")
+        described = load_yaml_config(library.task_index[task]["yaml_path"], mode="simple")
+        names = {metric["metric"] for metric in described["metric_list"]}
+        for metric in metrics_of(task, ()):
+            assert names >= set(metric.parts)
+
+
+def test_what_is_cut_before_the_decoder_can_be_handed_on():
+    (table,) = methods_tables()
+    columns = [column.title for column in table.columns]
+    name, before = columns.index("Name"), columns.index("Before decoder")
+    known = {row[name][0]: row[before][0] for row in table.rows}
+    assert known["visionzip"] == known["divprune"] == known["tome"] == "yes"
+    assert known["vitcop"] == known["fastv"] == "no"
+    assert known["unpruned"] == ""
