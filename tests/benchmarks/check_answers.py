@@ -1,8 +1,9 @@
 """The trained model's answers on a GPU against those on the CPU, pruned by every method.
 
 `python tests/benchmarks/check_answers.py --questions 200`: the first questions of each embedded
-task, in equal parts; float32 on the CPU is the reference for float32 and bfloat16 on the device. Plain
-`generate`, no lmms-eval. Exit status 1 where float32 agrees on fewer than 98 % of the answers.
+task, in equal parts; float32 on the CPU is the reference for float32 and bfloat16 on the device.
+Plain `generate`, no lmms-eval. Exit status 1 where float32 agrees on fewer than 98 % of the
+answers.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How much of a forward at batch 1 is the host launching kernels: what a CUDA graph would give.
 
 `python tests/benchmarks/launch_overhead.py --model random:llava-1.5-7b`. The same forward of the
-decoder, unpruned, run as usual and replayed from a CUDA graph, in turn; a graph has no Python between
-kernels. On a CPU there is nothing to replay and only the forward is timed.
+decoder, unpruned, run as usual and replayed from a CUDA graph, in turn; a graph has no Python
+between kernels. On a CPU there is nothing to replay and only the forward is timed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Where the time of a prefill and of a new token goes: kernels, waits and idle device, by phase.
 
-`python tests/benchmarks/profile_phases.py --model random:llava-1.5-7b --budget 64
---batch-size 8,1`. Every cell is timed without the profiler, then one run of it is profiled. Writes one JSON file a batch
-size; on a CPU operators stand in for kernels.
+`python tests/benchmarks/profile_phases.py --model random:llava-1.5-7b --budget 64 --batch-size
+8,1`. Every cell is timed without the profiler, then one run of it is profiled. Writes one JSON file
+a batch size; on a CPU operators stand in for kernels.
 """
 
 from __future__ import annotations
