@@ -292,7 +292,7 @@ app.command()(cli_records.regress)
 def list_(what: Annotated[Listed, typer.Argument(help="What to list.")]) -> None:
     """List methods, models or tasks."""
     from harness.cli import listing
-    from harness.tables.table import show
+    from harness.tables.terminal import show
 
     tables = {
         Listed.METHODS: listing.methods_tables,

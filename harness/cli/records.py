@@ -29,6 +29,9 @@ def table(
     intervals: Annotated[
         Intervals, typer.Option(help="95 % intervals in `paper`: as ± or in small type.")
     ] = Intervals.NONE,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="All that is known of each cell, as CSV always has.")
+    ] = False,
     fidelity: Annotated[
         bool, typer.Option("--fidelity", help="In `paper` also how close answers are to unpruned.")
     ] = False,
@@ -52,9 +55,10 @@ def table(
     `harness table --published-only --model LLaVA-1.5-7B --budget 64`
     """
     from harness.records.frames import read_records
+    from harness.tables.brief import at_a_glance, brief
     from harness.tables.layouts import WRITERS, laid_out
     from harness.tables.paper import Style
-    from harness.tables.table import show as print_tables
+    from harness.tables.terminal import show as print_tables
 
     _refuse_idle_of_table(context, layout, published_only)
     if published_only:
@@ -64,10 +68,11 @@ def table(
     else:
         records = read_records(directories or [OUTPUT], warn, whole=fidelity)
         found = laid_out(records, layout, Style(emphasis, intervals, fidelity, published))
+    whole = wide or format_ is Format.CSV
     if format_ is Format.RICH:
-        print_tables(found, sys.stdout)
+        print_tables(found if whole else at_a_glance(found, sys.stdout), sys.stdout)
     else:
-        sys.stdout.write(WRITERS[format_](found))
+        sys.stdout.write(WRITERS[format_](found if whole else [brief(one) for one in found]))
     return int(any(table.failed for table in found))
 
 
@@ -140,7 +145,7 @@ def show(
     """
     from harness.records.file import check_file
     from harness.tables.show import cell_tables, item_table, opened, write_sheet
-    from harness.tables.table import show as print_tables
+    from harness.tables.terminal import show as print_tables
 
     if png is None:
         refuse(context, "without --png", "force")

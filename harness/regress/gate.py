@@ -24,7 +24,8 @@ from harness.regress.records import Limits, record_findings
 from harness.regress.sources import IncomparableError, read_directory, version_differences
 from harness.regress.table import NOTHING_COMPARABLE, as_json, exit_status, verdict_table
 from harness.run.compare import INTERRUPTED, measure, prepared
-from harness.tables.table import markdown, show
+from harness.tables.table import markdown
+from harness.tables.terminal import show
 
 HOW_TO_BENCHMARK = "pytest tests/benchmarks --benchmark-json FILE"
 

@@ -28,7 +28,8 @@ from harness.run.request import (
     infeasible_cells,
 )
 from harness.tables.layouts import tables
-from harness.tables.table import Table, comma_separated, markdown, show
+from harness.tables.table import Table, comma_separated, markdown
+from harness.tables.terminal import show
 
 if TYPE_CHECKING:
     from harness.efficiency.workload import Load

@@ -13,7 +13,8 @@ from harness.analysis.task_scores import columns_of, in_one_unit
 from harness.records.cell import budget_label
 from harness.records.file import Record
 from harness.tables import numbers
-from harness.tables.table import Column, Parts, Table, separate
+from harness.tables.brief import larger_half, unsure
+from harness.tables.table import Brief, Column, Parts, Table, separate
 
 HOW_TO_READ = (
     "Tokens: visual tokens that entered a decoder layer, counted; mean over layers and questions. "
@@ -22,6 +23,11 @@ HOW_TO_READ = (
     "test over images does not reject; n.s., not significant: 0 is among them, p ≥ 0.05, for each "
     "row by itself. FLOPs: decoder layers, selections and one row of the head, from the counted "
     "tokens."
+)
+LEGEND = (
+    "Tokens: visual tokens entering a decoder layer, counted. ±: the farther end of the 95 % "
+    "interval. ≈: no significant difference (sign flips by image, p ≥ 0.05). FLOPs: the decoder's "
+    "prefill and the selections.",
 )
 
 
@@ -39,7 +45,18 @@ def accuracy_table(records: Sequence[Record]) -> Table:
     begins = frozenset(i for i, row in enumerate(rows) if row.budget != rows[i - 1].budget)
     source = f"{_items(rows, tasks)} · {numbers.origin(records)}"
     failed = any(row.failed for row in rows)
-    return Table("Accuracy", columns, tuple(cells), begins, (HOW_TO_READ, source), failed)
+    blocks = {i: f"{_budget(rows[i])} a layer" for i in begins if rows[i].budget is not None}
+    return Table(
+        "Accuracy",
+        columns,
+        tuple(cells),
+        begins,
+        (HOW_TO_READ, source),
+        failed,
+        about=" · ".join((records[0]["identity"]["model"], _items(rows, tasks))),
+        legend=(*LEGEND, *(f"{row.label}, {_budget(row)}: {row.note}" for row in rows if row.note)),
+        blocks=blocks,
+    )
 
 
 def _columns(
@@ -47,13 +64,31 @@ def _columns(
 ) -> tuple[Column, ...]:
     mean = "Mean, % of unpruned" if relative_mean else "Mean"
     return (
-        Column("Method", ("method",), left=True),
+        Column("Method", ("method",), left=True, brief=Brief()),
         Column("Budget", ("budget",)),
-        Column("Tokens", ("counted_tokens",)),
-        *(Column(column.title, (column.name,)) for column in shown),
-        Column(mean, ("mean", "mean_low", "mean_high", "seed_sd"), _mean_lines),
-        Column("Difference", ("diff", "diff_low", "diff_high", "p", "verdict"), _diff_lines),
-        Column(f"Prefill {flops}", (f"prefill_{flops.lower()}", "prefill_percent"), _flops_lines),
+        Column("Tokens", ("counted_tokens",), brief=Brief("Tokens counted")),
+        *(
+            Column(column.title, (column.name,), brief=Brief(drops=1 + place))
+            for place, column in enumerate(shown)
+        ),
+        Column(
+            mean,
+            ("mean", "mean_low", "mean_high", "seed_sd"),
+            _mean_lines,
+            brief=Brief(text=lambda parts: parts[0] + larger_half(*parts[:3])),
+        ),
+        Column(
+            "Difference",
+            ("diff", "diff_low", "diff_high", "p", "verdict"),
+            _diff_lines,
+            brief=Brief("Against unpruned", _diff_text),
+        ),
+        Column(
+            f"Prefill {flops}",
+            (f"prefill_{flops.lower()}", "prefill_percent"),
+            _flops_lines,
+            brief=Brief("Prefill FLOPs", lambda parts: f"{parts[1]} %", drops=len(shown) + 1),
+        ),
         Column(f"KV cache {cache}", (f"kv_cache_{cache.lower()}",)),
         Column("Note", ("note",), left=True, optional=True),
     )
@@ -115,6 +150,15 @@ def _diff_lines(parts: Parts) -> list[str]:
     value, low, high, _, verdict = parts
     remark = " n.s." if verdict == "n.s." else ""
     return separate((value + remark, f"[{low}, {high}]" if low else ""))
+
+
+def _diff_text(parts: Parts) -> str:
+    value, low, high, _, verdict = parts
+    return unsure(value + larger_half(value, low, high), verdict == "n.s.")
+
+
+def _budget(row: Row) -> str:
+    return f"{row.budget} tokens{' in FLOPs' if row.matched else ''}" if row.budget else "unpruned"
 
 
 def _flops(row: Row, upper: Row | None, unit: float) -> Parts:

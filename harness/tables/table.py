@@ -1,6 +1,7 @@
 """A table of finished text: for a terminal, plain and aligned, as Markdown, as CSV.
 
-Every number is rounded once, when the table is made; all forms print the same text.
+Every number is rounded once, when the table is made; all forms print the same text. Whole tables
+have all that is known of a cell in one column; `brief` makes those that are read at a glance.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import io
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, TextIO
 
 from harness.visible import visible
 
@@ -25,12 +25,25 @@ def separate(parts: Parts) -> list[str]:
 
 
 @dataclass(frozen=True)
+class Brief:
+    """What a column shows in a brief table: one number. Where width lacks, the column with the
+    largest `drops` goes first, and 0 never. `dim`: no evidence.
+    """
+
+    title: str = ""
+    text: Callable[[Parts], str] = " ".join
+    drops: int = 0
+    dim: bool = False
+
+
+@dataclass(frozen=True)
 class Column:
     """`parts` names the CSV columns that a cell's parts go to; `lines` reads them together.
 
     A terminal breaks between the lines, every other form joins them by a space. Where nothing
     is known there is a dash, or nothing in an `optional` column, which is not shown if all of it
     is empty. Neighbours of one `group` stand below its name where a form can span columns.
+    `brief` is not there for a column that only a whole table shows.
     """
 
     title: str
@@ -39,6 +52,7 @@ class Column:
     left: bool = False
     optional: bool = False
     group: str = ""
+    brief: Brief | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +62,8 @@ class Table:
     `sections` are the rows that begin a group, `headings` what stands above some of them; `bold`
     are (row, column) to emphasise, `apart` rows that were not measured here; `notes` the lines
     below: how to read it and where it comes from; `failed` tells that a cell has no numbers
-    because it failed.
+    because it failed. A brief table (`is_brief`) has titles of two lines, what it is `about` beside
+    its own, and `legend` and `blocks` for notes and headings.
     """
 
     title: str
@@ -60,17 +75,25 @@ class Table:
     headings: Mapping[int, str] = field(default_factory=dict)
     bold: frozenset[tuple[int, int]] = frozenset()
     apart: frozenset[int] = frozenset()
+    about: str = ""
+    legend: tuple[str, ...] = ()
+    blocks: Mapping[int, str] = field(default_factory=dict)
+    is_brief: bool = False
 
     def __post_init__(self) -> None:
         """Here text enters what is printed; none of it may act there."""
         rows = tuple(tuple(tuple(map(visible, cell)) for cell in row) for row in self.rows)
         headings = {row: visible(text) for row, text in self.headings.items()}
+        blocks = {row: visible(text) for row, text in self.blocks.items()}
         fields = {
             "title": visible(self.title),
             "columns": tuple(map(_visible_column, self.columns)),
             "rows": rows,
             "notes": tuple(map(visible, self.notes)),
             "headings": headings,
+            "about": visible(self.about),
+            "legend": tuple(map(visible, self.legend)),
+            "blocks": blocks,
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
@@ -103,83 +126,6 @@ def _visible_column(column: Column) -> Column:
 
 def _lines(column: Column, parts: Parts) -> list[str]:
     return column.lines(parts) if any(parts) else ["" if column.optional else MISSING]
-
-
-def show(tables: Iterable[Table], file: TextIO) -> None:
-    """Print with rich where `file` is a terminal, plain and aligned elsewhere."""
-    terminal = file.isatty()
-    for table in tables:
-        if terminal:
-            _show_rich(table, file)
-        else:
-            file.write(plain(table) + "\n")
-
-
-def _show_rich(table: Table, file: TextIO) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    grid = RichTable(
-        title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
-    for column in table.shown():
-        side: Literal["left", "right"] = "left" if column.left else "right"
-        # fold: a number that is too wide goes on in the next line, never ends in an ellipsis
-        grid.add_column(
-            Text(column.title), justify=side, overflow="fold", no_wrap=column.title == "Method"
-        )
-    for index, row in enumerate(table.texts()):
-        if index in table.sections and index:
-            grid.add_section()
-        if index in table.headings:
-            grid.add_row(Text(table.headings[index], style="bold"))
-        styles = ["bold" if bold else "" for bold in table.is_bold(index)]
-        cells = zip(row, styles, strict=True)
-        grid.add_row(
-            *(Text("\n".join(lines), style=style) for lines, style in cells),
-            style="italic" if index in table.apart else None,
-        )
-    console = Console(file=file, highlight=False)
-    console.print(grid)
-    for note in table.notes:
-        console.print(Text(note), style="dim")
-    console.print()
-
-
-def plain(table: Table) -> str:
-    """Columns aligned by spaces, a blank line between groups, a star after what is emphasised."""
-    rows = _starred(table)
-    titles = [column.title for column in table.shown()]
-    widths = [max(map(len, cells)) for cells in zip(titles, *rows, strict=True)]
-
-    def line(cells: Iterable[str]) -> str:
-        aligned = [
-            cell.ljust(width) if column.left else cell.rjust(width)
-            for cell, width, column in zip(cells, widths, table.shown(), strict=True)
-        ]
-        return "  ".join(aligned).rstrip()
-
-    out = [table.title, "", line(titles), line("-" * width for width in widths)]
-    for index, row in enumerate(rows):
-        out += [""] * (index in table.sections and index > 0)
-        out += [h for h in [table.headings.get(index)] if h] + [line(row)]
-    stars = ["* bold in other forms."] if table.bold else []
-    return "\n".join([*out, "", *stars, *table.notes, ""])
-
-
-def _starred(table: Table) -> list[list[str]]:
-    """Texts of all cells; in columns where something is bold, with a star or its room."""
-    bold = [table.is_bold(row) for row in range(len(table.rows))]
-    room = [any(column) for column in zip(*bold, strict=True)] or [False] * len(table.columns)
-    return [
-        [
-            " ".join(lines) + ("*" if is_bold else " " * has_room)
-            for lines, is_bold, has_room in zip(row, marks, room, strict=True)
-        ]
-        for row, marks in zip(table.texts(), bold, strict=True)
-    ]
 
 
 def markdown(table: Table) -> str:

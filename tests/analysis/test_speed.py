@@ -12,7 +12,7 @@ from harness.analysis import speed
 from harness.records import cost
 from harness.records.ledger import mean_prefill_flops
 from harness.tables.layouts import tables
-from harness.tables.table import plain
+from harness.tables.terminal import plain
 
 RATES = {"flops_per_second": 1e12, "bytes_per_second": 1e9}
 OPERATOR = "aten::_scaled_dot_product_flash_attention"

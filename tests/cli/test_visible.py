@@ -15,7 +15,8 @@ from harness.errors import warn
 from harness.records import file as records
 from harness.run.progress import LiveProgress, Progress
 from harness.tables.markup import html_page, latex
-from harness.tables.table import Column, Table, comma_separated, markdown, plain
+from harness.tables.table import Column, Table, comma_separated, markdown
+from harness.tables.terminal import plain
 from harness.visible import visible
 
 ACTING = "a\x1b[31m\x07\r\n\tb\x9b\x00\x7f\u202eleft\u2066\u200b\ufeff\ud800c"

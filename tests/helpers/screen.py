@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 
-from harness.tables.table import show
+from harness.tables.terminal import show
 
 
 def terminal(found):

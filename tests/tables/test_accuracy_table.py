@@ -15,7 +15,7 @@ from harness.records.cell import infeasible
 from harness.records.file import read_all
 from harness.records.ledger import broken_promise
 from harness.tables.layouts import tables
-from harness.tables.table import plain
+from harness.tables.terminal import plain
 
 RESULTS = Path(__file__).parents[2] / "results"
 

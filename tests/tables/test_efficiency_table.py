@@ -6,7 +6,7 @@ from synthetic_records import LAYERS, efficiency, efficiency_cell
 from table_rows import row, rows
 
 from harness.tables.layouts import tables
-from harness.tables.table import plain
+from harness.tables.terminal import plain
 
 
 def test_times_are_medians_with_ratios_by_round():

@@ -23,7 +23,8 @@ from harness.tables.choices import Format, Intervals, Layout
 from harness.tables.layouts import WRITERS, laid_out
 from harness.tables.markup import html, latex
 from harness.tables.paper import Style, paper_table
-from harness.tables.table import comma_separated, markdown, plain
+from harness.tables.table import comma_separated, markdown
+from harness.tables.terminal import plain
 
 NASTY = r"<script>alert(1)</script> a_b&c $x^2$ 50% #1 {y} ~\z | `q` *s* – ü 中"
 

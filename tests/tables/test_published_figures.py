@@ -12,7 +12,8 @@ from harness.cli.app import BAD_INPUT, main
 from harness.records.groups import configurations
 from harness.tables.paper import Style, paper_table
 from harness.tables.published import Figure, figures, model_of, preferred, survey
-from harness.tables.table import comma_separated, plain
+from harness.tables.table import comma_separated
+from harness.tables.terminal import plain
 
 
 def figure(kind="paper", source="A", method="FastV", benchmark="GQA"):

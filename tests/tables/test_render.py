@@ -13,7 +13,8 @@ from synthetic_records import accuracy, efficiency, without_result
 from harness.analysis.stats import Estimate
 from harness.tables import numbers
 from harness.tables.layouts import tables
-from harness.tables.table import Column, Table, comma_separated, markdown, plain, show
+from harness.tables.table import Column, Table, comma_separated, markdown
+from harness.tables.terminal import plain, show
 
 RECORDS = [
     accuracy("unpruned", None),

@@ -1,0 +1,87 @@
+"""Tables at a glance: one number a column, budgets as headings, a legend of two lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TextIO, TypeVar
+
+from harness.tables.table import MISSING, Brief, Column, Table
+from harness.tables.terminal import WIDTH, columns_of_text, width_of
+
+Cell = TypeVar("Cell")
+
+
+def brief(table: Table) -> Table:
+    """What its columns show briefly, below its blocks; as it is, where none of them does."""
+    kept = [(i, c, c.brief) for i, c in enumerate(table.columns) if c.brief is not None]
+    if not kept:
+        return table
+    columns = tuple(_column(column, form) for _, column, form in kept)
+    rows = tuple(
+        tuple((form.text(row[i]),) if any(row[i]) else () for i, _, form in kept)
+        for row in table.rows
+    )
+    places = {i: place for place, (i, _, _) in enumerate(kept)}
+    return replace(
+        table,
+        title=" · ".join(filter(None, (table.title, table.about))),
+        columns=columns,
+        rows=rows,
+        notes=(*table.legend, *table.notes[-1:]),
+        headings=table.blocks or table.headings,
+        bold=frozenset((row, places[i]) for row, i in table.bold if i in places),
+        is_brief=True,
+    )
+
+
+def at_a_glance(tables: Iterable[Table], file: TextIO) -> list[Table]:
+    """The brief tables, as wide as what they are printed on."""
+    width = columns_of_text(file)
+    return [fitted(brief(table), width) for table in tables]
+
+
+def _column(column: Column, form: Brief) -> Column:
+    title = form.title or column.title
+    return Column(title, (title,), left=column.left, optional=column.optional, brief=form)
+
+
+def fitted(table: Table, width: int = WIDTH) -> Table:
+    """Without the columns for which there is no room, which a note names; numbers stay whole."""
+    left_out: list[str] = []
+    while width_of(table) > width and (place := _next_to_go(table.columns)) is not None:
+        left_out.insert(0, table.columns[place].title)
+        table = _without(table, place)
+    if not left_out:
+        return table
+    note = f"For want of width not shown: {', '.join(left_out)}; --wide has all."
+    return replace(table, notes=(*table.notes[:-1], note, *table.notes[-1:]))
+
+
+def _next_to_go(columns: Sequence[Column]) -> int | None:
+    ranks = [(column.brief.drops if column.brief else 0, i) for i, column in enumerate(columns)]
+    rank, place = max(ranks)
+    return place if rank else None
+
+
+def _without(table: Table, place: int) -> Table:
+    def cut(cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
+        return (*cells[:place], *cells[place + 1 :])
+
+    bold = frozenset((row, i - (i > place)) for row, i in table.bold if i != place)
+    return replace(table, columns=cut(table.columns), rows=tuple(map(cut, table.rows)), bold=bold)
+
+
+def larger_half(value: str, low: str, high: str) -> str:
+    """` ±1.8`: the farther end of the interval; nothing where there is none."""
+    if not low:
+        return ""
+    decimals = len(value.partition(".")[2])
+    half = max(float(value) - float(low), float(high) - float(value))
+    text = f"{half:.{decimals}f}"
+    return f" ±{text.removeprefix('0') if text.startswith('0.') else text}"
+
+
+def unsure(text: str, holds_none: bool) -> str:
+    """`≈` before a difference or ratio whose interval holds that there is none."""
+    return f"≈ {text}" if holds_none and text != MISSING else text
