@@ -1,1 +1,32 @@
-"""Runs pruning methods on tasks, records what really happened, and makes tables from records."""
+"""Runs pruning methods on tasks, records what really happened, and makes tables from records.
+
+from harness import load
+
+frame = load("results/local")  # a row a question; load_timings: a row a round
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.errors import BadInput
+    from harness.records.cell import Cell
+    from harness.records.file import Record
+    from harness.records.frames import load, load_timings
+
+__all__ = ["BadInput", "Cell", "Record", "load", "load_timings"]
+
+_FROM = {
+    "BadInput": "errors",
+    "Cell": "records.cell",
+    "Record": "records.file",
+    "load": "records.frames",
+    "load_timings": "records.frames",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when they are asked for: the command line starts without pandas."""
+    if name not in _FROM:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_FROM[name]}"), name)

@@ -1,14 +1,16 @@
-"""The parts of the README that are made from records and the registry.
+"""The parts of the README and of the pages in docs that are made from records and the registry.
 
 `python tests/readme_blocks.py` writes them anew; a test says when that is due.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -17,17 +19,26 @@ from harness.analysis.stats import round_ratio
 from harness.cli.listing import methods_tables
 from harness.records.file import Record, read_all
 from harness.tables import yardsticks
+from harness.tables.brief import at_a_glance, brief
 from harness.tables.layouts import tables
 from harness.tables.numbers import three_digits
 from harness.tables.table import Table, markdown
+from harness.tables.terminal import plain
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def _tables(directory: str) -> str:
     records = read_all([ROOT / directory], warn=print)
-    return "\n".join(markdown(table) for table in tables(records))
+    return "\n".join(markdown(brief(table)) for table in tables(records))
+
+
+def _printed(directory: str) -> str:
+    """As a terminal shows it."""
+    found = tables(read_all([ROOT / directory], warn=print))
+    return f"```text\n{''.join(map(plain, at_a_glance(found, io.StringIO()))).strip()}\n```"
 
 
 SPEED = ("Method", "Budget", "Tokens", "Selection ms", "Prefill ms", "Of theory", "End to end ms")
@@ -139,7 +150,7 @@ def _selection() -> str:
 
 BLOCKS = {
     "sharing": _sharing,
-    "first": lambda: _tables("results/first"),
+    "first": lambda: _printed("results/first"),
     "benchmark": lambda: _tables("results/benchmark"),
     "methods": _methods,
     "embedded": _embedded,
@@ -150,14 +161,20 @@ BLOCKS = {
 
 
 def filled(text: str) -> str:
-    """The README with every block as it has to be."""
-    for name, content in BLOCKS.items():
+    """A page with every block that it has as it has to be."""
+    for name in re.findall(r"<!-- begin: (\w+) -->", text):
         pattern = rf"(<!-- begin: {name} -->\n).*?(<!-- end: {name} -->)"
-        block = content().strip() + "\n"
+        block = _block(name) + "\n"
         text, times = re.subn(pattern, lambda m, b=block: m[1] + b + m[2], text, flags=re.DOTALL)
         assert times == 1, name
     return text
 
 
+@cache
+def _block(name: str) -> str:
+    return BLOCKS[name]().strip()
+
+
 if __name__ == "__main__":
-    README.write_text(filled(README.read_text()))
+    for page in PAGES:
+        page.write_text(filled(page.read_text()))

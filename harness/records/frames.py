@@ -1,7 +1,7 @@
 """Records as pandas frames, for notebooks; the tables are computed from the same records.
 
-from harness import results
-frame = results.load("results/first")
+from harness import load
+frame = load("results/first")
 frame.groupby(["label", "budget", "task"], dropna=False)["score"].mean().unstack()
 """
 

@@ -1,0 +1,41 @@
+"""What `harness` gives to notebooks: known names, loaded when they are asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import harness
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("name", harness.__all__)
+def test_public_names_are_there(name):
+    assert getattr(harness, name).__module__.startswith("harness.")
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'laod'"):
+        _ = harness.laod
+
+
+def test_the_package_itself_imports_nothing_heavy():
+    code = "import sys, harness; sys.exit(bool({'torch', 'pandas', 'numpy'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("package", ["harness", "methods", "baselines"])
+def test_types_are_shipped(package):
+    assert (Path(import_module(package).__file__).parent / "py.typed").exists()
+
+
+def test_questions_and_rounds_of_committed_records():
+    frame = harness.load(ROOT / "results/first")
+    assert len(frame) == 7 * 5 * 20
+    rounds = harness.load_timings(ROOT / "results/first")
+    assert set(rounds["cell"]) == set(frame["cell"])
