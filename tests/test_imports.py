@@ -55,13 +55,11 @@ ROOMS = {
 READING = ("records", "analysis", "tables")
 """Rooms that never import torch, not even inside a function."""
 STILL = {
-    ("harness/records/counted.py", "harness.selection_cost"),
     ("harness/run/cells.py", "harness.analysis.task_scores"),
     ("harness/run/compare.py", "harness.tables.layouts"),
     ("harness/run/compare.py", "harness.tables.page"),
     ("harness/run/compare.py", "harness.tables.table"),
     ("harness/run/compare.py", "harness.tables.terminal"),
-    ("harness/run/matching.py", "harness.selection_cost"),
 }
 """Arrows that go when measuring and printing are parted."""
 LMMS = ("harness/accuracy/lmms/", "harness/accuracy/instrument.py")

@@ -9,8 +9,8 @@ from dataclasses import replace
 from harness.records import cost
 from harness.records.cell import Cell
 from harness.run.request import Feasible
-from harness.selection_cost import selection_flops
 from methods import Budget, InfeasibleBudgetError, Method, PruningError
+from methods.flops import selection_flops
 from methods.interface import ModelShape, Sizes, origin
 
 
