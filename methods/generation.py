@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,28 +13,20 @@ from transformers.masking_utils import create_causal_mask
 
 from methods.attention import QueriesKeys
 from methods.caches import CACHE_ARGUMENT, cache_of, mark_pruned, rows_of
-from methods.interface import (
-    Budget,
-    DecoderStage,
-    Method,
-    NewTokens,
-    Plan,
-    Positions,
-    PruningError,
-    Read,
-    Sizes,
-)
+from methods.clock import Clock
+from methods.errors import PruningError
+from methods.family import Adapter
 from methods.mechanism import LayerCount, broken
+from methods.method import Method
+from methods.plan import DecoderStage, NewTokens, Plan, Positions
+from methods.reads import Read
 from methods.sequence import Piece, Run, new_counts, new_lengths, new_positions, splice
+from methods.sizes import Budget, Sizes
 from methods.stages import run_decoder_stage, run_encoder_stages
 from methods.tensors import gather_rows, last_true
 from methods.tower import TowerPass
 from methods.trace import Prefill
 from methods.views import Group, Shown, TowerRecording, group_samples, seeds_of
-
-if TYPE_CHECKING:
-    from methods.adapters import LlavaAdapter
-    from methods.runtime import Clock
 
 _OF_ATTENTION = {
     *(Read.KEYS, Read.TEXT_KEYS, Read.UNROTATED_KEYS, Read.UNROTATED_QUERY),
@@ -45,7 +37,7 @@ _OF_ATTENTION = {
 class Generation:
     """Made for a prefill; then asked before every layer, of the prefill and of each new token."""
 
-    def __init__(self, adapter: LlavaAdapter, clock: Clock, method: Method) -> None:
+    def __init__(self, adapter: Adapter, clock: Clock, method: Method) -> None:
         self.adapter, self.clock, self.method = adapter, clock, method
         self.prefilling = True
         self.steps = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import transformers
 
-from methods.interface import MechanismError
+from methods.errors import MechanismError
 from methods.versions import tested_transformers
 
 

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import wraps
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
@@ -24,13 +24,17 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from methods.adapters import adapter_for
 from methods.attention import QueriesKeys
 from methods.caches import PrunedCache, cache_of, check_kind, expect, refused
+from methods.clock import Clock, NoClock
+from methods.errors import MechanismError, PruningError
 from methods.generation import Generation
 from methods.inside_tower import InsideTower
-from methods.interface import AnyRead, Budget, MechanismError, Method, PruningError, Read
 from methods.mechanism import broken
+from methods.method import Method
+from methods.reads import AnyRead, Read
 from methods.recording import Observer, observing
 from methods.registry import check_method
 from methods.sharing import SharedImages
+from methods.sizes import Budget
 from methods.trace import Trace
 from methods.views import TowerRecording, place_of
 
@@ -40,20 +44,6 @@ _PRUNED_ANEW = (
     "use_cache=False: the prompt is pruned anew for every new token, and a method that looks at "
     "the last token may choose differently each time"
 )
-
-
-class Clock(Protocol):
-    """Told when phases begin and end: vision_tower, projector, prefill, selection, decode."""
-
-    def start(self, phase: str) -> None: ...
-
-    def stop(self, phase: str) -> None: ...
-
-
-class _NoClock:
-    def start(self, phase: str) -> None: ...
-
-    def stop(self, phase: str) -> None: ...
 
 
 @contextmanager
@@ -79,7 +69,7 @@ def attach(
     check_method(method)
     if not isinstance(budget, Budget):
         raise PruningError(f"a budget is Budget(tokens) or Budget(fraction=...), not {budget!r}")
-    runtime = _Runtime(model, method, budget, seeds, images, clock or _NoClock())
+    runtime = _Runtime(model, method, budget, seeds, images, clock or NoClock())
     if hasattr(model, _ATTACHED):
         raise PruningError("a method is attached to this model already; leave its context first")
     with ExitStack() as stack:
@@ -180,7 +170,9 @@ class _Runtime:
             yield module.register_forward_hook(self._stopper(phase))
         if self.tower_reads:
             yield adapter.tower.register_forward_pre_hook(self._enter_tower)
-            yield adapter.tower_layer.register_forward_hook(self._see_features)
+            yield adapter.tower_layers[adapter.feature_place].register_forward_hook(
+                self._see_features
+            )
         yield adapter.text_model.register_forward_pre_hook(self._enter, with_kwargs=True)
         for i, layer in enumerate(adapter.layers):
             yield layer.register_forward_pre_hook(self._layer_hook(i), with_kwargs=True)

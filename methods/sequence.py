@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from methods.interface import Positions
+from methods.plan import Positions
 from methods.tensors import gather_rows
 
 

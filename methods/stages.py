@@ -7,20 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from methods.interface import (
-    AnyRead,
-    Cut,
-    DecoderStage,
-    EncoderStage,
-    Positions,
-    PruningError,
-    Read,
-    Selection,
-    TowerStage,
-    View,
-    place,
-    told,
-)
+from methods.errors import PruningError, place, told
+from methods.plan import Cut, DecoderStage, EncoderStage, Positions, Selection, TowerStage
+from methods.reads import AnyRead, Read, View
 from methods.sequence import Piece, Run
 from methods.tensors import apply_cut, first_true, gather_rows, watching_ranks
 from methods.trace import StageSelection

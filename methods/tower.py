@@ -10,37 +10,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from transformers.masking_utils import create_bidirectional_mask
 
 from methods.attention import QueriesKeys
-from methods.interface import (
-    AnyRead,
-    Cut,
-    Plan,
-    Positions,
-    PruningError,
-    Read,
-    Segment,
-    Selection,
-    Sizes,
-    TowerStage,
-    View,
-)
+from methods.clock import Clock
+from methods.errors import PruningError
+from methods.family import Adapter
 from methods.mechanism import broken
+from methods.plan import Cut, Plan, Positions, Selection, TowerStage
+from methods.reads import AnyRead, Read, View
 from methods.sequence import Piece, Run
+from methods.sizes import Segment, Sizes
 from methods.stages import merged_numbers, selected
 from methods.tensors import first_true, gather_rows, index_of
 from methods.tower_rows import ImagesCut, RowsAtWork
 from methods.trace import ImageRows, StageSelection
 from methods.views import Group
-
-if TYPE_CHECKING:
-    from methods.adapters import LlavaAdapter
-    from methods.runtime import Clock
 
 
 @dataclass
@@ -73,7 +61,7 @@ class TowerPass:
 
     def __init__(
         self,
-        adapter: LlavaAdapter,
+        adapter: Adapter,
         clock: Clock,
         method: str,
         sizes: Sequence[Sizes],

@@ -10,21 +10,12 @@ import torch
 from torch import Tensor
 
 from methods.attention import QueriesKeys
-from methods.interface import (
-    OF_TOWER,
-    AnyRead,
-    OfLayer,
-    Plan,
-    PruningError,
-    Read,
-    Segment,
-    Selection,
-    Sizes,
-    TextRows,
-    View,
-)
+from methods.errors import PruningError
 from methods.mechanism import broken
+from methods.plan import Plan, Selection
+from methods.reads import OF_TOWER, AnyRead, OfLayer, Read, TextRows, View
 from methods.sequence import Run
+from methods.sizes import Segment, Sizes
 from methods.tensors import first_true, gather_rows, index_of, last_true
 
 Shows = TypeVar("Shows", Tensor, QueriesKeys)

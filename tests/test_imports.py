@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,21 +14,37 @@ METHOD_FILES = [
     "methods/vitcop.py",
     *(f"baselines/{p.name}" for p in (ROOT / "baselines").glob("[!_]*.py")),
 ]
+INTERFACE = ("errors", "method", "plan", "reads", "sizes")
+FAMILY_FILES = [f"methods/adapters/{p.name}" for p in (ROOT / "methods/adapters").glob("[!_]*.py")]
+WITHOUT_TRANSFORMERS = [f"methods/{name}.py" for name in (*INTERFACE, "interface", "tensors")]
 
 # what a file may import of the project; a prefix ending in "." allows everything below it
 ALLOWED = {
-    "methods/interface.py": [],
-    "methods/planning.py": ["methods.interface"],
-    "methods/registry.py": ["methods.interface", "methods.user_code"],
+    "methods/errors.py": [],
+    "methods/sizes.py": ["methods.errors"],
+    "methods/reads.py": ["methods.errors"],
+    "methods/plan.py": ["methods.reads", "methods.sizes"],
+    "methods/method.py": ["methods.errors", "methods.plan", "methods.reads", "methods.sizes"],
+    "methods/interface.py": [f"methods.{part}" for part in INTERFACE],
+    "methods/planning.py": [f"methods.{part}" for part in INTERFACE],
+    "methods/registry.py": ["methods.user_code", *(f"methods.{part}" for part in INTERFACE)],
     "methods/user_code.py": [],
-    "methods/tensors.py": ["methods.interface"],
-    "methods/sequence.py": ["methods.interface", "methods.tensors"],
+    "methods/tensors.py": ["methods.plan"],
+    "methods/sequence.py": ["methods.plan", "methods.tensors"],
     "methods/attention.py": [],
+    "methods/clock.py": [],
+    "methods/family.py": ["methods.attention", "methods.errors", "methods.sizes"],
     "methods/recording.py": ["methods.attention"],
-    "methods/trace.py": ["methods.interface"],
-    "methods/adapters/llava.py": ["methods.attention", "methods.interface", "methods.tensors"],
+    "methods/trace.py": ["methods.errors", "methods.plan", "methods.sizes"],
     "methods/clustering.py": ["methods.tensors"],
-    "methods/merging.py": ["methods.interface", "methods.tensors"],
+    "methods/merging.py": ["methods.errors", "methods.plan", "methods.tensors"],
+    **{
+        file: [
+            *("methods.attention", "methods.errors", "methods.family"),
+            *("methods.sizes", "methods.tensors"),
+        ]
+        for file in FAMILY_FILES
+    },
     **{
         file: [
             *("methods.clustering", "methods.interface", "methods.merging", "methods.planning"),
@@ -117,7 +134,7 @@ def violations(file: str, tree: ast.Module) -> list[str]:
     own = of("methods", modules) | of("baselines", modules) | of("harness", modules)
     if file in ALLOWED:
         found += [f"imports {m}" for m in own if m not in ALLOWED[file]]
-    if file in METHOD_FILES or file in ("methods/interface.py", "methods/tensors.py"):
+    if file in METHOD_FILES or file in WITHOUT_TRANSFORMERS:
         found += [f"imports {m}" for m in of("transformers", modules)]
     if not file.startswith("harness/"):
         found += [f"imports {m}" for m in of("harness", modules)]
@@ -220,3 +237,50 @@ def test_tables_and_the_command_line_start_without_torch(file):
 def test_the_reach_can_fail():
     assert of("torch", reached("methods/runtime.py"))
     assert of("transformers", reached("methods/runtime.py"))
+
+
+def modules() -> dict[str, ast.Module]:
+    """The sources of `methods` by the names that they are imported under."""
+    return {
+        file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): tree
+        for file, tree in sources()
+        if file.startswith("methods/")
+    }
+
+
+def circle(files: Mapping[str, ast.Module]) -> list[str]:
+    """Modules each of which imports the next, be it in a function, and the last the first again."""
+    graph = {name: _named(tree) & files.keys() for name, tree in files.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def _named(tree: ast.Module) -> set[str]:
+    """What is imported anywhere; `from methods import runtime` may name a module with either."""
+    return imports(tree) | {
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+def test_methods_import_one_another_in_no_circle():
+    assert not circle(modules())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from methods.runtime import attach",
+        "from methods import runtime",
+        "def f():\n    import methods.runtime",
+        "if TYPE_CHECKING:\n    from methods.runtime import attach",
+    ],
+)
+def test_a_planted_circle_is_found(code):
+    planted = modules() | {"methods.clock": ast.parse(code)}
+    assert {"methods.clock", "methods.runtime"} <= {*circle(planted)}

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from harness.models.load import LoadedModel
 from methods import Budget, Method, attach
 from methods.adapters import adapter_for
-from methods.runtime import Clock
+from methods.clock import Clock
 
 _BEFORE_IMAGE = 5
 """Text tokens before the first image, as in LLaVA's prompts; the others follow the last one."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from harness.records.ledger import broken_promise
 
 if TYPE_CHECKING:
-    from methods.interface import Budget, Method, ModelShape
+    from methods.interface import Budget, Method
+    from methods.sizes import ModelShape
     from methods.trace import Prefill
 
 

@@ -11,7 +11,9 @@ from harness.records.cell import Cell
 from harness.run.request import Feasible
 from methods import Budget, InfeasibleBudgetError, Method, PruningError
 from methods.flops import selection_flops
-from methods.interface import ModelShape, Sizes, origin
+from methods.interface import Sizes
+from methods.method import origin
+from methods.sizes import ModelShape
 
 
 def plain_flops(tokens: int, shape: ModelShape, text: int) -> int:
