@@ -18,11 +18,11 @@ from methods.clock import Clock
 from methods.errors import PruningError
 from methods.family import Adapter
 from methods.generation import planned
+from methods.groups import seeds_of
 from methods.mechanism import broken
 from methods.method import Method
 from methods.sizes import Budget
 from methods.tower import TowerPass
-from methods.views import seeds_of
 
 
 class InsideTower:

@@ -35,8 +35,8 @@ from methods.recording import Observer, observing
 from methods.registry import check_method
 from methods.sharing import SharedImages
 from methods.sizes import Budget
+from methods.tower_recording import TowerRecording, place_of
 from methods.trace import Trace
-from methods.views import TowerRecording, place_of
 
 _ATTACHED = "_visual_token_pruning"
 _FILLED_ELSEWHERE = "the KV cache of this step was not filled by a prompt inside this context"
@@ -301,7 +301,7 @@ class _Runtime:
 
     def _keep(self, generation: Generation, cache: Cache | None) -> None:
         """Find the generation again by its cache, which the text model may have made just now."""
-        length = generation.run.valid.shape[1]
+        length = generation.cutting.run.valid.shape[1]
         self.cache = cache
         if cache is not None:
             check_kind(cache)
@@ -314,8 +314,8 @@ class _Runtime:
 
     def _decoder_observer(self, i: int) -> Observer:
         def observe(attended: QueriesKeys) -> None:
-            if self.current is not None and self.current.is_read(i):
-                self.current.attended = attended
+            if self.current is not None:
+                self.current.observe(i, attended)
 
         return observe
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from methods.attention import QueriesKeys
 from methods.reads import AnyRead, Read
-from methods.views import TowerRecording
+from methods.tower_recording import TowerRecording
 
 _USUAL = (Read.FEATURES, Read.TOWER_KEYS, Read.CLS_ATTENTION)
 

@@ -8,23 +8,25 @@ import torch
 from torch import Tensor
 
 from methods.errors import PruningError, place, told
+from methods.groups import Group
 from methods.plan import Cut, DecoderStage, EncoderStage, Positions, Selection, TowerStage
 from methods.reads import AnyRead, Read, View
 from methods.sequence import Piece, Run
 from methods.tensors import apply_cut, first_true, gather_rows, watching_ranks
+from methods.tower_recording import TowerRecording
+from methods.tower_views import tower_view
 from methods.trace import StageSelection
-from methods.views import Group, Shown, TowerRecording, decoder_view, tower_view
+from methods.views import Shown, decoder_view
 
 
 def run_decoder_stage(
     method: str,
     group: Group,
     stage: DecoderStage,
-    run: Run,
     seen: Shown,
 ) -> tuple[Piece | None, list[StageSelection]]:
     """The cut of a group before `stage.layer`, None if it kept every row; the carry follows."""
-    view, slots = decoder_view(group, run, stage.reads, seen)
+    view, slots = decoder_view(group, stage.reads, seen)
     where = f"{method}, stage {stage.name} before layer {stage.layer}"
     selection = selected(where, stage, view, view.count, group.sound)
     group.follow(selection)
