@@ -19,13 +19,14 @@ from unittest.mock import patch
 from harness.accuracy.aggregation import arguments, state_kept
 from harness.accuracy.answers import Answer, Answerer, Prompt
 from harness.accuracy.lmms.tasks import TaskLibrary, quiet
-from harness.accuracy.rehearsal import rehearse
+from harness.accuracy.rehearsal import most_images, rehearse
 from harness.accuracy.scores import running_score, scored
 from harness.embedded import benchmark
-from harness.errors import ScoringError, cause
+from harness.errors import BadInput, ScoringError, cause
 from harness.models.load import LoadedModel
 from harness.records.cell import Cell, budget_of
 from harness.records.counted import distinct
+from methods import InfeasibleBudgetError
 from methods.adapters import adapter_for
 from methods.sharing import TowerStore
 
@@ -60,11 +61,27 @@ class Accuracy:
         """Questions of a task that a cell answers."""
         return min(self.limit or sys.maxsize, len(self.tasks.load(task).eval_docs))
 
-    def rehearse(self, task: str) -> None:
-        """Score invented answers first. Raises BadInput for a task that cannot be scored here."""
+    def rehearse(self, task: str, cells: Sequence[Cell]) -> None:
+        """Score invented answers first. Raises BadInput for a task that cannot be asked or scored
+        here, or whose questions show too many images for every pruned cell.
+        """
         if task not in benchmark.TASKS:
+            loaded, documents = self.tasks.load(task), range(self.items(task))
             with _side_effects_undone():
-                rehearse(task, self.tasks.load(task), range(self.items(task)))
+                self._check_some_fit(task, most_images(task, loaded, documents), cells)
+                rehearse(task, loaded, documents)
+
+    def _check_some_fit(self, task: str, images: int, cells: Sequence[Cell]) -> None:
+        adapter = adapter_for(self.model.model)
+        sizes = adapter.sizes(images * adapter.shape().image_tokens)
+        refused = []
+        for cell in cells:
+            try:
+                cell.method.build().plan(budget_of(cell), sizes)
+            except InfeasibleBudgetError as error:
+                refused.append(str(error))
+        if refused and len(refused) == sum(cell.budget is not None for cell in cells):
+            raise BadInput(f"task {task!r} has questions with {images} images: {refused[0]}")
 
     def run(
         self,

@@ -39,7 +39,7 @@ class AccuracyRunner(Protocol):
 
     def task_version(self, task: str) -> str: ...
     def items(self, task: str) -> int: ...
-    def rehearse(self, task: str) -> None: ...
+    def rehearse(self, task: str, cells: Sequence[Cell]) -> None: ...
     def run(
         self,
         cell: Cell,
@@ -84,7 +84,7 @@ class Work:
         pairs = list(zip(wanted, found, strict=True))
         for task in tasks:
             if any(known is None and i["task"] == task for (_, i), known in pairs):
-                runner.rehearse(task)
+                runner.rehearse(task, self.cells)
         runs = sum(known is None and cell not in self.infeasible for (cell, _), known in pairs)
         numbers = count(1)
         return [
