@@ -122,7 +122,7 @@ class Accuracy:
 
     def _check_some_fit(self, task: str, images: int, cells: Sequence[Cell]) -> None:
         adapter = adapter_for(self.model.model)
-        sizes = adapter.sizes(images * adapter.shape().image_tokens)
+        sizes = adapter.sizes(max(images, 1) * adapter.shape().image_tokens)
         refused = []
         for cell in cells:
             try:

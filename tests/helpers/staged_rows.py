@@ -151,7 +151,7 @@ class Staged:
 
 
 COLOUR = "attribute"
-FEW = 3
+FEW = 2
 """An interval of CIDEr takes as many aggregations as there are pictures, a second each."""
 STAGED = (
     # first, because where an answer has no letter it draws one at random
