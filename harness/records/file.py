@@ -21,7 +21,7 @@ from reprlib import repr as short
 from typing import Any
 
 from harness.errors import BadInput
-from harness.records.form import fault
+from harness.records.faults import fault
 
 SCHEMA = 1
 SUFFIX = ".json.gz"
