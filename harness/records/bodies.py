@@ -35,23 +35,19 @@ Amount = Annotated[float, AMOUNT]
 Layers = Annotated[list[Count], FULL_LIST]
 
 
-class ShapeBody(TypedDict):
-    """The fields of `methods.interface.ModelShape` that costs are computed from."""
-
-    layers: Positive
-    hidden_size: Positive
-    intermediate_size: Positive
-    attention_heads: Positive
-    key_value_heads: Positive
-    head_dim: Positive
-    vocabulary: Positive
-    tower_layers: Positive
-    tower_width: Positive
-    tower_intermediate: Positive
-    tower_rows: Positive
-    patch_values: Positive
-    projector_inner: Positive
-    image_tokens: Annotated[int, ROWS]
+SHAPE = {
+    **dict.fromkeys(
+        (
+            *("layers", "hidden_size", "intermediate_size", "attention_heads", "key_value_heads"),
+            *("head_dim", "vocabulary", "tower_layers", "tower_width", "tower_intermediate"),
+            *("tower_rows", "patch_values", "projector_inner"),
+        ),
+        POSITIVE,
+    ),
+    "image_tokens": ROWS,
+}
+ShapeBody = Annotated[dict[str, int], SHAPE]
+"""The fields of `methods.interface.ModelShape` that costs are computed from."""
 
 
 class LedgerBody(TypedDict):

@@ -10,11 +10,11 @@ from reprlib import repr as short
 
 from harness.errors import BadInput
 from harness.records.bodies import (
+    SHAPE,
     AccuracyOutline,
     AnsweredBody,
     DetailsBody,
     MetricBody,
-    ShapeBody,
 )
 from harness.records.cell import Cell
 from harness.records.form import LIST, MAPPING, MOST, NUMBER, SECONDS, Values, form_of, misfit
@@ -29,7 +29,7 @@ from harness.records.timed_bodies import (
 DEEPEST = 12
 
 ACCURACY, ANSWERED, METRIC = map(form_of, (AccuracyOutline, AnsweredBody, MetricBody))
-DETAILS, SHAPE, GPU = map(form_of, (DetailsBody, ShapeBody, GpuBody))
+DETAILS, GPU = map(form_of, (DetailsBody, GpuBody))
 EFFICIENCY, TIMED = map(form_of, (EfficiencyOutline, MeasuredBody))
 RATED, TIMED_WITH_RATES = map(form_of, (RatedRun, RatedCell))
 

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 from harness.analysis.task_scores import columns_of
 from harness.errors import BadInput, ScoringError, sentence
 from harness.records.cell import Cell, infeasible
-from harness.records.file import SCHEMA, Record, unwritable
-from harness.records.ledger import judged
+from harness.records.file import SCHEMA, unwritable
 from harness.records.provenance import now
+from harness.records.record import AccuracyRecord, EfficiencyRecord
 from harness.records.store import Store
 from harness.run.progress import Progress
 from harness.run.request import Feasible
@@ -45,7 +45,7 @@ class AccuracyRunner(Protocol):
         cell: Cell,
         task: str,
         on_item: Callable[[float | None], None],
-        earlier: Record | None = None,
+        earlier: Measured | None = None,
     ) -> dict[str, Any]: ...
 
 
@@ -68,7 +68,7 @@ class Work:
 
     def accuracy(
         self, runner: AccuracyRunner, tasks: Sequence[str], limit: int | None
-    ) -> list[Record]:
+    ) -> list[AccuracyRecord]:
         """One record a cell and task, in order. Raises BadInput when one cannot be written."""
         versions = {task: runner.task_version(task) for task in tasks}
         tasks_of = [{"task": t, "task_version": v, "limit": limit} for t, v in versions.items()]
@@ -99,7 +99,7 @@ class Work:
         runner: AccuracyRunner,
         numbers: Iterator[int],
         runs: int,
-    ) -> Record:
+    ) -> AccuracyRecord:
         """The kept record of one cell on one task, whatever came of it."""
         if cell in self.infeasible:
             return self._keep_accuracy(cell, identity, _infeasible(self.infeasible[cell]))
@@ -109,15 +109,15 @@ class Work:
         self.progress.begin(f"{cell.text} {identity['task']}", next(numbers), runs)
         if earlier is not None:
             self.progress.say(f"{cell.text} {identity['task']}: answered before, scored again")
-        measured = self._run(cell, identity["task"], runner, earlier)
+        measured = self._run(cell, identity["task"], runner, earlier and earlier.body)
         record = self._keep_accuracy(cell, identity, measured)
         self.progress.end(_summary(record))
-        if cell.budget is None and record["status"] == "failed":
-            self._stop(f"{cell.text} failed on {identity['task']}: {record['reason']}")
+        if cell.budget is None and record.status == "failed":
+            self._stop(f"{cell.text} failed on {identity['task']}: {record.reason}")
         return record
 
     def _run(
-        self, cell: Cell, task: str, runner: AccuracyRunner, earlier: Record | None
+        self, cell: Cell, task: str, runner: AccuracyRunner, earlier: Measured | None
     ) -> Measured:
         total, scores, done = runner.items(task), list[float](), count(1)
 
@@ -147,7 +147,7 @@ class Work:
             self.stopped = f"not run, because {why}"
             self.progress.say(f"the comparison stops, no other cell is run: {why}")
 
-    def _keep_accuracy(self, cell: Cell, identity: Identity, measured: Measured) -> Record:
+    def _keep_accuracy(self, cell: Cell, identity: Identity, measured: Measured) -> AccuracyRecord:
         outline = {
             "cell": cell.text,
             "status": "ok",
@@ -156,7 +156,7 @@ class Work:
         }
         return self._keep("accuracy", identity, {**outline, **_writable(measured)})
 
-    def efficiency(self, measure: Measure, settings: Identity) -> Record:
+    def efficiency(self, measure: Measure, settings: Identity) -> EfficiencyRecord:
         """The record of one run of interleaved rounds over all cells, a method's first seed only.
 
         `settings` are the run's own part of its identity. Raises BadInput as `accuracy` does.
@@ -173,7 +173,7 @@ class Work:
             return self._keep_timed(cells, identity, _all_failed(feasible, self.stopped))
         self.progress.begin("efficiency", 1, 1)
         record = self._keep_timed(cells, identity, self._timed(feasible, measure))
-        failed = [row["reason"] for row in record["cells"] if row["status"] == "failed"]
+        failed = [timed.reason for timed in record.cells if timed.status == "failed"]
         rounds = f"{settings['repeats']} rounds over {len(feasible)} cells"
         self.progress.end(f"FAILED: {failed[0]}" if failed else rounds)
         return record
@@ -190,13 +190,15 @@ class Work:
         wrong = unwritable({**measured, "cells": ()})
         return _all_failed(cells, _not_kept(wrong)) if wrong else measured
 
-    def _keep_timed(self, cells: Sequence[Cell], identity: Identity, measured: Measured) -> Record:
+    def _keep_timed(
+        self, cells: Sequence[Cell], identity: Identity, measured: Measured
+    ) -> EfficiencyRecord:
         results = {row["cell"]: _writable(row) for row in measured["cells"]}
         results |= {cell.text: _infeasible(bounds) for cell, bounds in self.infeasible.items()}
         ordered = [{**_row(cell), **results[cell.text]} for cell in cells]
         return self._keep("efficiency", identity, {**measured, "cells": ordered})
 
-    def _keep(self, kind: str, identity: Identity, content: Measured) -> Record:
+    def _keep(self, kind: str, identity: Identity, content: Measured) -> Any:
         provenance = {**self.provenance, "created": now()}
         outline = {"schema": SCHEMA, "kind": kind, "identity": dict(identity)}
         return self.store.keep({**outline, **content, "provenance": provenance})
@@ -240,11 +242,10 @@ def _infeasible(feasible: Feasible) -> dict[str, Any]:
     return {"status": "infeasible", "reason": reason, "feasible": list(feasible)}
 
 
-def _summary(record: Record) -> str:
-    record = judged(record)
-    if record["status"] != "ok":
-        return f"FAILED: {record['reason']}"
+def _summary(record: AccuracyRecord) -> str:
+    if not record.is_ok:
+        return f"FAILED: {record.reason}"
     (column,) = [column for column in columns_of([record]) if column.first]
     mean = float(column.scores(record).values.mean())
     unit = f" {column.unit}" if column.unit else ""
-    return f"{mean:.1f}{unit} of {len(record['samples'])} questions"
+    return f"{mean:.1f}{unit} of {len(record.samples)} questions"

@@ -13,8 +13,9 @@ from harness.errors import BadInput, warn
 from harness.models.placement import machine
 from harness.models.presets import images_of, is_preset
 from harness.records.cell import Cell
-from harness.records.file import Record, file_name, read, readable, unwritable
+from harness.records.file import file_name, read, readable, unwritable
 from harness.records.provenance import code_digest, provenance, versions
+from harness.records.record import Record
 from harness.records.store import Store, opened
 from harness.run.cells import AccuracyRunner, Measure, Work
 from harness.run.progress import Progress, progress_on
@@ -227,7 +228,7 @@ def _write_report(records: Sequence[Record], request: Request) -> None:
     from harness.tables.page import write_report
 
     output = request.output / "report.html"
-    paths = [request.output / file_name(record) for record in records]
+    paths = [request.output / file_name(record.body) for record in records]
     write_report(list(readable(paths, warn, read)), output, force=True)
     warn(f"the report is {output}")
 

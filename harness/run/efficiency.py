@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import BadInput, warn
 from harness.models.placement import free_bytes, machine
-from harness.records.file import Record
 from harness.records.form import MOST_COUNT
 from harness.records.provenance import provenance
+from harness.records.record import EfficiencyRecord
 from harness.records.store import opened
 from harness.run.cells import Measure, Work
 from harness.run.progress import progress_on
@@ -95,7 +95,7 @@ def efficiency(request: Request, extent: Extent) -> int:
         identity = identity_of(loaded, loads[0].batch_size)
         work = Work(cells, infeasible, identity, origin, store, progress)
 
-        def record(load: Load) -> Record:
+        def record(load: Load) -> EfficiencyRecord:
             first = load is loads[0]
             memory_gib = extent.memory_gib if first else None
             return work.efficiency(
