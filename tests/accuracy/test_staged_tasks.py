@@ -9,10 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from from_bodies import bodies_in, tables
 from staged_tasks import TASKS, stage
-
-from harness.records.file import Record, read_all
-from harness.tables.layouts import tables
 
 ROWS = 24
 
@@ -46,14 +44,14 @@ def home(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ours(home, tmp_path_factory) -> list[Record]:
+def ours(home, tmp_path_factory) -> list[dict]:
     output = tmp_path_factory.mktemp("records")
     run(
         home,
         *("harness", "compare", "--methods", "vitcop", "--budgets", "64"),
         *("--tasks", ",".join(TASKS), "--no-efficiency", "--device", "cpu", "-o", str(output)),
     )
-    return list(read_all([output], pytest.fail))
+    return bodies_in(output, pytest.fail)
 
 
 @pytest.mark.slow
