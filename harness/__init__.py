@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.errors import BadInput
     from harness.records.cell import Cell
-    from harness.records.file import Record
     from harness.records.frames import load, load_timings
+    from harness.records.record import Record
 
 __all__ = ["BadInput", "Cell", "Record", "load", "load_timings"]
 
 _FROM = {
     "BadInput": "errors",
     "Cell": "records.cell",
-    "Record": "records.file",
+    "Record": "records.record",
     "load": "records.frames",
     "load_timings": "records.frames",
 }

@@ -11,7 +11,8 @@ from pathlib import Path
 from harness.analysis.told import told
 from harness.cli.words import method_blamed
 from harness.errors import BadInput, warn
-from harness.records.file import Record, file_name, read, readable, write_atomically
+from harness.records.file import file_name, read, readable, write_atomically
+from harness.records.record import Record
 from harness.run.compare import INTERRUPTED, Interrupted, compared
 from harness.run.request import Request
 from harness.tables.brief import at_a_glance, brief
@@ -67,6 +68,6 @@ def _write_report(records: Sequence[Record], directory: Path) -> None:
     from harness.tables.page import write_report
 
     output = directory / "report.html"
-    paths = [directory / file_name(record) for record in records]
+    paths = [directory / file_name(record.body) for record in records]
     write_report(list(readable(paths, warn, read)), output, force=True)
     warn(f"the report is {output}")

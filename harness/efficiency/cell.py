@@ -17,6 +17,7 @@ from harness.efficiency.workload import Workload
 from harness.errors import cause
 from harness.records.cell import Cell, budget_of
 from harness.records.counted import broken_promises, distinct, ledgers_of
+from harness.records.phases import ONCE, PHASES
 from methods import InfeasibleBudgetError, Method
 from methods.adapters import adapter_for
 from methods.interface import MechanismError, Plan
@@ -25,14 +26,10 @@ from methods.trace import Prefill
 WARMUPS = 2
 STEADY = 0.05
 """A cell is warm when its last two runs differ by less than this share."""
-ONCE = ("vision_tower", "projector", "selection", "prefill")
-"""Phases that a run has once, or in parts that are summed; "selection" is not in "prefill"."""
-LISTS = ("stages", "decode", "between_tokens")
-"""Seconds of each selecting stage, of each new token's forward, and between two forwards."""
 OUT_OF_MEMORY = "out_of_memory"
 
 Seconds = dict[str, Any]
-"""Of one run: seconds of each phase of `ONCE`, "end_to_end", and `LISTS` as lists."""
+"""Of one run: seconds of each phase, of those in parts that are not summed as lists."""
 
 
 class BrokenPromiseError(RuntimeError):
@@ -190,4 +187,4 @@ def _merged_rows(prefill: Any) -> int:
 
 
 def _columns(runs: Sequence[Seconds]) -> dict[str, list]:
-    return {phase: [run[phase] for run in runs] for phase in (*ONCE, *LISTS, "end_to_end")}
+    return {phase.name: [run[phase.name] for run in runs] for phase in PHASES}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.errors import BadInput
-from harness.records.gpu import complaints
+from harness.records.gpu import GpuState, complaints
 
 NOT_CHECKED = "not checked: nvidia-smi gave no answer"
 FIELDS = {
@@ -40,7 +40,7 @@ def gpu_state(device: object) -> dict[str, Any]:
 def check_idle(device: str, allow_busy: bool) -> dict[str, Any]:
     """The state before anything runs there. Raises BadInput for a busy or slowed GPU."""
     state = gpu_state(device)
-    found = complaints(state)
+    found = complaints(GpuState.of(state))
     if found and not allow_busy:
         raise BadInput(
             f"the GPU is busy or slowed down: {', '.join(found)}; wait, or give --allow-busy "

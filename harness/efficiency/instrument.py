@@ -21,7 +21,7 @@ from harness.efficiency.workload import Load, Workload
 from harness.errors import BadInput
 from harness.models.load import LoadedModel
 from harness.records.cell import Cell
-from harness.records.ledger import mean_cached
+from harness.records.ledger import ledger_of, mean_cached
 from harness.records.piece import Listener, Piece
 from methods.adapters import adapter_for
 
@@ -186,7 +186,7 @@ def _no_memory(batch: int) -> str:
 def _equal_contexts(runs: Sequence[TimedCell], workload: Workload) -> dict[int, TimedCell]:
     """The unpruned model on text alone, by the rows that a pruned cell caches a layer."""
     measured = [run for run in runs if run.status == "ok" and run.cell.budget is not None]
-    lengths = sorted({round(mean_cached(run.measured["ledger"])) for run in measured})
+    lengths = sorted({round(mean_cached(ledger_of(run.measured["ledger"]))) for run in measured})
     return {rows: TimedCell(Cell.parse("unpruned"), workload.of_text(rows)) for rows in lengths}
 
 

@@ -7,19 +7,23 @@ frame.groupby(["label", "budget", "task"], dropna=False)["score"].mean().unstack
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BadInput
-from harness.records.file import Record, read, read_all, read_outline
+from harness.records.file import read, read_all, read_outline
 from harness.records.groups import configurations, left_out
+from harness.records.identity import PLACED, Identity
+from harness.records.phases import PHASES
+from harness.records.record import AccuracyRecord, EfficiencyRecord, Record
+from harness.records.result import Result
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_CONFIGURATION = ("model", "model_digest", "dtype", "attention", "device", "batch_size")
+_WHOLE = {"budget": "Int64", "matched": "Int64"}
+"""Columns of whole numbers, some of which are missing."""
 
 
 def load(*directories: str | Path) -> pd.DataFrame:
@@ -27,10 +31,11 @@ def load(*directories: str | Path) -> pd.DataFrame:
 
     Columns: `model`, `model_digest`, `dtype`, `attention`, `device`, `batch_size`, `protocol`,
     `chat_template` (its digest, None for the checkpoint's own); `cell`, `method`, `label`,
-    `venue`, `budget` (Int64, missing for unpruned), `seed`; `task`, `task_version`, `item`,
-    `image`, `answer`, `target`, `score` (as the task gives it, mostly 0 to 1), `counted_tokens`
-    (mean over layers), `commit`, `dirty`. Of duplicates and of several versions of a task the
-    newest are left, as in the tables.
+    `venue`, `budget` (Int64, missing for unpruned), `matched` (Int64: the tokens at which the
+    method costs the FLOPs of `budget` tokens, missing where the budget is one of tokens), `seed`;
+    `task`, `task_version`, `item`, `image`, `answer`, `target`, `score` (as the task gives it,
+    mostly 0 to 1), `counted_tokens` (mean over layers), `commit`, `dirty`. Of duplicates and of
+    several versions of a task the newest are left, as in the tables.
 
     Raises BadInput for a directory that is not there or holds no records.
     """
@@ -39,13 +44,13 @@ def load(*directories: str | Path) -> pd.DataFrame:
     groups, _ = configurations(read_records(map(Path, directories)))
     rows = [row for records in groups for record in records for row in _questions(record)]
     frame = pd.DataFrame(rows)
-    return frame.astype({"budget": "Int64"}) if rows else frame
+    return frame.astype(_WHOLE) if rows else frame
 
 
 def load_timings(*directories: str | Path) -> pd.DataFrame:
     """One row a round of a cell, of all efficiency records: the phases' seconds, as measured.
 
-    Columns: as `load` up to `budget`, then `round`, `vision_tower_seconds`, `projector_seconds`,
+    Columns: as `load` up to `matched`, then `round`, `vision_tower_seconds`, `projector_seconds`,
     `selection_seconds`, `prefill_seconds`, `decode_seconds` (a token's, median over the round's),
     `end_to_end_seconds`, `peak_bytes`, `kv_cache_bytes`. Raises BadInput as `load` does.
     """
@@ -54,7 +59,7 @@ def load_timings(*directories: str | Path) -> pd.DataFrame:
     _, runs = configurations(read_records(map(Path, directories)))
     rows = [row for record in runs for row in rounds(record)]
     frame = pd.DataFrame(rows)
-    return frame.astype({"budget": "Int64"}) if rows else frame
+    return frame.astype(_WHOLE) if rows else frame
 
 
 def read_records(
@@ -78,48 +83,54 @@ def read_records(
     return records
 
 
-def _questions(record: Record) -> Iterator[dict[str, Any]]:
-    if record["status"] != "ok":
+def _questions(record: AccuracyRecord) -> Iterator[dict[str, Any]]:
+    if not record.is_ok:
         return
-    identity, ledger = record["identity"], record["ledger"]
+    identity, samples = record.identity, record.samples
     shared = {
-        **_head(record, record),
-        "seed": identity["seed"],
-        "task": identity["task"],
-        "task_version": identity["task_version"],
+        **_head(identity, record),
+        "seed": identity.seed,
+        "task": identity.task,
+        "task_version": identity.task_version,
     }
-    origin = {key: record["provenance"].get(key) for key in ("commit", "dirty")}
-    tokens = [sum(row["entering"]) / len(row["entering"]) for row in ledger]
-    for sample in record["samples"]:
-        asked = {key: sample[key] for key in ("item", "image", "answer", "target", "score")}
-        yield {**shared, **asked, "counted_tokens": tokens[sample["ledger"]], **origin}
+    origin = {"commit": record.provenance.commit, "dirty": record.provenance.dirty}
+    tokens = [row.mean_entering for row in record.ledger]
+    columns = {
+        "item": samples.items,
+        "image": samples.images,
+        "answer": samples.answers,
+        "target": samples.targets,
+        "score": samples.scores,
+        "counted_tokens": [tokens[row] for row in samples.rows],
+    }
+    for values in zip(*columns.values(), strict=True):
+        yield {**shared, **dict(zip(columns, values, strict=True)), **origin}
 
 
-def rounds(record: Record) -> Iterator[dict[str, Any]]:
+def rounds(record: EfficiencyRecord) -> Iterator[dict[str, Any]]:
     """A row of `load_timings` for each round of each cell of an efficiency record."""
-    for cell in record["cells"]:
-        if cell["status"] != "ok":
+    shown = [phase.name for phase in PHASES if not phase.within]
+    for cell in record.cells:
+        if not cell.is_ok:
             continue
-        held = {key: cell[key] for key in ("peak_bytes", "kv_cache_bytes")}
-        # the seconds of single stages are in those of the selection
-        phases = {p: raw for p, raw in cell["raw_seconds"].items() if p != "stages"}
+        held = {"peak_bytes": cell.peak_bytes, "kv_cache_bytes": cell.kv_cache_bytes}
+        phases = {phase: cell.rounds(phase) for phase in cell.phases if phase in shown}
         for number, values in enumerate(zip(*phases.values(), strict=True)):
-            seconds = {
-                f"{phase}_seconds": median(value) if isinstance(value, list) else value
-                for phase, value in zip(phases, values, strict=True)
-            }
-            yield {**_head(record, cell), "round": number, **seconds, **held}
+            names = (f"{phase}_seconds" for phase in phases)
+            seconds = dict(zip(names, values, strict=True))
+            yield {**_head(record.identity, cell), "round": number, **seconds, **held}
 
 
-def _head(record: Record, cell: Mapping[str, Any]) -> dict[str, Any]:
-    described = cell["method"]
+def _head(identity: Identity, result: Result) -> dict[str, Any]:
+    cell = result.cell
     return {
-        **{key: record["identity"].get(key) for key in _CONFIGURATION},
-        "protocol": record["identity"].get("protocol", "hf"),
-        "chat_template": record["identity"].get("chat_template"),
-        "cell": cell["cell"],
-        "method": described["name"],
-        "label": described["label"],
-        "venue": described.get("venue", ""),
-        "budget": cell["budget"] if "budget" in cell else record["identity"]["budget"],
+        **dict(zip(PLACED, identity.values(PLACED), strict=True)),
+        "protocol": identity.protocol or "hf",
+        "chat_template": identity.chat_template,
+        "cell": cell.text,
+        "method": result.method.name,
+        "label": result.method.label,
+        "venue": result.method.venue,
+        "budget": cell.budget,
+        "matched": cell.matched,
     }

@@ -11,8 +11,9 @@ from typing import Any, Protocol, TypeVar
 
 from harness.analysis.told import told
 from harness.errors import BadInput, warn
-from harness.records.file import Record, file_name, read
+from harness.records.file import file_name, read
 from harness.records.provenance import ROOT, commit_of
+from harness.records.record import Record
 from harness.regress import baseline
 from harness.regress.benchmarks import (
     benchmark_findings,
@@ -119,7 +120,7 @@ class _Records:
         found: list[Record] = []
         for request in baseline.requests_of(before, self.gate.output):
             outlines = compare(request, told)
-            found += [read(request.output / file_name(record)) for record in outlines]
+            found += [read(request.output / file_name(record.body)) for record in outlines]
         return found
 
     def findings(self, before: list[Record], after: list[Record]) -> list[Finding]:
@@ -130,7 +131,7 @@ class _Records:
 
     def update(self, after: list[Record]) -> str:
         if not self.gate.allow_dirty:
-            baseline.check_clean(any(record["provenance"].get("dirty") for record in after))
+            baseline.check_clean(any(record.provenance.dirty for record in after))
         with _writing(self.gate.against):
             return baseline.write_baseline(self.gate.against, after)
 

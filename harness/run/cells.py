@@ -13,9 +13,10 @@ from typing import Any
 
 from harness.errors import BadInput, ScoringError, sentence
 from harness.records.cell import Cell, infeasible
-from harness.records.file import SCHEMA, Record, unwritable
+from harness.records.file import SCHEMA, unwritable
 from harness.records.piece import Piece
 from harness.records.provenance import now
+from harness.records.record import Record
 from harness.records.store import Store
 from harness.run.instruments import Instrument, Results
 from harness.run.progress import Progress
@@ -92,7 +93,8 @@ class Work:
         """What a record can hold of it; what breaks off is a failure of all the cells."""
         whole: Mapping[str, Any] = {}
         try:
-            results, whole = instrument.measure(piece, cells, self.progress, earlier)
+            answers = None if earlier is None else earlier.body
+            results, whole = instrument.measure(piece, cells, self.progress, answers)
         except BadInput:
             raise
         except ScoringError as error:  # what was answered is kept, for the same command to score

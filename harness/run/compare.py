@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import BadInput, warn
 from harness.models.placement import machine
 from harness.records.cell import Cell
-from harness.records.file import Record, unwritable
+from harness.records.file import unwritable
 from harness.records.provenance import code_digest, provenance, versions
+from harness.records.record import Record
 from harness.records.store import Store, opened
 from harness.run.cells import Work
 from harness.run.instruments import Instrument, instruments_of

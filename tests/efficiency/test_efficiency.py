@@ -26,8 +26,8 @@ def test_runs_without_lmms_eval_and_is_resumed(tmp_path: Path) -> None:
     assert "floor" in first.stdout
     assert "Attention in every cell" in first.stdout
     records = list(read_all([tmp_path], print))
-    assert {record["identity"]["batch_size"] for record in records} == {1, 2}
-    assert [cell["status"] for record in records for cell in record["cells"]] == ["ok"] * 6
+    assert {record.identity.batch_size for record in records} == {1, 2}
+    assert [cell.status for record in records for cell in record.cells] == ["ok"] * 6
     again = without_lmms_eval(*command)
     assert again.stderr.count("reused the efficiency record") == 2
     assert again.stdout == first.stdout

@@ -11,6 +11,7 @@ import subprocess
 import time
 
 import pytest
+from from_bodies import configurations, laid_out
 from lxml import html as lxml_html
 from markdown_it import MarkdownIt
 from synthetic_records import accuracy, efficiency, without_result
@@ -18,9 +19,8 @@ from synthetic_records import accuracy, efficiency, without_result
 from harness.analysis.emphasis import Emphasis
 from harness.cli.app import BAD_INPUT, main
 from harness.records import file as records_module
-from harness.records.groups import configurations
 from harness.tables.choices import Format, Intervals, Layout
-from harness.tables.layouts import WRITERS, laid_out
+from harness.tables.layouts import WRITERS
 from harness.tables.markup import html, latex
 from harness.tables.paper import Style, paper_table
 from harness.tables.table import comma_separated, markdown
