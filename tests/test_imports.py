@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -194,6 +194,58 @@ def test_every_arrow_that_is_not_drawn_is_found(room):
             assert violations(f"harness/{room}/x.py", ast.parse(code)), other
         if other != "methods":
             assert violations(f"harness/{room}/x.py", ast.parse(f"from harness import {other}"))
+
+
+def arrows(trees: dict[str, ast.Module]) -> dict[str, set[str]]:
+    """Which of these modules imports which others, also inside functions, but not for types."""
+    return {name: _named(tree, trees.keys()) - {name} for name, tree in trees.items()}
+
+
+def _named(node: ast.AST, known: Collection[str]) -> set[str]:
+    if isinstance(node, ast.If) and _runs_later(node):
+        return set()
+    found: set[str] = set()
+    if isinstance(node, ast.Import):
+        found = {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+        # a package's name stands before its modules', which are meant then
+        modules = {f"{node.module}.{alias.name}" for alias in node.names}
+        found = (modules & known) or {str(node.module)}
+    return (found & known).union(*(_named(child, known) for child in ast.iter_child_nodes(node)))
+
+
+def circle(graph: dict[str, set[str]]) -> set[str]:
+    """Modules in or between circles: what stays when all that nobody waits for is taken away."""
+    left = {name: set(others) for name, others in graph.items()}
+    while free := {name for name, others in left.items() if not others & left.keys()}:
+        left = {name: others for name, others in left.items() if name not in free}
+    while unused := left.keys() - {other for others in left.values() for other in others}:
+        left = {name: others for name, others in left.items() if name not in unused}
+    return set(left)
+
+
+def modules_of_the_harness() -> dict[str, ast.Module]:
+    return {
+        file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): tree
+        for file, tree in sources()
+        if file.startswith("harness/")
+    }
+
+
+def test_the_harness_has_no_circle_of_imports_even_inside_functions():
+    assert not circle(arrows(modules_of_the_harness()))
+
+
+def test_a_planted_circle_is_found():
+    trees = modules_of_the_harness()
+    planted = "def later():\n    from harness.run import compare"
+    trees["harness.efficiency.instrument"] = ast.parse(planted)
+    found = circle(arrows(trees))
+    assert {"harness.efficiency.instrument", "harness.run.compare"} <= found
+    assert "harness.errors" not in found
+    types = "if TYPE_CHECKING:\n    from harness.run import compare"
+    trees["harness.efficiency.instrument"] = ast.parse(types)
+    assert not circle(arrows(trees))
 
 
 def reached(file: str) -> set[str]:

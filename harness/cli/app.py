@@ -203,7 +203,14 @@ def list_(what: Annotated[Listed, typer.Argument(help="What to list.")]) -> None
 @app.command()
 def data(
     output: Annotated[
-        Any, typer.Option("--output", "-o", parser=words.directory, help="Directory to write to.")
+        Any,
+        typer.Option(
+            "--output",
+            "-o",
+            parser=words.directory,
+            metavar="DIRECTORY",
+            help="Directory to write to.",
+        ),
     ],
 ) -> None:
     """Write the embedded benchmark as parquet and YAML, for lmms-eval's `--include_path`.
@@ -212,10 +219,10 @@ def data(
 
     `harness data -o benchmark && python -m lmms_eval --include_path benchmark --tasks embedded …`
     """
-    from harness.embedded import benchmark
+    from harness.embedded import export
 
     try:
-        benchmark.write(output)
+        export.write(output)
     except ValueError as error:
         raise BadInput(str(error)) from error
 
