@@ -78,7 +78,7 @@ def checked(request: Request) -> tuple[Source, dict[str, Any]]:
         check_tasks(request.tasks)
     if request.allow_busy is None:
         return source, {}
-    from harness.efficiency.gpu import check_idle
+    from harness.efficiency.trackers.gpu import check_idle
 
     state = check_idle(source.placement.device, request.allow_busy)
     return source, {"gpu_before": state, "allow_busy": request.allow_busy}
