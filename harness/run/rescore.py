@@ -30,7 +30,7 @@ def rescore(directory: Path) -> int:
 
 
 def _rescored(records: list[Record], library: TaskLibrary, store: Store) -> Iterator[Record]:
-    from harness.accuracy.instrument import scored_again
+    from harness.accuracy.lmms.evaluation import scored_again
 
     for outline in records:
         task = outline["identity"]["task"]
