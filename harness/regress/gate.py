@@ -25,7 +25,8 @@ from harness.regress.findings import Finding
 from harness.regress.records import Limits, record_findings
 from harness.regress.sources import IncomparableError, read_directory, version_differences
 from harness.regress.table import NOTHING_COMPARABLE, as_json, exit_status, verdict_table
-from harness.run.compare import INTERRUPTED, compare
+from harness.run.cells import INTERRUPTED
+from harness.run.compare import compare
 from harness.tables.table import markdown
 from harness.tables.terminal import show
 

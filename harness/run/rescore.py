@@ -33,7 +33,7 @@ def rescore(directory: Path) -> int:
 def _rescored(
     records: list[AccuracyRecord], library: TaskLibrary, store: Store
 ) -> Iterator[AccuracyRecord]:
-    from harness.accuracy.instrument import scored_again
+    from harness.accuracy.lmms.evaluation import scored_again
 
     for record in records:
         version = library.version(record.task)

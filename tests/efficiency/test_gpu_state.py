@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.efficiency.gpu import NOT_CHECKED, check_idle, gpu_state
+from harness.efficiency.trackers.gpu import NOT_CHECKED, check_idle, gpu_state
 from harness.errors import BadInput
 from harness.records.gpu import GpuState, complaints
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.efficiency.kernels import EAGER, attention_kernels, counted_flops, flop_counter, short
-from harness.efficiency.memory import cache_bytes
+from harness.efficiency.trackers.kernels import (
+    EAGER,
+    attention_kernels,
+    counted_flops,
+    flop_counter,
+    short,
+)
+from harness.efficiency.trackers.memory import cache_bytes
 from harness.efficiency.workload import Load, Workload
 from harness.models.load import load_model
 from harness.records import cost

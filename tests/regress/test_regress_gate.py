@@ -193,6 +193,14 @@ def test_the_configuration_of_a_baseline_is_asked_again(tmp_path):
     assert (times.model, times.device, times.dtype) == ("tiny", "cpu", "float32")
 
 
+def test_a_timed_run_is_asked_for_with_its_own_prompt(tmp_path):
+    record = efficiency()
+    own = {"prompt_tokens": 9, "new_tokens": 3, "images": 2, "most_minutes": 1.5}
+    record["identity"] = {**record["identity"], **own}
+    (request,) = requests_of([record], tmp_path)
+    assert {name: getattr(request, name) for name in own} == own
+
+
 def test_a_method_of_the_users_own_file_needs_current_records(tmp_path):
     record = accuracy()
     record["identity"]["method_file"] = "abc"

@@ -48,7 +48,7 @@ def measure(runner: Accuracy, tmp_path: Path):
         progress = Progress(io.StringIO(), told)
         store = Store(tmp_path / name, progress.say)
         work = Work([FASTV], {}, COMMON, PROVENANCE, store, progress)
-        work.records(asked)
+        work.records([asked])
         return read_directory(tmp_path / name)
 
     yield run

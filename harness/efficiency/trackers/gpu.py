@@ -6,7 +6,9 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
+from harness.efficiency.trackers import Tracker, tracker
 from harness.errors import BadInput
+from harness.models.load import LoadedModel
 from harness.records.gpu import GpuState, complaints
 
 NOT_CHECKED = "not checked: nvidia-smi gave no answer"
@@ -21,6 +23,17 @@ FIELDS = {
 }
 REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
 """One question under its new and its old name."""
+
+
+@tracker
+class Gpu(Tracker):
+    """Of the run the GPU's state around the rounds."""
+
+    def warm(self, loaded: LoadedModel) -> dict[str, Any]:
+        return {"gpu_warm": gpu_state(loaded.model.device)}
+
+    def after(self, loaded: LoadedModel) -> dict[str, Any]:
+        return {"gpu_after": gpu_state(loaded.model.device)}
 
 
 def gpu_state(device: object) -> dict[str, Any]:
