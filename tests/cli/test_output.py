@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from command_line import ROOT
+from from_bodies import made
 from synthetic_records import accuracy, efficiency
 
 from harness.cli.app import main
@@ -101,7 +102,7 @@ def test_tables_are_files_before_they_are_shown(tmp_path, monkeypatch):
     told: list[int] = []
     with pytest.raises(OutputLostError):
         conclude(
-            lambda: [accuracy(), efficiency()],
+            lambda: made([accuracy(), efficiency()]),
             store,
             Progress(sys.stderr),
             lambda done: told.append(len(done)),
