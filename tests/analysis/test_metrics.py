@@ -9,12 +9,13 @@ import pytest
 from from_bodies import laid_out, page
 from synthetic_records import accuracy
 
+from harness.analysis.frames import load
 from harness.analysis.metrics import METRICS, how_to_read, metric
 from harness.records import file as records
-from harness.records.frames import load
 from harness.tables.choices import Layout
 from harness.tables.paper import Style
-from harness.tables.table import comma_separated, plain
+from harness.tables.table import comma_separated
+from harness.tables.terminal import plain
 
 BODIES = [accuracy("unpruned", None), accuracy("fastv")]
 for number, sample in enumerate(BODIES[1]["samples"]):

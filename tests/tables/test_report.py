@@ -14,7 +14,7 @@ from synthetic_records import accuracy, efficiency, without_result
 
 from harness.cli.app import BAD_INPUT, main
 from harness.records import file as records_module
-from harness.records.frames import read_records
+from harness.records.groups import read_records
 from harness.records.selections import mask
 from harness.tables.page import write_report
 from harness.tables.page.images import asked
