@@ -17,6 +17,7 @@ from methods.reads import Read
 from methods.sequence import Piece, Run, after_cut
 from methods.stages import run_decoder_stage, run_encoder_stages
 from methods.tower import TowerPass
+from methods.tower_family import with_tower
 from methods.tower_recording import TowerRecording
 from methods.trace import Prefill, StageSelection
 from methods.views import Shown
@@ -108,12 +109,13 @@ class Cutting:
         groups = [group for group in self.groups if group.plan.encoder]
         if not groups:
             return hidden
+        project = with_tower(self.adapter, self.method).project
         if tower is None:
             raise broken("the vision tower ran without showing what the method reads")
         images = images_of(self.prefill.sizes, len(tower.features))
         self.clock.start("selection")
         found = [
-            run_encoder_stages(self.method, group, self.run, tower, images, self.adapter.project)
+            run_encoder_stages(self.method, group, self.run, tower, images, project)
             for group in groups
         ]
         hidden = self._go_on(0, hidden, found)

@@ -15,8 +15,9 @@ from methods.attention import QueriesKeys
 from methods.caches import CACHE_ARGUMENT, cache_of, mark_pruned, rows_of
 from methods.clock import Clock
 from methods.cutting import Cutting
+from methods.encoder_calls import EncoderCalls, Segments
 from methods.errors import PruningError
-from methods.family import Adapter
+from methods.family import KINDS, Adapter
 from methods.groups import group_samples, seeds_of
 from methods.mechanism import LayerCount, check_cache
 from methods.method import Method
@@ -32,8 +33,8 @@ from methods.trace import Prefill
 class Generation:
     """Made for a prefill; then asked before every layer, of the prefill and of each new token."""
 
-    def __init__(self, adapter: Adapter, clock: Clock, method: Method) -> None:
-        self.adapter, self.clock, self.method = adapter, clock, method
+    def __init__(self, adapter: Adapter, clock: Clock, method: Method, calls: EncoderCalls) -> None:
+        self.adapter, self.clock, self.method, self.calls = adapter, clock, method, calls
         self.prefilling = True
         self.steps = 0
         self.layers = LayerCount(len(adapter.layers))
@@ -42,8 +43,8 @@ class Generation:
         self, budget: Budget, seeds: Sequence[int] | None, input_ids: Tensor, kwargs: dict
     ) -> Prefill:
         """Look at the prompt and plan every sample. `kwargs` are the text model's."""
-        run = self._first_run(input_ids, kwargs)
-        sizes = [self.adapter.sizes(count) for count in run.counts]
+        run, segments = self._first_run(input_ids, kwargs)
+        sizes = [self.adapter.sizes_of(own) for own in segments]
         plans = {own: planned(self.method, budget, own) for own in dict.fromkeys(sizes)}
         seeds = seeds_of(seeds, len(sizes))
         self.prompt_lengths = run.lengths
@@ -60,26 +61,29 @@ class Generation:
         self.new_positions = NewPositions(run, self.groups)
         return self.prefill
 
-    def _first_run(self, input_ids: Tensor, kwargs: dict) -> Run:
+    def _first_run(self, input_ids: Tensor, kwargs: dict) -> tuple[Run, list[Segments]]:
+        """The whole prompt, and whose images are in it."""
         hidden, mask = kwargs["inputs_embeds"], kwargs.get("attention_mask")
         positions = kwargs.get("position_ids")
         if mask is not None and mask.dim() != 2:
             raise PruningError("pruning needs the attention mask as [batch, length]")
         valid = torch.ones_like(input_ids, dtype=torch.bool) if mask is None else mask.bool()
         valid = valid.to(hidden.device)
-        visual = self.adapter.visual(input_ids).to(hidden.device) & valid
+        kinds = self.adapter.kinds(input_ids).to(hidden.device) * valid
         if positions is None:
             positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
+        of_kind = [(kinds == kind).sum(1) for kind, _ in enumerate(KINDS, 1)]
         # the one wait for the device: plans are made of integers
-        lengths, counts = torch.stack([valid.sum(1), visual.sum(1)]).tolist()
-        return Run(
+        lengths, *counts = torch.stack([valid.sum(1), *of_kind]).tolist()
+        run = Run(
             first=0,
             valid=valid,
-            visual=visual,
+            visual=kinds > 0,
             positions=positions.to(hidden.device).expand(valid.shape),
             lengths=tuple(lengths),
-            counts=tuple(counts),
+            counts=tuple(map(sum, zip(*counts, strict=True))),
         )
+        return run, self.calls.dealt(kinds, counts)
 
     def _check_window(self) -> None:
         """Raises PruningError where a layer would not see the whole sequence: rows that are left

@@ -1,0 +1,229 @@
+"""Tiny random models of many families, each with a left-padded batch of two and images of three
+sizes; and the stock model with keys forbidden, which pruning has to equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+
+from methods.caches import cache_of
+
+IMAGE, VIDEO, BEGIN, END, VOCABULARY = 120, 121, 122, 123, 128
+PINPOINTS = [[28, 56], [56, 28], [56, 56], [28, 84], [84, 28]]
+Inputs = dict[str, Any]
+FAMILIES: dict[str, Callable[[], tuple[Any, Inputs]]] = {}
+
+
+def family(build: Callable[[], tuple[Any, Inputs]]) -> Callable[[], tuple[Any, Inputs]]:
+    """Make a model and its batch known by the function's name; they are built once."""
+    FAMILIES[build.__name__] = cache(build)
+    return FAMILIES[build.__name__]
+
+
+def words(count: int, seed: int) -> list[int]:
+    return torch.randint(1, 100, (count,), generator=_drawn(seed)).tolist()
+
+
+def noise(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, generator=_drawn(seed))
+
+
+def _drawn(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def left_padded(*rows: list[int]) -> Inputs:
+    longest = max(map(len, rows))
+    return {
+        "input_ids": torch.tensor([[0] * (longest - len(row)) + row for row in rows]),
+        "attention_mask": torch.tensor(
+            [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+        ),
+    }
+
+
+def two_and_one(counts: Sequence[int]) -> Inputs:
+    """Two images in the first prompt, one in the second, each between markers."""
+    first, second, third = ([BEGIN] + [IMAGE] * n + [END] for n in counts)
+    return left_padded(
+        words(5, 1) + first + words(3, 2) + second + words(6, 3), words(4, 4) + third + words(5, 5)
+    )
+
+
+def alone(inputs: Inputs, row: int, images: Mapping[str, slice]) -> Inputs:
+    """One prompt of a batch without its padding, with its own part of some arguments."""
+    own = inputs["attention_mask"][row].bool()
+    text = {"input_ids", "attention_mask", "mm_token_type_ids"}
+    return {
+        name: value[row : row + 1, own] if name in text else value[images[name]]
+        for name, value in inputs.items()
+    }
+
+
+def text_config(kind: Callable[..., Any], **more: Any) -> Any:
+    return kind(
+        **{
+            **{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 6},
+            **{"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": VOCABULARY},
+            **{"max_position_embeddings": 2048, "initializer_range": 0.3},
+            **{"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
+            **more,
+        }
+    )
+
+
+TOWER = {
+    **{"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3},
+    **{"num_attention_heads": 2, "image_size": 28, "patch_size": 7},
+}
+
+
+def made(kind: Callable[[Any], Any], config: Any) -> Any:
+    """A random model whose attention and images matter."""
+    torch.manual_seed(3)
+    model = kind(config).eval()
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if weights.dim() >= 2 and "embed_tokens" not in name:
+                weights.add_(torch.randn_like(weights) * 0.08)
+            elif "newline" in name:
+                weights.copy_(torch.randn_like(weights) * 0.5)
+    model.generation_config.eos_token_id = None
+    model.generation_config.pad_token_id = 0
+    return model
+
+
+def lengths(model: Any, **arguments: Any) -> list[int]:
+    """Tokens of each image, as the model itself makes them."""
+    with torch.no_grad():
+        return [len(rows) for rows in model.model.get_image_features(**arguments).pooler_output]
+
+
+@family
+def llava_next() -> tuple[Any, Inputs]:
+    config = transformers.LlavaNextConfig(
+        vision_config=transformers.CLIPVisionConfig(**TOWER, projection_dim=32),
+        text_config=text_config(transformers.LlamaConfig),
+        image_token_index=IMAGE,
+        image_grid_pinpoints=PINPOINTS,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+    )
+    model = made(transformers.LlavaNextForConditionalGeneration, config)
+    images = {
+        "pixel_values": noise(3, 5, 3, 28, 28),
+        "image_sizes": torch.tensor([[40, 60], [60, 25], [50, 50]]),
+    }
+    return model, {**two_and_one(lengths(model, **images)), **images}
+
+
+@family
+def onevision() -> tuple[Any, Inputs]:
+    """Two images in the first prompt, which are not cut into crops, and one in the second."""
+    model = _onevision()
+    images = {
+        "pixel_values": noise(3, 5, 3, 28, 28),
+        "image_sizes": torch.tensor([[40, 60], [60, 25], [55, 50]]),
+        "batch_num_images": torch.tensor([2, 1]),
+    }
+    return model, {**two_and_one(lengths(model, **images)), **images}
+
+
+@family
+def onevision_with_video() -> tuple[Any, Inputs]:
+    """An image in the first prompt, a video and then an image in the second."""
+    model = _onevision()
+    images = {
+        "pixel_values": noise(2, 5, 3, 28, 28),
+        "image_sizes": torch.tensor([[40, 60], [60, 25]]),
+    }
+    first, second = ([IMAGE] * n for n in lengths(model, **images))
+    video = [VIDEO] * (3 * 4 + 1)  # of each frame 2 × 2 tokens, and one newline
+    prompts = left_padded(
+        words(9, 1) + first + words(6, 3),
+        words(4, 4) + video + words(5, 5) + second + words(5, 6),
+    )
+    return model, {**prompts, **images, "pixel_values_videos": noise(1, 3, 3, 28, 28, seed=5)}
+
+
+@cache
+def _onevision() -> Any:
+    config = transformers.LlavaOnevisionConfig(
+        vision_config=transformers.SiglipVisionConfig(**TOWER, vision_use_head=False),
+        text_config=text_config(transformers.Qwen2Config),
+        image_token_index=IMAGE,
+        video_token_index=VIDEO,
+        image_grid_pinpoints=PINPOINTS,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+        vision_aspect_ratio="anyres_max_3",
+    )
+    return made(transformers.LlavaOnevisionForConditionalGeneration, config)
+
+
+@family
+def internvl() -> tuple[Any, Inputs]:
+    """Images of 3 and 1 tiles in the first prompt, of 5 in the second."""
+    tower = {**TOWER, "image_size": [28, 28], "patch_size": [7, 7]}
+    config = transformers.InternVLConfig(
+        vision_config={**tower, "use_absolute_position_embeddings": True},
+        text_config=text_config(transformers.Qwen2Config).to_dict(),
+        image_token_id=IMAGE,
+        image_seq_length=4,
+        downsample_ratio=0.5,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+    )
+    model = made(transformers.InternVLForConditionalGeneration, config)
+    return model, {**two_and_one([12, 4, 20]), "pixel_values": noise(9, 3, 28, 28)}
+
+
+# --- the stock model with keys forbidden --------------------------------------------------------
+
+
+@contextmanager
+def forbidding(model: Any, kept: Mapping[int, Tensor]) -> Iterator[None]:
+    """From each layer in `kept` on, only keys of prompt places where its bool [B, L] is True are
+    seen, and by everyone; each row sees itself. Nothing is removed.
+    """
+
+    def before(i: int) -> Callable[..., Any]:
+        def forbid(layer: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+            of = [first for first in kept if first <= i]
+            if not of:
+                return None
+            mask = _forbidden(kept[max(of)], i, args[0], cache_of(kwargs), kwargs["attention_mask"])
+            return args, {**kwargs, "attention_mask": mask}
+
+        return forbid
+
+    layers = model.get_decoder().layers
+    handles = [
+        layer.register_forward_pre_hook(before(i), with_kwargs=True)
+        for i, layer in enumerate(layers)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _forbidden(kept: Tensor, i: int, hidden: Tensor, cache: Any, mask: Tensor | None) -> Tensor:
+    batch, new = hidden.shape[:2]
+    past = 0
+    if cache is not None and i < len(cache.layers):
+        past = cache.layers[i].get_seq_length()
+    place = torch.arange(past + new)
+    if mask is None:
+        mask = (place <= place[past:, None]).expand(batch, 1, -1, -1)
+    generated = torch.ones(batch, len(place) - kept.shape[1], dtype=torch.bool)
+    seen = torch.cat([kept, generated], 1)[:, None, None]
+    return mask & (seen | (place == place[past:, None]))
