@@ -152,9 +152,14 @@ class Cutting:
         if not pieces:
             return hidden
         before = self.run
+        if before.added and any(piece.states is not None for piece in pieces):
+            raise PruningError(
+                f"{self.method} is not defined here for {self.adapter.name}: it merges tokens, and "
+                "to each of them features are added in later layers"
+            )
         self.run, hidden = after_cut(before, layer, hidden, pieces)
         if before.rotary is not None and self.run.rotary is None:
-            self.run.rotary = self.adapter.rotary(hidden, self.run.positions)
+            self.run.rotary = self.adapter.rotary(hidden, self.run.position_ids)
         return hidden
 
     def _move(self, device: torch.device) -> None:

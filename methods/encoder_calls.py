@@ -27,6 +27,7 @@ class EncoderCalls:
     def __init__(self, adapter: Adapter) -> None:
         self.adapter = adapter
         self.encoded: dict[str, list[Segments]] = {}
+        self.within: str | None = None
 
     def seeing(self, kind: str, original: Callable[..., Any]) -> Callable[..., Any]:
         """The body's `get_image_features` or `get_video_features`, which is looked at."""
@@ -34,7 +35,13 @@ class EncoderCalls:
 
         @wraps(original)
         def get_features(*args: Any, **kwargs: Any) -> Any:
-            output = original(*args, **kwargs)
+            if self.within is not None:  # some models encode videos as images
+                return original(*args, **kwargs)
+            self.within = kind
+            try:
+                output = original(*args, **kwargs)
+            finally:
+                self.within = None
             call = EncoderCall(kind, form.bind(*args, **kwargs).arguments, output)
             self.encoded[kind] = self.adapter.segments(call)
             return output

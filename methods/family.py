@@ -42,6 +42,9 @@ class Adapter(ABC):
     tower_stages: ClassVar[str] = "nothing is built for its vision tower"
     """Why methods with stages in the tower are refused, unless it is a `TowerAdapter`."""
 
+    position_axes: ClassVar[int] = 1
+    """Position ids of a token: 1, or 3 where an image's have time, height and width."""
+
     def __init__(self, model: Any) -> None:
         self.model = model
 
@@ -140,11 +143,11 @@ class Adapter(ABC):
 
         Raises PruningError for any other count, and where one image has more tokens than another.
         """
-        raise PruningError(f"how many tokens an image has in a {self._name} depends on its size")
+        raise PruningError(f"how many tokens an image has in a {self.name} depends on its size")
 
     def shape(self) -> ModelShape:
         """The integers that costs are computed from. Raises PruningError where none are known."""
-        raise PruningError(f"what a {self._name} costs is not computed yet")
+        raise PruningError(f"what a {self.name} costs is not computed yet")
 
     @property
     @abstractmethod
@@ -170,7 +173,8 @@ class Adapter(ABC):
         """
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """Of the model's class."""
         return type(self.model).__name__
 
 

@@ -125,7 +125,7 @@ class _Runtime:
             needs = method.label if method.tower_reads else "sharing what the vision tower made"
             self.watch = TowerWatch(with_tower(self.adapter, needs), method, images)
         self.phase = "prefill"
-        self.entered = False
+        self.entered = self.placed = False
         self.lost: MechanismError | None = None
         self.use_cache = True
         self.uncached: int | None = None
@@ -176,7 +176,7 @@ class _Runtime:
         yield adapter.text_model.register_forward_pre_hook(self._enter, with_kwargs=True)
         for i, layer in enumerate(adapter.layers):
             yield layer.register_forward_pre_hook(self._layer_hook(i), with_kwargs=True)
-            yield layer.register_forward_hook(self._after_layer)
+            yield layer.register_forward_hook(self._after_layer(i))
         yield adapter.text_model.register_forward_hook(self._leave, always_call=True)
         yield adapter.head.register_forward_hook(self._after_head)
         yield self.model.register_forward_hook(self._end)
@@ -209,6 +209,7 @@ class _Runtime:
     def _see_prompt(self, body: nn.Module, args: tuple, kwargs: dict) -> None:
         ids = kwargs.get("input_ids")
         self.input_ids = args[0] if ids is None and args else ids
+        self.placed = kwargs.get("position_ids") is not None
         if self.inside is not None and self.input_ids is not None:
             self.inside.prompt = self.input_ids, kwargs.get("attention_mask")
 
@@ -223,7 +224,7 @@ class _Runtime:
         self.current = self.generations.get(cache)
         if self.current is None:
             raise refused() if isinstance(cache, PrunedCache) else broken(_FILLED_ELSEWHERE)
-        kwargs = self.current.enter_step(kwargs)
+        kwargs = self.current.enter_step(kwargs, self.placed)
         self.cache = cache
         expect(cache, True)
         return args, kwargs
@@ -238,7 +239,9 @@ class _Runtime:
         self.current = None
         generation = Generation(self.adapter, self.clock, self.method, self.calls)
         # plans wait for the device once: before the phase begins, so that nothing does within it
-        self.trace.prefills.append(generation.plan(self.budget, self.seeds, self.input_ids, kwargs))
+        kwargs, added = self.adapter.added(kwargs)
+        prefill = generation.plan(self.budget, self.seeds, self.input_ids, kwargs, added)
+        self.trace.prefills.append(prefill)
         self.clock.start(self.phase)
         self.current = generation
         # not cleared: without a cache every step is a prefill, and the tower runs only once
@@ -257,9 +260,14 @@ class _Runtime:
 
         return before_layer
 
-    def _after_layer(self, layer: nn.Module, args: tuple, output: Any) -> None:
-        if self.current is not None:
+    def _after_layer(self, i: int) -> Callable[..., Tensor | None]:
+        def after_layer(layer: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
+            if self.current is None:
+                return None
             self.current.layers.done += 1
+            return self.current.after_layer(i, output)
+
+        return after_layer
 
     def _keep(self, generation: Generation, cache: Cache | None) -> None:
         """Find the generation again by its cache, which the text model may have made just now."""

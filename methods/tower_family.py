@@ -55,6 +55,5 @@ class TowerAdapter(Adapter):
 def with_tower(adapter: Adapter, what: str) -> TowerAdapter:
     """The adapter, for `what` needs its tower. Raises PruningError where none may."""
     if not isinstance(adapter, TowerAdapter):
-        name = type(adapter.model).__name__
-        raise PruningError(f"{what} is not defined here for {name}: {adapter.tower_stages}")
+        raise PruningError(f"{what} is not defined here for {adapter.name}: {adapter.tower_stages}")
     return adapter
