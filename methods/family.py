@@ -180,6 +180,8 @@ class Adapter(ABC):
 
 ADAPTERS: dict[str, type[Adapter]] = {}
 """By the name of the model class."""
+REFUSED: dict[str, str] = {}
+"""Why a model class cannot be pruned, by its name."""
 Own = TypeVar("Own", bound=type[Adapter])
 
 

@@ -288,6 +288,36 @@ def qwen3_vl_video() -> tuple[Any, Inputs]:
     return qwen3(), on_axes(videos, [[1, 8, 4]])
 
 
+def tiled(config: Callable[..., Any], kind: Callable[[Any], Any]) -> tuple[Any, Inputs]:
+    """Four tiles in the first prompt, three in the second, text before each."""
+
+    def tiles(count: int, seed: int) -> list[int]:
+        return [token for i in range(count) for token in words(2, seed + i) + [IMAGE] * 4]
+
+    made_config = config(
+        vision_config=TOWER,
+        text_config=text_config(transformers.LlamaConfig).to_dict(),
+        **{"image_token_id": IMAGE, "scale_factor": 2, "pad_token_id": 0},
+        tie_word_embeddings=False,
+    )
+    pixels = noise(2, 4, 3, 28, 28)
+    pixels[1, 3] = 0  # no tile: fills up the second sample
+    prompts = left_padded(
+        words(5, 1) + tiles(4, 20) + words(6, 3), words(3, 4) + tiles(3, 30) + words(4, 5)
+    )
+    return made(kind, made_config), {**prompts, "pixel_values": pixels}
+
+
+@family
+def idefics3() -> tuple[Any, Inputs]:
+    return tiled(transformers.Idefics3Config, transformers.Idefics3ForConditionalGeneration)
+
+
+@family
+def smolvlm() -> tuple[Any, Inputs]:
+    return tiled(transformers.SmolVLMConfig, transformers.SmolVLMForConditionalGeneration)
+
+
 # --- the stock model with keys forbidden --------------------------------------------------------
 
 
