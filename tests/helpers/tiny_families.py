@@ -1,19 +1,16 @@
 """Tiny random models of many families, each with a left-padded batch of two and images of three
-sizes; and the stock model with keys forbidden, which pruning has to equal.
+sizes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import torch
 import transformers
 from torch import Tensor
-
-from methods.caches import cache_of
 
 IMAGE, VIDEO, BEGIN, END, VOCABULARY = 120, 121, 122, 123, 128
 PINPOINTS = [[28, 56], [56, 28], [56, 56], [28, 84], [84, 28]]
@@ -129,7 +126,7 @@ def onevision() -> tuple[Any, Inputs]:
     """Two images in the first prompt, which are not cut into crops, and one in the second."""
     model = _onevision()
     images = {
-        "pixel_values": noise(3, 5, 3, 28, 28),
+        "pixel_values": noise(3, 5, 3, 35, 35),
         "image_sizes": torch.tensor([[40, 60], [60, 25], [55, 50]]),
         "batch_num_images": torch.tensor([2, 1]),
     }
@@ -141,26 +138,28 @@ def onevision_with_video() -> tuple[Any, Inputs]:
     """An image in the first prompt, a video and then an image in the second."""
     model = _onevision()
     images = {
-        "pixel_values": noise(2, 5, 3, 28, 28),
+        "pixel_values": noise(2, 5, 3, 35, 35),
         "image_sizes": torch.tensor([[40, 60], [60, 25]]),
     }
     first, second = ([IMAGE] * n for n in lengths(model, **images))
-    video = [VIDEO] * (3 * 4 + 1)  # of each frame 2 × 2 tokens, and one newline
+    video = [VIDEO] * (2 * 9 + 1)  # 3 × 3 tokens of each frame's 5 × 5, and one newline
     prompts = left_padded(
         words(9, 1) + first + words(6, 3),
         words(4, 4) + video + words(5, 5) + second + words(5, 6),
     )
-    return model, {**prompts, **images, "pixel_values_videos": noise(1, 3, 3, 28, 28, seed=5)}
+    return model, {**prompts, **images, "pixel_values_videos": noise(1, 2, 3, 35, 35, seed=5)}
 
 
 @cache
 def _onevision() -> Any:
     config = transformers.LlavaOnevisionConfig(
-        vision_config=transformers.SiglipVisionConfig(**TOWER, vision_use_head=False),
+        vision_config=transformers.SiglipVisionConfig(
+            **{**TOWER, "image_size": 35}, vision_use_head=False
+        ),
         text_config=text_config(transformers.Qwen2Config),
         image_token_index=IMAGE,
         video_token_index=VIDEO,
-        image_grid_pinpoints=PINPOINTS,
+        image_grid_pinpoints=[[35 * high // 28, 35 * wide // 28] for high, wide in PINPOINTS],
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
         vision_aspect_ratio="anyres_max_3",
@@ -316,47 +315,3 @@ def idefics3() -> tuple[Any, Inputs]:
 @family
 def smolvlm() -> tuple[Any, Inputs]:
     return tiled(transformers.SmolVLMConfig, transformers.SmolVLMForConditionalGeneration)
-
-
-# --- the stock model with keys forbidden --------------------------------------------------------
-
-
-@contextmanager
-def forbidding(model: Any, kept: Mapping[int, Tensor]) -> Iterator[None]:
-    """From each layer in `kept` on, only keys of prompt places where its bool [B, L] is True are
-    seen, and by everyone; each row sees itself. Nothing is removed.
-    """
-
-    def before(i: int) -> Callable[..., Any]:
-        def forbid(layer: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-            of = [first for first in kept if first <= i]
-            if not of:
-                return None
-            mask = _forbidden(kept[max(of)], i, args[0], cache_of(kwargs), kwargs["attention_mask"])
-            return args, {**kwargs, "attention_mask": mask}
-
-        return forbid
-
-    layers = model.get_decoder().layers
-    handles = [
-        layer.register_forward_pre_hook(before(i), with_kwargs=True)
-        for i, layer in enumerate(layers)
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _forbidden(kept: Tensor, i: int, hidden: Tensor, cache: Any, mask: Tensor | None) -> Tensor:
-    batch, new = hidden.shape[:2]
-    past = 0
-    if cache is not None and i < len(cache.layers):
-        past = cache.layers[i].get_seq_length()
-    place = torch.arange(past + new)
-    if mask is None:
-        mask = (place <= place[past:, None]).expand(batch, 1, -1, -1)
-    generated = torch.ones(batch, len(place) - kept.shape[1], dtype=torch.bool)
-    seen = torch.cat([kept, generated], 1)[:, None, None]
-    return mask & (seen | (place == place[past:, None]))

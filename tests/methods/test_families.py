@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import pytest
 import torch
-from tiny_families import FAMILIES, IMAGE, VIDEO, Inputs, forbidding
-from torch import Tensor
+from forbidden_keys import (
+    forbidding,
+    generated,
+    holds_its_promise,
+    kept_by,
+    pruned,
+    stepped,
+    visual_places,
+)
+from tiny_families import FAMILIES
 
-from methods import Budget, Method, PruningError, attach, get_method, methods
-from methods.caches import CACHE_ARGUMENT
-from methods.trace import Prefill, Trace
+from methods import Budget, PruningError, get_method, methods
 
-SHARE = Budget(fraction=0.45)
 DROPPING = ("fastv", "v2drop", "random", "uniform", "feather")
 """Methods that leave what they keep as and where it is."""
-NEW = 5
 
 
 NUMBERING = ("sparsevlm", "pyramiddrop", "divprune", "cdpruner")
@@ -38,66 +40,6 @@ def named_family(request):
 def family(named_family):
     """A model and its batch of two."""
     return named_family[1:]
-
-
-def generated(model, inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """Logits [batch, steps, vocabulary] and tokens [batch, steps] of a greedy generation."""
-    with torch.no_grad():
-        out = model.generate(
-            **inputs,
-            **{"max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False},
-            **{"output_logits": True, "return_dict_in_generate": True},
-        )
-    return torch.stack(out.logits, 1), out.sequences[:, -NEW:]
-
-
-def stepped(model, inputs: Inputs, tokens: Tensor) -> Tensor:
-    """Logits [batch, steps, vocabulary] of plain forwards: the prompt's, then of given tokens."""
-    mask, logits = inputs["attention_mask"], []
-    with torch.no_grad():
-        out = model(**inputs, use_cache=True)
-        logits.append(out.logits[:, -1])
-        for token in tokens[:, : NEW - 1].split(1, 1):
-            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
-            options = {CACHE_ARGUMENT: getattr(out, CACHE_ARGUMENT), "use_cache": True}
-            if (deltas := getattr(model.model, "rope_deltas", None)) is not None:
-                # where positions have three axes the stock model cannot go on by the mask alone
-                step = mask.cumsum(1)[:, -1:] - 1 + deltas
-                options["position_ids"] = step.expand(3, -1, -1)
-            out = model(input_ids=token, attention_mask=mask, **options)
-            logits.append(out.logits[:, -1])
-    return torch.stack(logits, 1)
-
-
-def pruned(run: Callable[..., object], method: Method, model, *given, budget=SHARE):
-    """What `run` gives while the method is attached, and the trace of it."""
-    with attach(model, method, budget) as trace:
-        return run(model, *given), trace
-
-
-def visual_places(inputs: Inputs) -> Tensor:
-    """bool [B, L]: where images and videos stand."""
-    return torch.isin(inputs["input_ids"], torch.tensor([IMAGE, VIDEO]))
-
-
-def kept_by(prefill: Prefill, inputs: Inputs) -> Mapping[int, Tensor]:
-    """Prompt places that are left from each cut on: bool [B, L] by layer."""
-    visual = visual_places(inputs)
-    places = [row.nonzero()[:, 0] for row in visual]
-    kept: dict[int, Tensor] = {}
-    for selection in sorted(prefill.selections, key=lambda s: s.layer):
-        now = kept.setdefault(selection.layer, (~visual).clone())
-        for row, anchors in zip(selection.rows, selection.cut.anchors, strict=True):
-            places[row] = places[row][anchors]
-            now[row, places[row]] = True
-    valid = inputs["attention_mask"].bool()
-    return {layer: now & valid for layer, now in kept.items()}
-
-
-def holds_its_promise(trace: Trace) -> None:
-    for prefill in trace.prefills:
-        assert torch.equal(prefill.entering, prefill.planned)
-        assert torch.equal(prefill.cached, prefill.entering + prefill.text[:, None])
 
 
 @pytest.mark.parametrize("name", DROPPING)
