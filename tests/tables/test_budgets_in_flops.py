@@ -24,7 +24,7 @@ from harness.records import file as records
 from harness.records.cell import Asked
 from harness.regress.findings import Verdict
 from harness.regress.records import Limits
-from harness.run.request import FLOPS, TOKENS
+from harness.run.request import Match
 from harness.tables.choices import Format, Layout
 from harness.tables.layouts import WRITERS
 from harness.tables.paper import Style
@@ -138,10 +138,10 @@ def _run(tokens):
 
 def test_budgets_of_tokens_and_of_flops_are_asked_for_apart(tmp_path):
     of_tokens, of_flops = requests_of([*BOTH, in_flops(190, 192)], tmp_path)
-    assert (of_tokens.match, of_tokens.budgets) == (TOKENS, (64,))
-    assert (of_flops.match, of_flops.budgets) == (FLOPS, (192, 64))
+    assert (of_tokens.match, of_tokens.budgets) == (Match.TOKENS, (64,))
+    assert (of_flops.match, of_flops.budgets) == (Match.FLOPS, (192, 64))
     alone = requests_of([BOTH[0], BOTH[2]], tmp_path)
-    assert [request.match for request in alone] == [FLOPS]
+    assert [request.match for request in alone] == [Match.FLOPS]
 
 
 def test_a_mean_off_the_tokens_that_were_matched_is_still_a_broken_promise():
