@@ -77,7 +77,7 @@ def blocks_of(records: Sequence[AccuracyRecord], model: str, fidelity: bool) -> 
     one_unit = in_one_unit(columns_of(records))
     close = fidelity_of(records) if fidelity and upper else {}
     blocks = []
-    for _, group in groupby(rows, lambda row: row.asked[1:]):
+    for _, group in groupby(rows, lambda row: row.asked.amount):
         alike = list(group)
         noise = _within_noise(alike)
         lines = tuple(

@@ -52,7 +52,7 @@ def rows_of(records: Sequence[AccuracyRecord]) -> list[Row]:
 
 def unpruned_of(rows: Sequence[Row]) -> Row | None:
     """The row that all others are compared with, where it has every task of the table."""
-    return next((row for row in rows if row.asked.budget is None and row.complete), None)
+    return next((row for row in rows if row.asked.is_unpruned and row.complete), None)
 
 
 def _method(record: AccuracyRecord) -> tuple[object, ...]:

@@ -142,8 +142,9 @@ def _first_and_step(cell: TimedCell) -> tuple[float, float]:
 def coverage(cell: TimedCell) -> float:
     """Sum of the phases over the end-to-end time, both of a round; median over rounds."""
     parts = [*map(cell.raw, ONCE), *([sum(steps) for steps in cell.raw(p)] for p in OF_TOKENS)]
+    summed = map(sum, zip(*parts, strict=True))
     whole = cell.raw("end_to_end")
-    return median(sum(phases) / all_ for *phases, all_ in zip(*parts, whole, strict=True))
+    return float(median(a / b for a, b in zip(summed, whole, strict=True)))
 
 
 def doubts(cell: TimedCell, record: EfficiencyRecord) -> list[str]:

@@ -62,12 +62,12 @@ class Study:
     @property
     def unpruned(self) -> Point | None:
         """What all others are compared with."""
-        return next((point for point in self.points if point.asked.budget is None), None)
+        return next((point for point in self.points if point.asked.is_unpruned), None)
 
     @property
     def budgets(self) -> list[str]:
         """As they are labelled, from large to small."""
-        found = {point.asked[1:]: point.asked.budget_label for point in self.points}
+        found = {point.asked.amount: point.asked.budget_label for point in self.points}
         return [found[key] for key in sorted(found, key=lambda k: (-(k[0] or 0), k[1])) if key[0]]
 
     @property

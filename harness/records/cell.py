@@ -108,6 +108,15 @@ class Asked(NamedTuple):
     in_flops: bool = False
 
     @property
+    def is_unpruned(self) -> bool:
+        return self.budget is None
+
+    @property
+    def amount(self) -> tuple[int | None, bool]:
+        """Equal for all rows of one block of a table."""
+        return self.budget, self.in_flops
+
+    @property
     def series(self) -> Asked:
         """Without its number: equal along the line of a figure."""
         return self._replace(budget=None)

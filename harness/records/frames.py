@@ -7,7 +7,8 @@ frame.groupby(["label", "budget", "task"], dropna=False)["score"].mean().unstack
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,15 +35,24 @@ def load(*directories: str | Path) -> pd.DataFrame:
     `venue`, `budget` (Int64, missing for unpruned), `matched` (Int64: the tokens at which the
     method costs the FLOPs of `budget` tokens, missing where the budget is one of tokens), `seed`;
     `task`, `task_version`, `item`, `image`, `answer`, `target`, `score` (as the task gives it,
-    mostly 0 to 1), `counted_tokens` (mean over layers), `commit`, `dirty`. Of duplicates and of
-    several versions of a task the newest are left, as in the tables.
+    mostly 0 to 1), `counted_tokens` (mean over layers); each of `analysis.metrics.METRICS` (`same`,
+    `to_wrong`, `to_right`, `kl`: of a pruned answer against unpruned's, missing where there is
+    none); `commit`, `dirty`. Of duplicates and of several versions of a task the newest are left,
+    as in the tables.
 
     Raises BadInput for a directory that is not there or holds no records.
     """
     import pandas as pd
 
-    groups, _ = configurations(read_records(map(Path, directories)))
-    rows = [row for records in groups for record in records for row in _questions(record)]
+    from harness.analysis.fidelity import compared, unpruned_answers
+
+    groups, _ = configurations(read_records(map(Path, directories), whole=True))
+    rows: list[dict[str, Any]] = []
+    for records in groups:
+        upper = unpruned_answers(records)
+        for record in (record for record in records if record.is_ok):
+            theirs = {} if record.cell.is_unpruned else upper
+            rows += _questions(record, compared(record, theirs))
     frame = pd.DataFrame(rows)
     return frame.astype(_WHOLE) if rows else frame
 
@@ -83,9 +93,10 @@ def read_records(
     return records
 
 
-def _questions(record: AccuracyRecord) -> Iterator[dict[str, Any]]:
-    if not record.is_ok:
-        return
+def _questions(
+    record: AccuracyRecord, close: Mapping[str, Sequence[float | None]]
+) -> Iterator[dict[str, Any]]:
+    """`close`: to unpruned's answers, by metric."""
     identity, samples = record.identity, record.samples
     shared = {
         **_head(identity, record),
@@ -102,6 +113,7 @@ def _questions(record: AccuracyRecord) -> Iterator[dict[str, Any]]:
         "target": samples.targets,
         "score": samples.scores,
         "counted_tokens": [tokens[row] for row in samples.rows],
+        **{name: [nan if v is None else v for v in values] for name, values in close.items()},
     }
     for values in zip(*columns.values(), strict=True):
         yield {**shared, **dict(zip(columns, values, strict=True)), **origin}

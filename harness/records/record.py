@@ -171,7 +171,8 @@ Record = AccuracyRecord | EfficiencyRecord
 
 def record_of(body: Mapping[str, Any]) -> Record:
     """Of the JSON of a record, whole or an outline, that has the form of one."""
-    return _MADE[body["kind"]](body)
+    made: Record = _MADE[body["kind"]](body)
+    return made
 
 
 _MADE: dict[str, Any] = {kind.kind: kind.of for kind in (AccuracyRecord, EfficiencyRecord)}

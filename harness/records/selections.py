@@ -54,7 +54,9 @@ def json_digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def selections_of(prefill: Prefill, visual: Sequence[int], model: Any) -> list[list[dict]]:
+def selections_of(
+    prefill: Prefill, visual: Sequence[int], model: Any
+) -> list[list[dict[str, Any]]]:
     """For each sample, in the order of the stages: what was kept of the rows that the stage saw.
 
     `visual`: each sample's visual tokens before any cut. "kept" is `mask` of the anchors; "groups"
@@ -63,7 +65,7 @@ def selections_of(prefill: Prefill, visual: Sequence[int], model: Any) -> list[l
     from methods.adapters import adapter_for
 
     tower_rows = adapter_for(model).shape().tower_rows
-    found: list[list[dict]] = [[] for _ in visual]
+    found: list[list[dict[str, Any]]] = [[] for _ in visual]
     counts = list(visual)
     from_tower = [0] * len(counts)
     for selection in prefill.selections:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +63,8 @@ def requests_of(found: Sequence[Record], output: Path) -> list[Request]:
             )
         runs.setdefault(record.identity.values(OF_A_RUN), []).append(record)
     return [
-        _request(dict(zip(OF_A_RUN, run, strict=True)), held, cells, match, output)
-        for run, held in runs.items()
+        _request(held, cells, match, output)
+        for held in runs.values()
         for match, cells in _by_match(held)
     ]
 
@@ -93,34 +93,29 @@ def _by_match(found: Sequence[Record]) -> Iterator[tuple[Match, list[Cell]]]:
             yield match, sorted(results.keys() - other, key=lambda cell: cell.order)
 
 
-def _request(
-    run: Mapping[str, Any],
-    found: Sequence[Record],
-    cells: Sequence[Cell],
-    match: Match,
-    output: Path,
-) -> Request:
+def _request(found: Sequence[Record], cells: Sequence[Cell], match: Match, output: Path) -> Request:
+    identity = found[0].identity
     tasks = tuple(dict.fromkeys(record.task for record in answers_of(found)))
     pruned = [cell for cell in cells if cell.budget is not None]
     seed = min(cell.seed for cell in cells)
     return Request(
-        **{option: run[option] for option in AS_ASKED if run[option]},
+        **{option: value for option in AS_ASKED if (value := getattr(identity, option))},
         methods=tuple(dict.fromkeys(cell.method for cell in pruned)),
         budgets=tuple(dict.fromkeys(cell.budget for cell in pruned if cell.budget is not None)),
         tasks=tasks,
-        batch_sizes=(run["batch_size"],),
+        batch_sizes=(identity.batch_size,),
         controls=any(cell.seed != seed for cell in cells),
         accuracy=bool(tasks),
         efficiency=not tasks,
         seed=seed,
-        protocol=protocol_of(run["protocol"] or HF),
+        protocol=protocol_of(identity.protocol or HF),
         output=output,
         fresh=True,
         match=match,
     )
 
 
-def _name(record: Record) -> tuple[str, ...]:
+def _name(record: Record) -> tuple[object, ...]:
     if isinstance(record, AccuracyRecord):
-        return record.kind, record.cell.text, record.task
+        return record.kind, record.cell.asked, record.cell.seed, record.task
     return (record.kind,)

@@ -18,6 +18,7 @@ from harness.regress import baseline
 from harness.regress.benchmarks import (
     benchmark_findings,
     is_benchmarks,
+    made_dirty,
     read_benchmarks,
     write_benchmarks,
 )
@@ -161,7 +162,7 @@ class _Benchmarks:
 
     def update(self, after: dict[str, Any]) -> str:
         if not self.gate.allow_dirty:
-            baseline.check_clean(after.get("commit_info", {}).get("dirty"))
+            baseline.check_clean(made_dirty(after))
         with _writing(self.gate.against):
             write_benchmarks(self.gate.against, after)
         return f"{self.gate.against} holds {len(after['benchmarks'])} benchmarks"

@@ -41,7 +41,9 @@ def accuracy_table(records: Sequence[AccuracyRecord]) -> Table:
     whole = None if in_one_unit(shown) else task_means(upper.outcomes) if upper else {}
     cells = [_cells(row, shown, upper, whole, flops[0], cache[0]) for row in rows]
     columns = _columns(shown, whole is not None, flops[1], cache[1])
-    begins = frozenset(i for i, row in enumerate(rows) if row.asked[1:] != rows[i - 1].asked[1:])
+    begins = frozenset(
+        i for i, row in enumerate(rows) if row.asked.amount != rows[i - 1].asked.amount
+    )
     source = f"{_items(rows, tasks)} · {numbers.origin(records)}"
     failed = any(row.failed for row in rows)
     blocks = {i: f"{_budget(rows[i])} a layer" for i in begins if rows[i].asked.budget is not None}

@@ -56,7 +56,7 @@ def efficiency_table(record: EfficiencyRecord) -> Table:
         numbers.bytes_unit(cell.peak_bytes for cell in held),
         numbers.bytes_unit(cell.kv_cache_bytes for cell in held),
     )
-    budgets = [timed.cell.asked[1:] for timed in cells]
+    budgets = [timed.cell.asked.amount for timed in cells]
     begins = frozenset(i for i, budget in enumerate(budgets) if budget != budgets[i - 1])
     statuses = [*(cell.status for cell in cells), *(run.status for run in record.equal_context)]
     batch = f", batch {record.identity.batch_size}" if record.rates else ""

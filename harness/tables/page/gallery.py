@@ -67,8 +67,8 @@ def gallery(records: Sequence[AccuracyRecord], most: int = ITEMS) -> tuple[list[
 def _chosen(rows: Sequence[AccuracyRecord], most: int) -> Iterator[str]:
     """The items on which right and wrong are most even at the smallest budget; then one other."""
     pruned = [row for row in rows if not row.cell.is_unpruned]
-    last = pruned[-1].cell.asked[1:] if pruned else (None, False)
-    tried = [row.samples for row in rows if row.cell.asked[1:] == last]
+    last = pruned[-1].cell.asked.amount if pruned else (None, False)
+    tried = [row.samples for row in rows if row.cell.asked.amount == last]
     items = [i for i in rows[0].samples.items if all(i in samples.places for samples in tried)]
     spread = {}
     for item in items:
