@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import process_time, sleep
+
 import numpy as np
 import pytest
 from fake_task import FakeTask
