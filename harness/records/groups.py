@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
+from harness.errors import BadInput
+from harness.records.file import read, read_all, read_outline
 from harness.records.method_versions import told_apart
 from harness.records.record import AccuracyRecord, EfficiencyRecord, Record
+
+
+def read_records(
+    directories: Iterable[Path],
+    warn: Callable[[str], None] = lambda line: None,
+    whole: bool = False,
+) -> list[Record]:
+    """All records of the directories, outlines or `whole`. Raises BadInput if there are none.
+
+    `warn` hears of files that cannot be read, and of a task's older versions.
+    """
+    wanted = list(directories)
+    for directory in wanted:
+        if not directory.is_dir():
+            raise BadInput(f"there is no directory {directory}")
+    records = list(read_all(wanted, warn, read if whole else read_outline))
+    if not records:
+        raise BadInput(f"no records in {', '.join(map(str, wanted))}")
+    for line in left_out(records):
+        warn(line)
+    return records
 
 
 def configurations(

@@ -12,8 +12,7 @@ from harness.analysis.studies import is_timing_of
 from harness.analysis.task_scores import columns_of
 from harness.errors import BadInput, sentence, unknown
 from harness.records.file import SUFFIX, UnreadableRecordError, read, readable
-from harness.records.frames import read_records
-from harness.records.groups import answers_of, configurations, runs_of
+from harness.records.groups import answers_of, configurations, read_records, runs_of
 from harness.records.ledger import LedgerRow, mean_entering
 from harness.records.method_versions import told_apart
 from harness.records.record import AccuracyRecord, EfficiencyRecord, Record
@@ -149,7 +148,7 @@ def item_table(records: Sequence[Record], item: str) -> Table:
 
 def _item_row(record: AccuracyRecord, place: int) -> tuple[Parts, ...]:
     samples = record.samples
-    score: float | None = samples.scores[place]
+    score = samples.scores[place]
     return (
         (record.cell.text,),
         (samples.answers[place],),

@@ -275,7 +275,7 @@ def test_options_that_say_nothing(
 def test_a_comparison_by_command_keeps_protocols_apart(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    from harness.records.frames import load
+    from harness.analysis.frames import load
 
     out = tmp_path / "out"
     options = ["compare", "--model", "tiny", "--device", "cpu", "-o", str(out)]

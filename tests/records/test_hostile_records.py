@@ -12,9 +12,9 @@ import pytest
 from hostile_records import FAULTS, mutated, put
 from synthetic_records import accuracy, efficiency
 
+from harness.analysis import frames as results
 from harness.cli.app import main
 from harness.records import file as records
-from harness.records import frames as results
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = sorted(p for p in (ROOT / "results").rglob("*-*.json.gz"))

@@ -18,11 +18,11 @@ from stand_ins import Runner, Timer, asked, run
 from synthetic_records import accuracy, efficiency, efficiency_cell
 from table_rows import rows
 
+from harness.analysis import frames as results
 from harness.cli.app import main
 from harness.cli.words import parse_methods
 from harness.errors import BadInput
 from harness.records import file as records
-from harness.records import frames as results
 from harness.records.cell import Cell, MethodSpec
 from harness.records.method_versions import told_apart
 from harness.regress.records import Limits

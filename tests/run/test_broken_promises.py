@@ -14,9 +14,9 @@ from synthetic_records import (
     without_result,
 )
 
+from harness.analysis import frames as results
 from harness.cli.app import main
 from harness.records import file as records
-from harness.records import frames as results
 from harness.records.cell import Asked
 from harness.records.store import Store
 from harness.regress.findings import Verdict

@@ -18,17 +18,18 @@ from from_bodies import (
 )
 from synthetic_records import LAYERS, accuracy, efficiency, efficiency_cell, ledger_row
 
+from harness.analysis.frames import load, load_timings
 from harness.analysis.stats import mean_of
 from harness.records import file as records
 from harness.records.cell import Asked
-from harness.records.frames import load, load_timings
 from harness.regress.findings import Verdict
 from harness.regress.records import Limits
 from harness.run.request import FLOPS, TOKENS
 from harness.tables.choices import Format, Layout
 from harness.tables.layouts import WRITERS
 from harness.tables.paper import Style
-from harness.tables.table import comma_separated, plain
+from harness.tables.table import comma_separated
+from harness.tables.terminal import plain
 
 FOUR = [1.0, 1.0, 1.0, 1.0]
 

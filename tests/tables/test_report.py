@@ -14,7 +14,7 @@ from synthetic_records import accuracy, efficiency, without_result
 
 from harness.cli.app import BAD_INPUT, main
 from harness.records import file as records_module
-from harness.records.frames import read_records
+from harness.records.groups import read_records
 from harness.records.selections import mask
 from harness.tables.page import write_report
 from harness.tables.page.images import asked
@@ -100,6 +100,23 @@ def test_the_gallery_prefers_items_on_which_methods_disagree():
     assert not without
     assert {item.task for item in items} == {r.task for r in records}
     assert sum("64" in item.disagree for item in items) > len(items) / 2
+
+
+def test_questions_without_scores_of_their_own_are_shown_all_the_same():
+    records = [r for r in read_records([FIRST], whole=True) if r.kind == "accuracy"]
+    bodies = [unscored(record.body) for record in records if record.task == "embedded_count"]
+    items, without = gallery(bodies)
+    assert items
+    assert not without
+    assert {shown.verdict for item in items for shown in item.shown} == {"no score of its own"}
+    assert "no score of its own" in page(bodies)
+
+
+def unscored(body):
+    """The record of a task whose score is no mean of its questions'."""
+    samples = [{**sample, "score": None} for sample in body["samples"]]
+    score = {"value": 0.5, "per_question": None, "why": None, "without": [0.4, 0.5, 0.6]}
+    return {**body, "samples": samples, "metric": "f1", "metrics": {"f1": score}}
 
 
 # words

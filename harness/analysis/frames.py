@@ -7,17 +7,16 @@ frame.groupby(["label", "budget", "task"], dropna=False)["score"].mean().unstack
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import BadInput
-from harness.records.file import read, read_all, read_outline
-from harness.records.groups import configurations, left_out
+from harness.analysis.fidelity import compared, unpruned_answers
+from harness.records.groups import configurations, read_records
 from harness.records.identity import PLACED, Identity
 from harness.records.phases import PHASES
-from harness.records.record import AccuracyRecord, EfficiencyRecord, Record
+from harness.records.record import AccuracyRecord, EfficiencyRecord
 from harness.records.result import Result
 
 if TYPE_CHECKING:
@@ -44,8 +43,6 @@ def load(*directories: str | Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from harness.analysis.fidelity import compared, unpruned_answers
-
     groups, _ = configurations(read_records(map(Path, directories), whole=True))
     rows: list[dict[str, Any]] = []
     for records in groups:
@@ -70,27 +67,6 @@ def load_timings(*directories: str | Path) -> pd.DataFrame:
     rows = [row for record in runs for row in rounds(record)]
     frame = pd.DataFrame(rows)
     return frame.astype(_WHOLE) if rows else frame
-
-
-def read_records(
-    directories: Iterable[Path],
-    warn: Callable[[str], None] = lambda line: None,
-    whole: bool = False,
-) -> list[Record]:
-    """All records of the directories, outlines or `whole`. Raises BadInput if there are none.
-
-    `warn` hears of files that cannot be read, and of a task's older versions.
-    """
-    wanted = list(directories)
-    for directory in wanted:
-        if not directory.is_dir():
-            raise BadInput(f"there is no directory {directory}")
-    records = list(read_all(wanted, warn, read if whole else read_outline))
-    if not records:
-        raise BadInput(f"no records in {', '.join(map(str, wanted))}")
-    for line in left_out(records):
-        warn(line)
-    return records
 
 
 def _questions(
