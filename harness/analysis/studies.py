@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 from statistics import fmean
 from typing import Any
 
-from harness.analysis.blocks import AVERAGE, Block, blocks_of, configuration_names
+from harness.analysis.blocks import AVERAGE, RELATIVE, Block, blocks_of, configuration_names
 from harness.analysis.rows import Row
-from harness.analysis.stats import Estimate, mean_interval, median_spread, round_ratio
+from harness.analysis.stats import NOTHING, Estimate, mean_interval, median_spread, round_ratio
 from harness.records.cell import Cell
 from harness.records.file import Record
 from harness.records.frames import rounds
@@ -22,24 +23,32 @@ _SAME = ("model_digest", "dtype", "attention")
 
 @dataclass(frozen=True)
 class Point:
-    """A method at a budget; None is unpruned. `scores` in percent, by benchmark and `AVERAGE`."""
+    """A method at a budget; None is unpruned. `scores` in percent, by benchmark, `AVERAGE` and
+    `RELATIVE`; `flops`: of the prefill, as a share of unpruned, NaN where that was not measured.
+    """
 
     method: str
     label: str
     budget: int | None
     tokens: float
     scores: Mapping[str, Estimate]
+    flops: float
 
 
 @dataclass(frozen=True)
 class Timing:
-    """A cell of an efficiency run; `phases`: median seconds, the decode of all tokens as one."""
+    """A cell of an efficiency run; `phases`: median seconds, the decode of all tokens as one.
+
+    `ratio`: of the time to the first token to unpruned's; `speedup`: of the prefill with the
+    selection, unpruned's time over this one's. Both of the same rounds.
+    """
 
     method: str
     label: str
     budget: int | None
     first_token_seconds: Estimate
     ratio: Estimate
+    speedup: Estimate
     phases: Mapping[str, float]
 
 
@@ -58,6 +67,17 @@ class Study:
     points: Sequence[Point]
     timings: Sequence[Timing]
     layers: Mapping[tuple[str, int | None], Sequence[float]]
+
+    @property
+    def overall(self) -> str:
+        """What sums up the benchmarks: `AVERAGE`, or `RELATIVE` where their units differ."""
+        return AVERAGE if any(AVERAGE in point.scores for point in self.points) else RELATIVE
+
+    @property
+    def unpruned(self) -> Point | None:
+        """Where it was measured on all benchmarks."""
+        whole = (p for p in self.points if p.budget is None and self.overall in p.scores)
+        return next(whole, None)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -80,17 +100,20 @@ def _study(records: Sequence[Record], name: str, runs: Sequence[Record]) -> Stud
     run = next(
         (r for r in reversed(runs) if all(r["identity"][k] == identity[k] for k in _SAME)), None
     )
+    lines = [line for block in blocks for line in block.lines if line.values]
+    upper = next((line.row for line in lines if line.row.budget is None), None)
     points = [
-        _point(line.row, {c: mean_interval(o) for c, o in line.values.items() if o})
-        for block in blocks
-        for line in block.lines
-        if line.values
+        _point(line.row, {c: mean_interval(o) for c, o in line.values.items() if o}, upper)
+        for line in lines
     ]
     return Study(name, records, run, blocks, points, _timings(run), _layers(records))
 
 
-def _point(row: Row, scores: dict[str, Estimate]) -> Point:
-    return Point(row.method, row.label, row.budget, row.tokens, scores)
+def _point(row: Row, scores: dict[str, Estimate], upper: Row | None) -> Point:
+    shared = row.flops.keys() & upper.flops.keys() if upper else set()
+    whole = sum(upper.flops[task] for task in shared) if upper else 0.0
+    share = sum(row.flops[task] for task in shared) / whole if whole else nan
+    return Point(row.method, row.label, row.budget, row.tokens, scores, share)
 
 
 def _timings(run: Record | None) -> list[Timing]:
@@ -99,17 +122,20 @@ def _timings(run: Record | None) -> list[Timing]:
     by_cell: dict[str, list[dict[str, Any]]] = {}
     for row in rounds(run):
         by_cell.setdefault(row["cell"], []).append(row)
-    whole = [_first_token(row) for row in by_cell.get("unpruned", [])]
+    whole = by_cell.get("unpruned", [])
     cells = {cell["cell"]: cell for cell in run["cells"]}
     ordered = sorted(by_cell, key=lambda text: Cell.parse(text).order)
     return [_timing(text, by_cell[text], cells[text], whole) for text in ordered]
 
 
 def _timing(
-    text: str, rows: Sequence[Mapping[str, Any]], cell: Mapping[str, Any], whole: Sequence[float]
+    text: str,
+    rows: Sequence[Mapping[str, Any]],
+    cell: Mapping[str, Any],
+    whole: Sequence[Mapping[str, Any]],
 ) -> Timing:
     parsed = Cell.parse(text)
-    first = [_first_token(row) for row in rows]
+    first, prefill = [_first_token(row) for row in rows], [_prefill(row) for row in rows]
     label = " ".join([cell["method"]["label"], *(f"{k}={v}" for k, v in parsed.method.settings)])
     decode = [sum(steps) for steps in cell["raw_seconds"]["decode"]]
     phases = {p: median_spread([row[f"{p}_seconds"] for row in rows]).value for p in TIMED}
@@ -118,13 +144,18 @@ def _timing(
         label,
         parsed.budget,
         median_spread(first),
-        round_ratio(first, whole) if whole else Estimate(*[float("nan")] * 3),
+        round_ratio(first, [_first_token(row) for row in whole]) if whole else NOTHING,
+        round_ratio([_prefill(row) for row in whole], prefill) if whole else NOTHING,
         {**phases, "decode": median_spread(decode).value},
     )
 
 
 def _first_token(row: Mapping[str, Any]) -> float:
     return sum(row[f"{phase}_seconds"] for phase in TIMED)
+
+
+def _prefill(row: Mapping[str, Any]) -> float:
+    return row["prefill_seconds"] + row["selection_seconds"]
 
 
 def _layers(records: Sequence[Record]) -> dict[tuple[str, int | None], list[float]]:
@@ -139,8 +170,3 @@ def _layers(records: Sequence[Record]) -> dict[tuple[str, int | None], list[floa
         for key, rows in entering.items()
         if rows
     }
-
-
-def average(point: Point) -> Estimate | None:
-    """Over all benchmarks, where the point has them all."""
-    return point.scores.get(AVERAGE)

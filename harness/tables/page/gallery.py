@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.records.cell import Cell
 from harness.records.file import Record
-from harness.tables.page.images import asked
+from harness.tables.page.images import asked, jpeg
 from harness.tables.page.overlay import overlay, patches, png
 
 ITEMS = 24
@@ -108,7 +108,7 @@ def _item(number: int, task: str, key: str, rows: Sequence[_Row]) -> Item | None
         str(first["target"]),
         str(whole["answer"]) if whole else "",
         verdict(whole["score"]) if whole else "",
-        data_uri(png(known.image)),
+        _data_uri(jpeg(known.image), "jpeg"),
         tuple(b for b in budgets if len({s.verdict for s in shown if s.budget == b}) > 1),
         shown,
     )
@@ -131,7 +131,7 @@ def _shown(row: _Row, sample: Sample) -> Shown | None:
         f"{len(found.row) - kept - merged} dropped, {tokens} tokens left; answer "
         f"{sample['answer']}, {judged}"
     )
-    picture = data_uri(png(overlay(found)))
+    picture = _data_uri(png(overlay(found)), "png")
     name = row.cell.method.text
     return Shown(name, label, row.cell.budget, str(sample["answer"]), judged, picture, description)
 
@@ -141,5 +141,5 @@ def verdict(score: float) -> str:
     return {0.0: "wrong", 1.0: "right"}.get(float(score), f"score {score:.2f}")
 
 
-def data_uri(content: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(content).decode()
+def _data_uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(content).decode()

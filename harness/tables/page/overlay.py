@@ -116,17 +116,18 @@ def overlay(found: Patches) -> Image.Image:
 
 
 def png(image: Image.Image) -> bytes:
-    """Without loss; a palette of just its colours where they are few."""
+    """Without loss; RGBA of few colours as their numbers in a palette."""
     buffer = io.BytesIO()
-    found = image.getcolors(256) if image.mode == "RGBA" else None
-    if found:
-        image = _indexed(image)
-    image.save(buffer, "PNG", optimize=True, **({"bits": _bits(len(found))} if found else {}))
+    colours = image.getcolors(256) if image.mode == "RGBA" else None
+    if colours:
+        _indexed(image).save(buffer, "PNG", optimize=True, bits=_bits(len(colours)))
+    else:
+        image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
 def _indexed(image: Image.Image) -> Image.Image:
-    """Exact, unlike Pillow's own, whose palette has always 256 colours: a kilobyte a picture."""
+    """Exact, and with no more colours than it has: Pillow's palette of 256 is a kilobyte."""
     pixels = np.asarray(image)
     colours, places = np.unique(pixels.reshape(-1, 4), axis=0, return_inverse=True)
     indexed = Image.fromarray(places.reshape(pixels.shape[:2]).astype(np.uint8), "P")

@@ -1,31 +1,23 @@
-"""The report's figures, drawn by matplotlib as SVG that takes its colours from the page.
-
-Series are told apart by colour and by marker. Colours are placeholders in the drawing, replaced by
-CSS variables, so that light, dark and print use one picture.
-"""
+"""The report's figures: what is drawn, and what a reader who does not see it is told."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Sequence
-from html import escape
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
-from harness.analysis.blocks import AVERAGE
+from harness.analysis.blocks import AVERAGE, RELATIVE
 from harness.analysis.stats import Estimate
-from harness.analysis.studies import Study, Timing, average
+from harness.analysis.studies import Point, Study, Timing
+from harness.tables.page.drawing import LINES, SOFT, TEXT, figure, inline, standalone
+from harness.tables.page.series import colour, dash, marker
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-TEXT, LINES = "#010203", "#040506"
-MARKERS = "osD^vPX*p<>h"
-GLYPHS = "●■◆▲▼✚✖★⬟◀▶⬢"
-SERIES = 8
-"""Colours that the page defines; further methods begin again with other markers."""
+Range = tuple[float, float]
+
+LARGE, SMALL = (5.4, 3.1), (3.6, 2.4)
 PHASES = {
     "vision_tower": "vision tower",
     "projector": "projector",
@@ -34,88 +26,75 @@ PHASES = {
     "decode": "decode",
 }
 _PHASE_COLOURS = (5, 6, 1, 0, 2)
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "harness",
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.linewidth": 0.6,
-    "grid.color": LINES,
-    "axes.edgecolor": LINES,
-    "axes.linewidth": 0.8,
-    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), TEXT),
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "xtick.minor.size": 0,
-}
+_APART, _ALL_APART = 0.035, 0.3  # of an octave of tokens
+_NAMES = {AVERAGE: "average score", RELATIVE: "mean relative score"}
 
 
-def colour(index: int) -> str:
-    """Placeholder of the page's colour `--s{index}`."""
-    return f"#0a0b{index % SERIES:02x}"
+def accuracy_against_tokens(study: Study, task: str, limits: Range | None = None) -> str:
+    """A line a method over its budgets, 95 % intervals, unpruned as a level.
+
+    Small where it is one of several with the same `limits` of the scores, in percent.
+    """
+    drawn, axes = figure(SMALL if limits else LARGE)
+    _against_tokens(axes, study, task)
+    axes.set_xlabel("visual tokens, counted" if limits else "visual tokens entering a layer, counted")
+    axes.set_ylabel("score, %" if limits else f"{_NAMES[task]}, %")
+    if limits:
+        axes.set_ylim(*limits)
+    return inline(drawn, _told(study, task))
 
 
-def accuracy_against_tokens(study: Study, task: str = AVERAGE, small: bool = False) -> str:
-    """A line a method over its budgets, 95 % intervals, unpruned as a level."""
-    figure, axes = _figure((3.0, 2.3) if small else (4.2, 3.2))
-    _level(axes, study, task)
-    labels = list(study.labels)
-    for index, method in enumerate(labels):
-        shown = [p for p in study.points if p.method == method and p.budget and task in p.scores]
-        x = [p.tokens * 2 ** (0.035 * (index - (len(labels) - 1) / 2)) for p in shown]
-        _errors(axes, x, [p.scores[task] for p in shown], index, line=True, small=small)
-    axes.set_xscale("log", base=2)
-    budgets = sorted({point.budget for point in study.points if point.budget})
-    axes.set_xticks(budgets, [str(budget) for budget in budgets])
-    axes.minorticks_off()
-    if small:
-        axes.set_title(task.removeprefix("embedded_"), fontsize=9, color=TEXT)
-    else:
-        axes.set_xlabel("visual tokens entering a layer, counted")
-        axes.set_ylabel("average score, %")
-    return _svg(figure, f"{_name(task)} against counted tokens. {_words(study, task)}")
+def accuracy_file(study: Study) -> str:
+    """`accuracy_against_tokens` over all benchmarks as an SVG file, its lines named beside them."""
+    drawn, axes = figure((7.9, 4.4))
+    _against_tokens(axes, study, study.overall)
+    _name_lines(axes, study)
+    axes.set_xlabel("visual tokens entering a decoder layer, counted (log scale)")
+    axes.set_ylabel(f"{_NAMES[study.overall]}, %")
+    return standalone(drawn, "Accuracy against counted visual tokens", _told(study, study.overall))
 
 
-def accuracy_against_latency(study: Study) -> str:
-    """A point a method and budget: time to the first token, average score; with the front.
+def limits_of(study: Study, tasks: Sequence[str]) -> Range:
+    """A range that holds the scores and intervals of all these tasks."""
+    scores = [p.scores[task] for p in study.points for task in tasks if task in p.scores]
+    bounds = [b for s in scores for b in (s.value, s.low, s.high) if not isnan(b)]
+    low, high = min(bounds, default=0.0), max(bounds, default=100.0)
+    room = 0.04 * (high - low) + 0.5
+    return low - room, high + room
+
+
+def accuracy_against_speedup(study: Study) -> str:
+    """A point a method and budget: measured speed-up of the prefill, score; with the front.
 
     Empty where nothing was both answered and timed.
     """
-    scores = {(p.method, p.budget): s for p in study.points if (s := average(p)) is not None}
+    overall = study.overall
+    scores = {(p.method, p.budget): p.scores[overall] for p in study.points if overall in p.scores}
     timed = [t for t in study.timings if (t.method, t.budget) in scores]
-    found = [(timing, scores[timing.method, timing.budget]) for timing in timed]
-    if not found:
+    found = [(t, scores[t.method, t.budget]) for t in timed if not isnan(t.speedup.value)]
+    if not any(timing.budget for timing, _ in found):
         return ""
-    figure, axes = _figure((4.2, 3.2))
-    for timing, score in found:
-        index = None if timing.budget is None else list(study.labels).index(timing.method)
-        x = _milliseconds(timing.first_token_seconds)
-        _errors(axes, [x.value], [score], index, spread=x)
-        axes.annotate(
-            str(timing.budget or "unpruned"),
-            (x.value, score.value),
-            (5, 4),
-            textcoords="offset points",
-            fontsize=7.5,
-            color=TEXT,
-        )
-    front = pareto([(t.first_token_seconds.value, s.value) for t, s in found])
-    axes.plot(
-        *zip(*[(1000 * x, y) for x, y in front], strict=True),
-        color=TEXT,
-        linewidth=0.9,
-        linestyle=(0, (4, 3)),
-        zorder=1,
-    )
-    axes.set_xlabel("time to the first token, ms, median and quartiles")
-    axes.set_ylabel("average score, %")
-    on_front = [_called(t) for t, s in found if (t.first_token_seconds.value, s.value) in front]
-    return _svg(
-        figure, f"Average score against latency. On the Pareto front: {', '.join(on_front)}."
+    drawn, axes = figure(LARGE)
+    for index, method in enumerate(study.labels):
+        own = [(t, s) for t, s in found if t.method == method and t.budget]
+        _errors(axes, [t.speedup for t, _ in own], [s for _, s in own], index)
+    _errors(axes, *([e] for t, s in found if t.budget is None for e in (t.speedup, s)), None)
+    front = pareto([(-t.speedup.value, s.value) for t, s in found])
+    leading = [(t, s) for t, s in found if (-t.speedup.value, s.value) in front]
+    axes.plot(*zip(*[(-x, y) for x, y in front], strict=True), color=SOFT, lw=0.9, ls=(0, (4, 3)))
+    middle = sum(axes.get_xlim()) / 2
+    for timing, score in leading:
+        side = "right" if timing.speedup.value > middle else "left"
+        place = (timing.speedup.value, score.value)
+        shift = (-6 if side == "right" else 6, 7)
+        axes.annotate(_called(timing), place, shift, textcoords="offset points", fontsize=8, ha=side)
+    axes.set_xlabel("prefill speed-up, measured: unpruned over this, in the same round")
+    axes.set_ylabel(f"{_NAMES[overall]}, %")
+    axes.xaxis.set_major_formatter("{x:g}×")
+    words = ", ".join(f"{_called(t)} {t.speedup.value:.2f} × {s.value:.1f}" for t, s in found)
+    on_front = ", ".join(_called(timing) for timing, _ in leading)
+    return inline(
+        drawn, f"{_NAMES[overall]} against prefill speed-up. {words}. On the Pareto front: {on_front}."
     )
 
 
@@ -130,7 +109,7 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def phases(study: Study) -> str:
     """A stacked bar a cell: median time of each phase."""
-    figure, axes = _figure((4.2, 1.0 + 0.2 * len(study.timings)))
+    drawn, axes = figure((5.4, 1.0 + 0.2 * len(study.timings)))
     left = [0.0] * len(study.timings)
     names = [_called(timing) for timing in study.timings]
     for place, (phase, title) in zip(_PHASE_COLOURS, PHASES.items(), strict=True):
@@ -145,47 +124,93 @@ def phases(study: Study) -> str:
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("ms, medians")
     axes.legend(
-        ncols=3,
-        loc="lower center",
-        bbox_to_anchor=(0.38, 1),
+        ncols=len(PHASES),
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
         frameon=False,
-        fontsize=7.5,
+        fontsize=8,
         labelcolor=TEXT,
         handlelength=1,
         handletextpad=0.4,
         columnspacing=1,
     )
     totals = ", ".join(f"{name} {total:.3g} ms" for name, total in zip(names, left, strict=True))
-    return _svg(figure, f"Time by phase. In all: {totals}.")
+    return inline(drawn, f"Time by phase. In all: {totals}.")
 
 
-def tokens_by_layer(study: Study, budget: int) -> str:
+def tokens_by_layer(study: Study, budget: int, limits: Range) -> str:
     """A step line a method: visual tokens that entered each decoder layer."""
-    figure, axes = _figure((4.2, 2.5))
+    drawn, axes = figure(SMALL)
     words = []
     for index, (method, label) in enumerate(study.labels.items()):
         entering = study.layers.get((method, budget))
         if entering:
-            line: dict[str, Any] = {"color": colour(index), "linewidth": 1.6}
-            if index >= SERIES:
-                line["linestyle"] = "--"
-            axes.stairs(entering, range(len(entering) + 1), baseline=None, **line)
-            axes.plot([0.5], entering[:1], MARKERS[index % len(MARKERS)], color=colour(index), ms=4)
+            steps = range(len(entering) + 1)
+            line: Any = {"color": colour(index), "linewidth": 1.4, "linestyle": dash(index)}
+            axes.stairs(entering, steps, baseline=None, **line)
+            # markers of methods that cut alike stand side by side
+            first = len(entering) * (0.02 + 0.96 * index / len(study.labels))
+            axes.plot([first], [entering[int(first)]], marker(index), color=colour(index), ms=4)
             words.append(f"{label} {entering[0]:.0f} to {entering[-1]:.0f}")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(*limits)
     axes.set_xlabel("decoder layer")
     axes.set_ylabel("visual tokens")
-    axes.set_title(f"budget {budget}", fontsize=9, color=TEXT)
-    return _svg(figure, f"Visual tokens entering each layer at {budget}: {', '.join(words)}.")
+    return inline(drawn, f"Visual tokens entering each layer at {budget}: {', '.join(words)}.")
 
 
-def _figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+def _against_tokens(axes: Axes, study: Study, task: str) -> None:
+    """From large budgets to small: further right is pruned harder, as with the speed-up."""
+    _level(axes, study, task)
+    apart = min(_APART, _ALL_APART / max(len(study.labels), 1))
+    for index, method in enumerate(study.labels):
+        shift = 2 ** (apart * ((len(study.labels) - 1) / 2 - index))
+        own = _line(study, method, task)
+        x = [Estimate(p.tokens * shift, *[float("nan")] * 2) for p in own]
+        _errors(axes, x, [p.scores[task] for p in own], index, line=True)
+    axes.set_xscale("log", base=2)
+    budgets = sorted({point.budget for point in study.points if point.budget})
+    axes.set_xticks(budgets, [str(budget) for budget in budgets])
+    axes.minorticks_off()
+    axes.invert_xaxis()
 
-    with rc_context(_STYLE):
-        figure = Figure(figsize=size, layout="constrained")
-        return figure, figure.add_subplot()
+
+def _line(study: Study, method: str, task: str) -> list[Point]:
+    return [p for p in study.points if p.method == method and p.budget and task in p.scores]
+
+
+def _name_lines(axes: Axes, study: Study) -> None:
+    """Labels at the right end, as near to their lines as they do not overlap."""
+    ends = [
+        (own[-1].scores[study.overall].value, own[-1].tokens, index, label)
+        for index, (method, label) in enumerate(study.labels.items())
+        if (own := _line(study, method, study.overall))
+    ]
+    ends.sort(reverse=True)
+    low, high = axes.get_ylim()
+    places = spread([end[0] for end in ends], 0.056 * (high - low))
+    for (score, tokens, index, label), place in zip(ends, places, strict=True):
+        axes.annotate(
+            f"{label}  {score:.1f}",
+            (tokens, score),
+            (1.05, place),
+            textcoords=("axes fraction", "data"),
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": colour(index), "lw": 0.8, "shrinkB": 6},
+            color=TEXT,
+        )
+
+
+def spread(values: Sequence[float], gap: float) -> list[float]:
+    """Falling values moved as little as possible so that they are `gap` apart."""
+    blocks: list[tuple[float, int]] = []  # means of those that touch, with all gaps taken out
+    for number, value in enumerate(values):
+        mean, count = value + number * gap, 1
+        while blocks and blocks[-1][0] < mean:
+            above, more = blocks.pop()
+            mean, count = (mean * count + above * more) / (count + more), count + more
+        blocks.append((mean, count))
+    means = [mean for mean, count in blocks for _ in range(count)]
+    return [mean - number * gap for number, mean in enumerate(means)]
 
 
 def _level(axes: Axes, study: Study, task: str) -> None:
@@ -199,75 +224,39 @@ def _level(axes: Axes, study: Study, task: str) -> None:
 
 
 def _errors(
-    axes: Axes,
-    x: Sequence[float],
-    y: Sequence[Estimate],
-    index: int | None,
-    line: bool = False,
-    small: bool = False,
-    spread: Estimate | None = None,
+    axes: Axes, x: Sequence[Estimate], y: Sequence[Estimate], index: int | None, line: bool = False
 ) -> None:
+    """Markers with the intervals that there are; None is unpruned."""
     shown = TEXT if index is None else colour(index)
-    known = [not isnan(e.low) for e in y]
-    below = [e.value - e.low if k else 0.0 for e, k in zip(y, known, strict=True)]
-    above = [e.high - e.value if k else 0.0 for e, k in zip(y, known, strict=True)]
-    across = [[spread.value - spread.low], [spread.high - spread.value]] if spread else None
     axes.errorbar(
-        x,
+        [e.value for e in x],
         [e.value for e in y],
-        yerr=[below, above],
-        xerr=across,
-        fmt=MARKERS[(index or 0) % len(MARKERS)] + ("-" if line else ""),
+        xerr=None if line else _reach(x),
+        yerr=_reach(y),
+        fmt="o" if index is None else marker(index),
+        linestyle=dash(index or 0) if line else "none",
         color=shown,
-        markersize=3.5 if small else 5,
-        linewidth=1.1,
+        markerfacecolor="none" if index is None else shown,
+        markersize=5,
+        linewidth=1.2,
         elinewidth=0.8,
     )
 
 
-def _milliseconds(seconds: Estimate) -> Estimate:
-    return Estimate(1000 * seconds.value, 1000 * seconds.low, 1000 * seconds.high)
+def _reach(estimates: Sequence[Estimate]) -> list[list[float]]:
+    known = [e if not isnan(e.low) else Estimate(e.value, e.value, e.value) for e in estimates]
+    return [[e.value - e.low for e in known], [e.high - e.value for e in known]]
 
 
 def _called(timing: Timing) -> str:
     return timing.label + (f" {timing.budget}" if timing.budget else "")
 
 
-def _name(task: str) -> str:
-    return "Average score" if task == AVERAGE else f"Score in {task.removeprefix('embedded_')}"
-
-
-def _words(study: Study, task: str) -> str:
+def _told(study: Study, task: str) -> str:
+    name = _NAMES.get(task) or f"score in {task.removeprefix('embedded_')}"
     said = [
         f"{p.label}{f' at {p.budget}' if p.budget else ''} {p.scores[task].value:.1f}"
         for p in study.points
         if task in p.scores
     ]
-    return ", ".join(said) + "."
-
-
-def _svg(figure: Figure, description: str) -> str:
-    """Inline SVG as an image with a description, without a size of its own."""
-    from matplotlib import rc_context
-
-    buffer = io.StringIO()
-    with rc_context(_STYLE):
-        figure.savefig(
-            buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
-        )
-    drawn = buffer.getvalue()
-    drawn = drawn[drawn.index("<svg") :]
-    (box,) = re.findall(r'viewBox="[^"]+"', drawn[:500])
-    label = escape(description)
-    head = f'<svg {box} xmlns:xlink="http://www.w3.org/1999/xlink" role="img" aria-label="{label}">'
-    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
-    return _coloured(head + drawn[drawn.index(">") + 1 :])
-
-
-def _coloured(drawn: str) -> str:
-    """Placeholders replaced by the page's variables."""
-    names = {TEXT: "currentColor", LINES: "var(--line)"}
-    names |= {colour(i): f"var(--s{i})" for i in range(SERIES)}
-    for placeholder, name in names.items():
-        drawn = drawn.replace(placeholder, name)
-    return drawn
+    return f"{name[0].upper()}{name[1:]} in percent against counted tokens. {', '.join(said)}."

@@ -1,0 +1,90 @@
+"""The page's first lines: which method leads at which budget, how surely, and at which cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isnan
+
+from harness.analysis.blocks import Block, Line
+from harness.analysis.emphasis import Emphasis, emphasised
+from harness.analysis.stats import Estimate, mean_interval, mean_of, paired_difference
+from harness.analysis.studies import Study
+from harness.tables import numbers
+
+Cell = tuple[str, str]
+"""A number as it is written, and its interval; empty where there is none."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """A budget's leader; `alike` are those not significantly worse, each with its score."""
+
+    budget: str
+    label: str
+    alike: tuple[str, ...]
+    score: Cell
+    difference: Cell
+    sure: bool  # that it differs from unpruned
+    flops: str
+    speedup: Cell
+
+
+def answer(study: Study) -> list[Best]:
+    """Unpruned, then the leader of each budget, from large budgets to small."""
+    upper = next((line for b in study.blocks for line in b.lines if line.row.budget is None), None)
+    found = [_best(study, block, upper) for block in study.blocks]
+    return [best for best in found if best is not None]
+
+
+def leader(block: Block, column: str) -> tuple[Line | None, list[Line], list[Line]]:
+    """Of a block's measured lines the best one, those not significantly worse, and the others.
+
+    As the table's bold print has it; each list from the best on.
+    """
+    bold = emphasised([line.values for line in block.lines], Emphasis.SIGNIFICANT)
+    near = {i for i, shown in bold if shown == column}
+    ranked = sorted(
+        (i for i, line in enumerate(block.lines) if line.values.get(column)),
+        key=lambda i: -mean_of(block.lines[i].values[column]),
+    )
+    lead = block.lines[ranked[0]] if ranked else None
+    alike, worse = ([block.lines[i] for i in ranked[1:] if (i in near) is yes] for yes in (True, False))
+    return lead, alike, worse
+
+
+def _best(study: Study, block: Block, upper: Line | None) -> Best | None:
+    lead, alike, _ = leader(block, study.overall)
+    if lead is None:
+        return None
+    row, scores = lead.row, lead.values[study.overall]
+    whole = upper.values.get(study.overall) if upper and upper is not lead else None
+    lost = paired_difference(scores, whole) if whole else None
+    return Best(
+        f"{row.budget or f'{row.tokens:.0f}'}{' in FLOPs' if row.matched else ''}",
+        row.label,
+        tuple(f"{line.row.label} {mean_of(line.values[study.overall]):.1f}" for line in alike),
+        _cell(mean_interval(scores)),
+        _cell(lost, sign=True) if lost else ("", ""),
+        bool(lost and lost.significant),
+        _flops(study, lead),
+        _speedup(study, lead),
+    )
+
+
+def _flops(study: Study, lead: Line) -> str:
+    at = (lead.row.method, lead.row.budget)
+    share = next(p.flops for p in study.points if (p.method, p.budget) == at)
+    return "" if isnan(share) else f"{100 * share:.0f} %"
+
+
+def _speedup(study: Study, lead: Line) -> Cell:
+    at = (lead.row.method, lead.row.budget)
+    found = (t.speedup for t in study.timings if (t.method, t.budget) == at)
+    value, interval = _cell(next(found, Estimate(*[float("nan")] * 3)), decimals=2)
+    return f"{value}×" if value else "", interval
+
+
+def _cell(found: Estimate, sign: bool = False, decimals: int = 1) -> Cell:
+    value, low, high = numbers.estimate(found, decimals, sign)
+    return value.replace("-", "−"), f"{low} to {high}".replace("-", "−") if low else ""
