@@ -8,7 +8,7 @@ from math import isnan
 
 from harness.analysis.blocks import Block, Line
 from harness.analysis.emphasis import Emphasis, emphasised
-from harness.analysis.stats import Estimate, mean_interval, mean_of, paired_difference
+from harness.analysis.stats import NOTHING, Estimate, mean_interval, mean_of, paired_difference
 from harness.analysis.studies import Study
 from harness.tables import numbers
 
@@ -18,11 +18,11 @@ Cell = tuple[str, str]
 
 @dataclass(frozen=True)
 class Best:
-    """A budget's leader; `alike` are those not significantly worse, each with its score."""
+    """A budget's leader, and how the others stand to it."""
 
     budget: str
     label: str
-    alike: tuple[str, ...]
+    others: str
     score: Cell
     difference: Cell
     sure: bool  # that it differs from unpruned
@@ -54,7 +54,7 @@ def leader(block: Block, column: str) -> tuple[Line | None, list[Line], list[Lin
 
 
 def _best(study: Study, block: Block, upper: Line | None) -> Best | None:
-    lead, alike, _ = leader(block, study.overall)
+    lead, alike, worse = leader(block, study.overall)
     if lead is None:
         return None
     row, scores = lead.row, lead.values[study.overall]
@@ -63,13 +63,20 @@ def _best(study: Study, block: Block, upper: Line | None) -> Best | None:
     return Best(
         f"{row.budget or f'{row.tokens:.0f}'}{' in FLOPs' if row.matched else ''}",
         row.label,
-        tuple(f"{line.row.label} {mean_of(line.values[study.overall]):.1f}" for line in alike),
+        _others(alike, worse, study.overall),
         _cell(mean_interval(scores)),
         _cell(lost, sign=True) if lost else ("", ""),
         bool(lost and lost.significant),
         _flops(study, lead),
         _speedup(study, lead),
     )
+
+
+def _others(alike: Sequence[Line], worse: Sequence[Line], column: str) -> str:
+    near = ", ".join(f"{line.row.label} {mean_of(line.values[column]):.1f}" for line in alike)
+    if near:
+        return f"not significantly ahead of {near}"
+    return f"significantly ahead of all {len(worse)} others" if worse else ""
 
 
 def _flops(study: Study, lead: Line) -> str:
@@ -81,8 +88,8 @@ def _flops(study: Study, lead: Line) -> str:
 def _speedup(study: Study, lead: Line) -> Cell:
     at = (lead.row.method, lead.row.budget)
     found = (t.speedup for t in study.timings if (t.method, t.budget) == at)
-    value, interval = _cell(next(found, Estimate(*[float("nan")] * 3)), decimals=2)
-    return f"{value}×" if value else "", interval
+    value, interval = _cell(next(found, NOTHING), decimals=2)
+    return f"{value}×" if value else "", interval if lead.row.budget else ""
 
 
 def _cell(found: Estimate, sign: bool = False, decimals: int = 1) -> Cell:

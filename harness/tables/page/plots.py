@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Range = tuple[float, float]
 
-LARGE, SMALL = (5.4, 3.1), (3.6, 2.4)
+LARGE, SMALL = (4.7, 2.75), (3.6, 2.4)
 PHASES = {
     "vision_tower": "vision tower",
     "projector": "projector",
@@ -25,7 +25,7 @@ PHASES = {
     "prefill": "prefill",
     "decode": "decode",
 }
-_PHASE_COLOURS = (5, 6, 1, 0, 2)
+_PHASE_COLOURS = (4, 5, 1, 0, 2)
 _APART, _ALL_APART = 0.035, 0.3  # of an octave of tokens
 _NAMES = {AVERAGE: "average score", RELATIVE: "mean relative score"}
 
@@ -82,13 +82,10 @@ def accuracy_against_speedup(study: Study) -> str:
     front = pareto([(-t.speedup.value, s.value) for t, s in found])
     leading = [(t, s) for t, s in found if (-t.speedup.value, s.value) in front]
     axes.plot(*zip(*[(-x, y) for x, y in front], strict=True), color=SOFT, lw=0.9, ls=(0, (4, 3)))
-    middle = sum(axes.get_xlim()) / 2
-    for timing, score in leading:
-        side = "right" if timing.speedup.value > middle else "left"
-        place = (timing.speedup.value, score.value)
-        shift = (-6 if side == "right" else 6, 7)
-        axes.annotate(_called(timing), place, shift, textcoords="offset points", fontsize=8, ha=side)
-    axes.set_xlabel("prefill speed-up, measured: unpruned over this, in the same round")
+    for timing, score in leading:  # to the upper right of the front there is nothing
+        place: Any = (timing.speedup.value, score.value)
+        axes.annotate(_called(timing), place, (5, 4), textcoords="offset points", color=TEXT)
+    axes.set_xlabel("prefill speed-up, measured in the same rounds")
     axes.set_ylabel(f"{_NAMES[overall]}, %")
     axes.xaxis.set_major_formatter("{x:g}×")
     words = ", ".join(f"{_called(t)} {t.speedup.value:.2f} × {s.value:.1f}" for t, s in found)
@@ -109,7 +106,7 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def phases(study: Study) -> str:
     """A stacked bar a cell: median time of each phase."""
-    drawn, axes = figure((5.4, 1.0 + 0.2 * len(study.timings)))
+    drawn, axes = figure((4.7, 1.0 + 0.2 * len(study.timings)))
     left = [0.0] * len(study.timings)
     names = [_called(timing) for timing in study.timings]
     for place, (phase, title) in zip(_PHASE_COLOURS, PHASES.items(), strict=True):
@@ -128,11 +125,11 @@ def phases(study: Study) -> str:
         loc="lower right",
         bbox_to_anchor=(1, 1),
         frameon=False,
-        fontsize=8,
+        fontsize=7.5,
         labelcolor=TEXT,
-        handlelength=1,
-        handletextpad=0.4,
-        columnspacing=1,
+        handlelength=0.8,
+        handletextpad=0.3,
+        columnspacing=0.8,
     )
     totals = ", ".join(f"{name} {total:.3g} ms" for name, total in zip(names, left, strict=True))
     return inline(drawn, f"Time by phase. In all: {totals}.")
