@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isnan
+from math import isnan, nan
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis.blocks import AVERAGE, RELATIVE
@@ -26,6 +26,7 @@ PHASES = {
     "decode": "decode",
 }
 _PHASE_COLOURS = (4, 5, 1, 0, 2)
+_LABEL_WIDTH, _LABEL_HEIGHT = 0.2, 0.062  # of the axes
 _APART, _ALL_APART = 0.035, 0.3  # of an octave of tokens
 _NAMES = {AVERAGE: "average score", RELATIVE: "mean relative score"}
 
@@ -82,9 +83,7 @@ def accuracy_against_speedup(study: Study) -> str:
     front = pareto([(-t.speedup.value, s.value) for t, s in found])
     leading = [(t, s) for t, s in found if (-t.speedup.value, s.value) in front]
     axes.plot(*zip(*[(-x, y) for x, y in front], strict=True), color=SOFT, lw=0.9, ls=(0, (4, 3)))
-    for timing, score in leading:  # to the upper right of the front there is nothing
-        place: Any = (timing.speedup.value, score.value)
-        axes.annotate(_called(timing), place, (5, 4), textcoords="offset points", color=TEXT)
+    _name_points(axes, [(t.speedup.value, s.value, _called(t)) for t, s in leading])
     axes.set_xlabel("prefill speed-up, measured in the same rounds")
     axes.set_ylabel(f"{_NAMES[overall]}, %")
     axes.xaxis.set_major_formatter("{x:g}×")
@@ -93,6 +92,23 @@ def accuracy_against_speedup(study: Study) -> str:
     return inline(
         drawn, f"{_NAMES[overall]} against prefill speed-up. {words}. On the Pareto front: {on_front}."
     )
+
+
+def _name_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """To the upper right of a front there is nothing but labels; they do not overlap."""
+    width, height = (high - low for low, high in (axes.get_xlim(), axes.get_ylim()))
+    groups: list[list[tuple[float, float, str]]] = []
+    for point in sorted(points):
+        if not groups or point[0] - groups[-1][-1][0] > _LABEL_WIDTH * width:
+            groups.append([])
+        groups[-1].append(point)
+    for group in groups:
+        places = spread([y for _, y, _ in group], _LABEL_HEIGHT * height)
+        lift = 0.02 * height + max(0, *(group[i][1] - places[i] for i in range(len(group))))
+        for (x, _, label), place in zip(group, places, strict=True):
+            axes.annotate(
+                label, (x + 0.015 * width, place + lift), color=TEXT, annotation_clip=False
+            )
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -158,11 +174,9 @@ def tokens_by_layer(study: Study, budget: int, limits: Range) -> str:
 def _against_tokens(axes: Axes, study: Study, task: str) -> None:
     """From large budgets to small: further right is pruned harder, as with the speed-up."""
     _level(axes, study, task)
-    apart = min(_APART, _ALL_APART / max(len(study.labels), 1))
     for index, method in enumerate(study.labels):
-        shift = 2 ** (apart * ((len(study.labels) - 1) / 2 - index))
         own = _line(study, method, task)
-        x = [Estimate(p.tokens * shift, *[float("nan")] * 2) for p in own]
+        x = [Estimate(p.tokens * _shift(study, index), nan, nan) for p in own]
         _errors(axes, x, [p.scores[task] for p in own], index, line=True)
     axes.set_xscale("log", base=2)
     budgets = sorted({point.budget for point in study.points if point.budget})
@@ -171,28 +185,36 @@ def _against_tokens(axes: Axes, study: Study, task: str) -> None:
     axes.invert_xaxis()
 
 
+def _shift(study: Study, index: int) -> float:
+    """Sets the methods apart, so that their intervals are seen: a factor of the tokens."""
+    methods = len(study.labels)
+    return float(2 ** (min(_APART, _ALL_APART / methods) * ((methods - 1) / 2 - index)))
+
+
 def _line(study: Study, method: str, task: str) -> list[Point]:
     return [p for p in study.points if p.method == method and p.budget and task in p.scores]
 
 
 def _name_lines(axes: Axes, study: Study) -> None:
     """Labels at the right end, as near to their lines as they do not overlap."""
+    low, high = axes.get_ylim()
     ends = [
-        (own[-1].scores[study.overall].value, own[-1].tokens, index, label)
-        for index, (method, label) in enumerate(study.labels.items())
+        (own[-1].scores[study.overall].value, own[-1].tokens * _shift(study, i), colour(i), label)
+        for i, (method, label) in enumerate(study.labels.items())
         if (own := _line(study, method, study.overall))
     ]
+    if study.unpruned:
+        ends.append((study.unpruned.scores[study.overall].value, axes.get_xlim()[1], TEXT, "Unpruned"))
     ends.sort(reverse=True)
-    low, high = axes.get_ylim()
-    places = spread([end[0] for end in ends], 0.056 * (high - low))
-    for (score, tokens, index, label), place in zip(ends, places, strict=True):
+    places = spread([end[0] for end in ends], _LABEL_HEIGHT * (high - low))
+    for (score, tokens, shade, label), place in zip(ends, places, strict=True):
         axes.annotate(
             f"{label}  {score:.1f}",
             (tokens, score),
-            (1.05, place),
+            (1.06, place),
             textcoords=("axes fraction", "data"),
             va="center",
-            arrowprops={"arrowstyle": "-", "color": colour(index), "lw": 0.8, "shrinkB": 6},
+            arrowprops={"arrowstyle": "-", "color": shade, "lw": 0.8, "shrinkB": 5},
             color=TEXT,
         )
 
