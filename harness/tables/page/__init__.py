@@ -18,7 +18,7 @@ from harness.tables.choices import Intervals
 from harness.tables.efficiency import efficiency_table
 from harness.tables.markup import html
 from harness.tables.numbers import origin
-from harness.tables.page import plots
+from harness.tables.page import costs, plots
 from harness.tables.page.answer import answer
 from harness.tables.page.drawing import STYLE_SHEET
 from harness.tables.page.gallery import gallery
@@ -111,8 +111,8 @@ def _figures(study: Study) -> dict:
             )
             for task in tasks
         ],
-        "phases": plots.phases(study) if study.timings else "",
-        "layers": [(b, plots.tokens_by_layer(study, b, (0.0, most))) for b in budgets],
+        "phases": costs.phases(study) if study.timings else "",
+        "layers": [(b, costs.tokens_by_layer(study, b, most)) for b in budgets],
     }
 
 

@@ -49,8 +49,8 @@ def leader(block: Block, column: str) -> tuple[Line | None, list[Line], list[Lin
         key=lambda i: -mean_of(block.lines[i].values[column]),
     )
     lead = block.lines[ranked[0]] if ranked else None
-    alike, worse = ([block.lines[i] for i in ranked[1:] if (i in near) is yes] for yes in (True, False))
-    return lead, alike, worse
+    alike = [block.lines[i] for i in ranked[1:] if i in near]
+    return lead, alike, [block.lines[i] for i in ranked[1:] if i not in near]
 
 
 def _best(study: Study, block: Block, upper: Line | None) -> Best | None:

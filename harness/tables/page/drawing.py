@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+LARGE, SMALL = (4.7, 2.75), (3.6, 2.4)
+"""Inches; the page scales them."""
 TEXT, SOFT, LINES = "#010203", "#020304", "#040506"
 STYLE_SHEET = Path(__file__).parent / "style.css"
 _STYLE: Any = {
