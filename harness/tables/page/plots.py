@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isnan, nan
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.analysis.blocks import AVERAGE, RELATIVE
 from harness.analysis.stats import Estimate
@@ -39,9 +39,7 @@ def accuracy_against_tokens(study: Study, task: str, limits: Range | None = None
     """
     drawn, axes = figure(SMALL if limits else LARGE)
     _against_tokens(axes, study, task)
-    axes.set_xlabel(
-        "visual tokens, counted" if limits else "visual tokens entering a layer, counted"
-    )
+    axes.set_xlabel(f"visual tokens{'' if limits else ' entering a layer'}, counted")
     axes.set_ylabel("score, %" if limits else f"{_NAMES[task]}, %")
     if limits:
         axes.set_ylim(*limits)
@@ -82,7 +80,8 @@ def accuracy_against_speedup(study: Study) -> str:
     for index, method in enumerate(study.labels):
         own = [(t, s) for t, s in found if t.method == method and t.budget]
         _errors(axes, [t.speedup for t, _ in own], [s for _, s in own], index)
-    _errors(axes, *([e] for t, s in found if t.budget is None for e in (t.speedup, s)), None)
+    whole = [(t, s) for t, s in found if t.budget is None]
+    _errors(axes, [t.speedup for t, _ in whole], [s for _, s in whole], None)
     front = pareto([(-t.speedup.value, s.value) for t, s in found])
     leading = [(t, s) for t, s in found if (-t.speedup.value, s.value) in front]
     axes.plot(*zip(*[(-x, y) for x, y in front], strict=True), color=SOFT, lw=0.9, ls=(0, (4, 3)))
@@ -92,10 +91,8 @@ def accuracy_against_speedup(study: Study) -> str:
     axes.xaxis.set_major_formatter("{x:g}×")
     words = ", ".join(f"{called(t)} {t.speedup.value:.2f} × {s.value:.1f}" for t, s in found)
     on_front = ", ".join(called(timing) for timing, _ in leading)
-    return inline(
-        drawn,
-        f"{_NAMES[overall]} against prefill speed-up. {words}. On the Pareto front: {on_front}.",
-    )
+    told = f"{_NAMES[overall]} against prefill speed-up. {words}. On the Pareto front: {on_front}."
+    return inline(drawn, told)
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

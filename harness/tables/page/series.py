@@ -47,7 +47,7 @@ def _outline(symbol: str) -> str:
 
     style = MarkerStyle(symbol)
     shape = style.get_path().transformed(style.get_transform().scale(_SIZE, -_SIZE))
-    rings = shape.to_polygons()
+    rings: Any = shape.to_polygons()
     return "".join(
         "M" + "L".join(f"{x + _MIDDLE:.1f} {y + 7:.1f}" for x, y in ring) + "Z" for ring in rings
     )
