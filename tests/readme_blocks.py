@@ -20,7 +20,6 @@ from harness.analysis.stats import round_ratio
 from harness.analysis.studies import studies
 from harness.cli.listing import methods_tables
 from harness.records.file import Record, read_all
-from harness.records.frames import read_records
 from harness.tables import yardsticks
 from harness.tables.brief import at_a_glance, brief
 from harness.tables.layouts import tables
@@ -181,7 +180,7 @@ def _block(name: str) -> str:
 
 def accuracy_figure() -> str:
     """SVG: the accuracy of `results/benchmark` against counted tokens."""
-    (study,) = studies(list(read_records([ROOT / "results/benchmark"], whole=True)))
+    (study,) = studies(list(read_all([ROOT / "results/benchmark"], warn=print)))
     return accuracy_file(study)
 
 

@@ -95,7 +95,7 @@ def studies(records: Sequence[Record]) -> list[Study]:
 
 
 def _study(records: Sequence[Record], name: str, runs: Sequence[Record]) -> Study:
-    blocks = blocks_of(records, "", fidelity=True)
+    blocks = blocks_of(records, "", fidelity=False)
     identity = records[0]["identity"]
     run = next(
         (r for r in reversed(runs) if all(r["identity"][k] == identity[k] for k in _SAME)), None

@@ -44,9 +44,11 @@ def swatch(index: int) -> str:
 def _outline(symbol: str) -> str:
     """A marker as an SVG path."""
     from matplotlib.markers import MarkerStyle
+    from matplotlib.transforms import Affine2D
 
     style = MarkerStyle(symbol)
-    shape = style.get_path().transformed(style.get_transform().scale(_SIZE, -_SIZE))
+    upright = style.get_path().transformed(style.get_transform())
+    shape = upright.transformed(Affine2D().scale(_SIZE, -_SIZE))
     rings: Any = shape.to_polygons()
     return "".join(
         "M" + "L".join(f"{x + _MIDDLE:.1f} {y + 7:.1f}" for x, y in ring) + "Z" for ring in rings
