@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from lxml import html as lxml_html
-from synthetic_records import accuracy, efficiency, without_result
+from PIL import Image
+from synthetic_records import accuracy, efficiency, efficiency_cell, without_result
 
+from harness.analysis.studies import studies
 from harness.cli.app import BAD_INPUT, main
 from harness.records import file as records_module
 from harness.records.frames import read_records
 from harness.records.selections import mask
 from harness.tables.page import page, write_report
+from harness.tables.page.answer import answer
 from harness.tables.page.gallery import gallery
 from harness.tables.page.images import asked
-from harness.tables.page.overlay import overlay, patches
+from harness.tables.page.overlay import overlay, patches, png
 from harness.tables.page.plots import pareto
 from harness.tables.page.summary import listed
 
@@ -102,6 +107,17 @@ def test_the_gallery_prefers_items_on_which_methods_disagree():
     assert sum(64 in item.disagree for item in items) > len(items) / 2
 
 
+def test_a_picture_of_few_colours_is_small_and_exact():
+    found = patches([stage(range(0, 576, 7), 576, layer=1)], 576)
+    content = png(overlay(found))
+    assert len(content) < 400
+    shown = Image.open(io.BytesIO(content)).convert("RGBA")
+    assert np.array_equal(np.asarray(shown), np.asarray(overlay(found)))
+    noise = np.random.default_rng(0).integers(256, size=(40, 40, 4), dtype=np.uint8)
+    many = Image.fromarray(noise)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png(many)))), np.asarray(many))
+
+
 # words
 
 
@@ -133,10 +149,75 @@ def test_the_summary_says_who_leads_and_whether_that_is_significant():
     assert "not significantly ahead of FastV" in text(53)
 
 
+def test_the_first_section_is_the_answer():
+    records = [
+        accuracy("unpruned", None, scores=[1.0] * 60),
+        accuracy("vitcop", scores=[1.0] * 54 + [0.0] * 6),
+        accuracy("fastv", scores=[1.0] * 52 + [0.0] * 8),
+        accuracy("random", scores=[1.0] * 20 + [0.0] * 40),
+        efficiency([efficiency_cell("unpruned", None, 0.1), efficiency_cell("vitcop", 64, 0.02)]),
+    ]
+    tree = lxml_html.fromstring(page(records))
+    section = tree.xpath("//main/section")[0]
+    whole, best = section.xpath(".//table[@class='best']/tbody/tr")
+    texts = [" ".join(cell.text_content().split()) for cell in best]
+    assert texts[0] == "64"
+    assert texts[1] == "ViTCoP not significantly ahead of FastV 86.7"
+    assert re.fullmatch(r"90\.0 8\d\.\d to 9\d\.\d", texts[2])
+    assert re.fullmatch(r"−10\.0 −\d+\.\d to −\d\.\d", texts[3])
+    assert texts[4] == "6 %"
+    assert re.fullmatch(r"4\.\d\d× 4\.\d\d to 4\.\d\d", texts[5])
+    assert whole.xpath("string(td[2])").split()[0] == "100.0"
+    kinds = [found.tag for found in section.iter("table", "figure")]
+    assert kinds == ["table", "figure", "figure"]
+    front = section.xpath("string(.//figure[2]/*[local-name()='svg']/@aria-label)")
+    assert "On the Pareto front: Unpruned, ViTCoP 64." in front
+
+
+def test_who_is_far_ahead_and_equal_to_unpruned_is_told_so():
+    records = [
+        accuracy("unpruned", None, scores=[1.0] * 58 + [0.0] * 2),
+        accuracy("vitcop", scores=[1.0] * 57 + [0.0] * 3),
+        accuracy("fastv", scores=[1.0] * 10 + [0.0] * 50),
+    ]
+    _, best = answer(studies(records)[0])
+    assert best.others == "significantly ahead of all 1 others"
+    assert not best.sure
+    assert "≈ −1.7" in " ".join(lxml_html.fromstring(page(records)).text_content().split())
+
+
+def test_speedup_is_of_the_prefill_with_its_selection_in_the_same_rounds():
+    (found,) = studies([accuracy(), accuracy("unpruned", None), efficiency()])
+    slow, fast = found.timings
+    assert slow.speedup.value == 1
+    assert fast.speedup.value == pytest.approx(0.11 / (0.055 + 0.002))
+    assert found.unpruned.flops == 1
+    assert 0 < next(p.flops for p in found.points if p.budget) < 0.2
+
+
+def test_headings_go_down_one_level_at_a_time(report):
+    headings = lxml_html.fromstring(report.read_text()).xpath("//h1|//h2|//h3|//h4")
+    levels = [int(heading.tag[1]) for heading in headings]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_the_gallery_says_how_many_it_leaves_out(report):
+    text = lxml_html.fromstring(report.read_text()).xpath("string(//section[@id='gallery'])")
+    assert "20 of 100 questions" in text
+
+
+@pytest.mark.slow
+def test_the_whole_benchmark_is_a_page_of_two_megabytes():
+    records = read_records([ROOT / "results/benchmark", FIRST], whole=True)
+    assert len(page(records).encode()) < 2_000_000
+
+
 def test_the_page_holds_everything_and_fetches_nothing(report):
     text = report.read_text()
     tree = lxml_html.fromstring(text)
-    assert len(text) < 5_000_000
+    assert len(text) < 600_000
     assert not re.search(r'(?:src|href)="https?:', re.sub(r'<a href="https?:', "", text))
     assert not re.search(r"url\((?!#)|@import", text)
     drawn = tree.xpath("//*[local-name()='svg'][@role='img']")
