@@ -15,7 +15,7 @@ from harness.analysis.studies import studies
 from harness.tables.page import page
 from harness.tables.page.drawing import STYLE_SHEET, light_colours
 from harness.tables.page.labels import spread
-from harness.tables.page.plots import limits_of
+from harness.tables.page.plots import accuracy_by_method, limits_of
 from harness.tables.page.series import COLOURS, colour, dash, marker, swatch
 
 TASKS = {"easy": [1.0, 1.0, 1.0], "hard": [0.0, 0.0, 0.0, 1.0]}
@@ -116,6 +116,24 @@ def test_the_small_figures_have_one_range_that_holds_all():
     found = studies([accuracy(task=task, scores=s) for task, s in TASKS.items()])[0]
     low, high = limits_of(found, list(TASKS))
     assert low < 0 < 100 < high
+
+
+def test_of_one_budget_the_methods_are_ranked_by_score():
+    records = [
+        accuracy("unpruned", None),
+        accuracy("fastv", scores=[1.0, 0.0, 0.0, 0.0]),
+        accuracy("vitcop", scores=[1.0, 1.0, 1.0, 0.0]),
+        accuracy("random", scores=[1.0, 1.0, 0.0, 0.0]),
+    ]
+    (found,) = studies(records)
+    names = [e.text for e in lxml_etree.fromstring(accuracy_by_method(found)).iter("text")]
+    assert [name for name in names if name in found.labels.values()] == [
+        "ViTCoP",
+        "Random",
+        "FastV",
+    ]
+    assert "Accuracy by method" in page(records)
+    assert "Accuracy by method" not in page([*records, accuracy("fastv", 32)])
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -97,10 +97,12 @@ def _figures(study: Study) -> dict:
     overall, tasks = study.overall, sorted({r["identity"]["task"] for r in study.records})
     scored = any(overall in point.scores for point in study.points)
     budgets = sorted({point.budget for point in study.points if point.budget}, reverse=True)
+    one = len(budgets) == 1
     scores = plots.limits_of(study, tasks)
     most = 1.05 * max((max(layers) for layers in study.layers.values()), default=1.0)
     return {
-        "tokens": plots.accuracy_against_tokens(study, overall) if scored else "",
+        "tokens": plots.accuracy_against_tokens(study, overall) if scored and not one else "",
+        "ranked": plots.accuracy_by_method(study) if scored and one else "",
         "speed": plots.accuracy_against_speedup(study),
         "benchmarks": [
             (

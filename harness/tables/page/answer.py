@@ -76,6 +76,8 @@ def _others(alike: Sequence[Line], worse: Sequence[Line], column: str) -> str:
     near = ", ".join(f"{line.row.label} {mean_of(line.values[column]):.1f}" for line in alike)
     if near:
         return f"not significantly ahead of {near}"
+    if len(worse) == 1:
+        return f"significantly ahead of {worse[0].row.label}"
     return f"significantly ahead of all {len(worse)} others" if worse else ""
 
 

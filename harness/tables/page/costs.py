@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.analysis.studies import Study, Timing
-from harness.tables.page.drawing import LARGE, SMALL, TEXT, figure, inline
+from harness.tables.page.drawing import LARGE, SMALL, TEXT, figure, inline, plain
 from harness.tables.page.series import colour, dash, marker
 
 PHASES = {
@@ -29,8 +29,7 @@ def phases(study: Study) -> str:
             range(len(names)), width, left=left, color=colour(place), height=0.72, label=title
         )
         left = [a + b for a, b in zip(left, width, strict=True)]
-    # a dollar would begin a formula
-    axes.set_yticks(range(len(names)), [name.replace("$", r"\$") for name in names])
+    axes.set_yticks(range(len(names)), map(plain, names))
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("ms, medians")

@@ -56,6 +56,11 @@ def figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
         return made, made.add_subplot()
 
 
+def plain(text: str) -> str:
+    """For matplotlib, where a dollar would begin a formula."""
+    return text.replace("$", r"\$")
+
+
 def inline(drawn: Figure, description: str) -> str:
     """For the page: an image with a description, without a size of its own."""
     head = f'role="img" aria-label="{escape(description)}"'

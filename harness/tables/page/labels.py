@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.tables.page.drawing import TEXT
+from harness.tables.page.drawing import TEXT, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,7 @@ def beside(axes: Axes, ends: Sequence[End]) -> None:
     places = spread([y for y, *_ in ranked], _HEIGHT * (high - low))
     for (y, x, shade, label), place in zip(ranked, places, strict=True):
         axes.annotate(
-            label,
+            plain(label),
             (x, y),
             (1.06, place),
             textcoords=("axes fraction", "data"),
@@ -43,7 +43,7 @@ def above(axes: Axes, front: Sequence[Named]) -> None:
         sunk = max(y - place for (_, y, _), place in zip(group, places, strict=True))
         for (x, _, label), place in zip(group, places, strict=True):
             at = (x + 0.015 * width, place + max(sunk, 0) + 0.02 * height)
-            axes.annotate(label, at, color=TEXT, annotation_clip=False)
+            axes.annotate(plain(label), at, color=TEXT, annotation_clip=False)
 
 
 def _near(points: Sequence[Named], width: float) -> list[list[Named]]:
