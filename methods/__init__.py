@@ -9,25 +9,12 @@ trace.prefills[-1].entering  # visual tokens that entered each decoder layer, co
 
 from typing import TYPE_CHECKING, Any
 
-from methods.interface import (
-    Budget,
-    Cut,
-    DecoderStage,
-    EncoderStage,
-    InfeasibleBudgetError,
-    MechanismError,
-    Method,
-    OfLayer,
-    Plan,
-    PruningError,
-    Read,
-    Segment,
-    Selection,
-    Sizes,
-    TowerStage,
-    View,
-)
+from methods.errors import InfeasibleBudgetError, MechanismError, PruningError
+from methods.method import Method
+from methods.plan import Cut, DecoderStage, EncoderStage, Plan, Selection, TowerStage
+from methods.reads import OfLayer, Read, View
 from methods.registry import get_method, methods, register
+from methods.sizes import Budget, Segment, Sizes
 
 if TYPE_CHECKING:
     from methods.runtime import attach

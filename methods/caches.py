@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.masking_utils import create_causal_mask
 
-from methods.interface import PruningError
+from methods.errors import PruningError
 
 CACHE_ARGUMENT = (
     "cache" if "cache" in signature(create_causal_mask).parameters else "past_key_values"

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
 from methods.attention import QueriesKeys
+from methods.clock import Clock
+from methods.errors import PruningError
+from methods.family import Adapter
 from methods.generation import planned
-from methods.interface import Budget, Method, PruningError
+from methods.groups import seeds_of
 from methods.mechanism import broken
+from methods.method import Method
+from methods.sizes import Budget
 from methods.tower import TowerPass
-from methods.views import seeds_of
-
-if TYPE_CHECKING:
-    from methods.adapters import LlavaAdapter
-    from methods.runtime import Clock
 
 
 class InsideTower:
@@ -33,7 +33,7 @@ class InsideTower:
 
     def __init__(
         self,
-        adapter: LlavaAdapter,
+        adapter: Adapter,
         clock: Clock,
         method: Method,
         budget: Budget,

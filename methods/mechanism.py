@@ -7,9 +7,13 @@ first new token after it, is held to what must be true of it; all of it is integ
 
 from __future__ import annotations
 
-import transformers
+from collections.abc import Iterable
 
-from methods.interface import MechanismError
+import transformers
+from transformers.cache_utils import Cache
+
+from methods.caches import rows_of
+from methods.errors import MechanismError
 from methods.versions import tested_transformers
 
 
@@ -48,3 +52,13 @@ class LayerCount:
         if inside or self.seen in (0, self.layers):
             return None
         return broken(f"decoder layer {self.seen} ran without being seen, and failed")
+
+
+def check_cache(cache: Cache, wanted: Iterable[int]) -> None:
+    """Raises MechanismError unless each layer's cache holds as many rows as `wanted`, padding
+    counted.
+    """
+    for layer, rows in enumerate(wanted):
+        found = rows_of(cache, layer)
+        if found != rows:
+            raise broken(f"layer {layer} caches {found} rows, {rows} tokens entered it")

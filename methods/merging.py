@@ -7,7 +7,8 @@ from math import inf
 import torch
 from torch import Tensor
 
-from methods.interface import Cut, PruningError
+from methods.errors import PruningError
+from methods.plan import Cut
 from methods.tensors import dense_labels, first_true
 
 

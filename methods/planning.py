@@ -10,18 +10,10 @@ from math import floor
 
 from torch import Tensor
 
-from methods.interface import (
-    Cut,
-    EncoderStage,
-    NewTokens,
-    Plan,
-    PruningError,
-    Read,
-    Selection,
-    Sizes,
-    View,
-    nearest,
-)
+from methods.errors import PruningError, nearest
+from methods.plan import Cut, EncoderStage, NewTokens, Plan, Selection
+from methods.reads import Read, View
+from methods.sizes import Sizes
 
 SCHEDULES = ("matched", "published")
 

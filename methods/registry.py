@@ -12,7 +12,9 @@ from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
 
-from methods.interface import CAUGHT, Method, PruningError, are_reads, nearest, told
+from methods.errors import CAUGHT, PruningError, nearest, told
+from methods.method import Method
+from methods.reads import are_reads
 from methods.user_code import PREFIX, digest_of, importing, new_name, version
 
 _METHODS: dict[str, type[Method]] = {}
@@ -44,13 +46,13 @@ def methods() -> dict[str, type[Method]]:
     """All registered methods by name, whoever imported them.
 
     Those shipped come first: unpruned, ViTCoP, the papers' from the oldest on, then controls. One
-    is shipped by lying in `baselines/`, in a file of its name.
+    is shipped by lying in `baselines/`.
     """
-    baselines = import_module("baselines")
-    names = [module.name for module in iter_modules(baselines.__path__)]
-    for module in ("methods.vitcop", *(f"baselines.{name}" for name in names)):
+    files = iter_modules(import_module("baselines").__path__, "baselines.")
+    modules = ("methods.vitcop", *(file.name for file in files))
+    for module in modules:
         import_module(module)
-    shipped = sorted(("vitcop", *names), key=_rank)
+    shipped = sorted((n for n in _METHODS if _METHODS[n].__module__ in modules), key=_rank)
     return {name: _METHODS[name] for name in dict.fromkeys([*shipped, *_METHODS])}
 
 

@@ -12,27 +12,28 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import wraps
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from methods.adapters import adapter_for
 from methods.attention import QueriesKeys
 from methods.caches import PrunedCache, cache_of, check_kind, expect, refused
+from methods.clock import Clock, NoClock
+from methods.errors import MechanismError, PruningError
 from methods.generation import Generation
 from methods.inside_tower import InsideTower
-from methods.interface import AnyRead, Budget, MechanismError, Method, PruningError, Read
 from methods.mechanism import broken
+from methods.method import Method
 from methods.recording import Observer, observing
 from methods.registry import check_method
 from methods.sharing import SharedImages
+from methods.sizes import Budget
+from methods.tower_watch import TowerWatch
 from methods.trace import Trace
-from methods.views import TowerRecording, place_of
 
 _ATTACHED = "_visual_token_pruning"
 _FILLED_ELSEWHERE = "the KV cache of this step was not filled by a prompt inside this context"
@@ -40,20 +41,6 @@ _PRUNED_ANEW = (
     "use_cache=False: the prompt is pruned anew for every new token, and a method that looks at "
     "the last token may choose differently each time"
 )
-
-
-class Clock(Protocol):
-    """Told when phases begin and end: vision_tower, projector, prefill, selection, decode."""
-
-    def start(self, phase: str) -> None: ...
-
-    def stop(self, phase: str) -> None: ...
-
-
-class _NoClock:
-    def start(self, phase: str) -> None: ...
-
-    def stop(self, phase: str) -> None: ...
 
 
 @contextmanager
@@ -79,7 +66,7 @@ def attach(
     check_method(method)
     if not isinstance(budget, Budget):
         raise PruningError(f"a budget is Budget(tokens) or Budget(fraction=...), not {budget!r}")
-    runtime = _Runtime(model, method, budget, seeds, images, clock or _NoClock())
+    runtime = _Runtime(model, method, budget, seeds, images, clock or NoClock())
     if hasattr(model, _ATTACHED):
         raise PruningError("a method is attached to this model already; leave its context first")
     with ExitStack() as stack:
@@ -88,10 +75,8 @@ def attach(
         stack.enter_context(observing(runtime.observers()))
         for handle in runtime.register():
             stack.callback(handle.remove)
-        if runtime.images is not None:
-            _replace(stack, runtime.body, "get_image_features", runtime.shared_features())
-        if runtime.inside is not None:
-            _replace(stack, model, "generate", runtime.inside.telling_the_prompt(model.generate))
+        for module, name, function in runtime.replacements():
+            _replace(stack, module, name, function)
         try:
             yield runtime.trace
         except Exception as error:
@@ -123,17 +108,14 @@ class _Runtime:
         self.adapter = adapter_for(model)
         self.model, self.body = model, self.adapter.body
         self.method, self.budget, self.seeds = method, budget, seeds
-        # what is cut inside the tower is one method's own
-        self.images, self.clock = None if method.inside_tower else images, clock
-        if self.images is not None:
-            self.images.store.expect(method.tower_reads)
+        self.clock = clock
         self.trace = Trace()
         self.input_ids: Tensor | None = None
-        self.tower: TowerRecording | None = None
-        self.tower_attended: dict[int, QueriesKeys] = {}
         self.inside: InsideTower | None = None
         if method.inside_tower:
             self.inside = InsideTower(self.adapter, clock, method, budget, seeds)
+        # what is cut inside the tower is one method's own
+        self.watch = TowerWatch(self.adapter, method, images if self.inside is None else None)
         self.phase = "prefill"
         self.entered = False
         self.lost: MechanismError | None = None
@@ -145,27 +127,25 @@ class _Runtime:
 
     # --- what is registered -----------------------------------------------------------------
 
-    @property
-    def tower_reads(self) -> set[AnyRead]:
-        """What this method reads of the tower, and what is to be stored for others."""
-        own = set(self.method.tower_reads)
-        return own if self.images is None else own | self.images.store.reads
-
     def observers(self) -> dict[nn.Module, Observer]:
         """Decoder layers show q and k to the stage before the next one, tower layers to theirs."""
         observers: dict[nn.Module, Observer] = {
             self.adapter.attention(layer): self._decoder_observer(i)
             for i, layer in enumerate(self.adapter.layers)
         }
-        layers = self.adapter.tower_layers
-        places = {place_of(r, len(layers), self.adapter.feature_place) for r in self.tower_reads}
-        for i in {layer for read, layer in places if read is not Read.FEATURES}:
-            whole = (Read.RECEIVED_ATTENTION, i) in places or not self.adapter.has_cls
-            observers[self.adapter.attention(layers[i])] = self._observer_of_tower(i, whole)
+        observers |= self.watch.observers()
         if self.inside is not None:
-            for i, layer in enumerate(layers):
+            for i, layer in enumerate(self.adapter.tower_layers):
                 observers[self.adapter.attention(layer)] = self.inside.observer(i)
         return observers
+
+    def replacements(self) -> Iterator[tuple[nn.Module, str, Callable[..., Any]]]:
+        """Functions that stand for a module's own meanwhile: the module, its name, the function."""
+        if self.watch.images is not None:
+            shared = self.watch.sharing(self.watch.images, self.body.get_image_features)
+            yield self.body, "get_image_features", shared
+        if self.inside is not None:
+            yield self.model, "generate", self.inside.telling_the_prompt(self.model.generate)
 
     def register(self) -> Iterator[Any]:
         """Register all hooks; yields their handles."""
@@ -178,9 +158,10 @@ class _Runtime:
             module = adapter.tower if phase == "vision_tower" else adapter.projector
             yield module.register_forward_pre_hook(self._starter(phase))
             yield module.register_forward_hook(self._stopper(phase))
-        if self.tower_reads:
-            yield adapter.tower.register_forward_pre_hook(self._enter_tower)
-            yield adapter.tower_layer.register_forward_hook(self._see_features)
+        if self.watch.reads:
+            yield adapter.tower.register_forward_pre_hook(self.watch.begin)
+            used = adapter.tower_layers[adapter.feature_place]
+            yield used.register_forward_hook(self.watch.see_features)
         yield adapter.text_model.register_forward_pre_hook(self._enter, with_kwargs=True)
         for i, layer in enumerate(adapter.layers):
             yield layer.register_forward_pre_hook(self._layer_hook(i), with_kwargs=True)
@@ -206,45 +187,6 @@ class _Runtime:
 
     def _stopper(self, phase: str) -> Callable[..., None]:
         return lambda *_: self.clock.stop(phase)
-
-    # --- vision tower -----------------------------------------------------------------------
-
-    def _enter_tower(self, tower: nn.Module, args: tuple) -> None:
-        self.tower_attended = {}
-
-    def _observer_of_tower(self, i: int, whole: bool) -> Observer:
-        """Keeps layer i's keys and its queries: the first row's, or those of the `whole`."""
-
-        def observe(attended: QueriesKeys) -> None:
-            queries = attended.queries if whole else attended.queries[:, :, :1]
-            self.tower_attended[i] = QueriesKeys(queries, attended.keys, attended.scaling)
-
-        return observe
-
-    def _see_features(self, layer: nn.Module, args: tuple, output: Any) -> None:
-        features = output[0] if isinstance(output, tuple) else output
-        layers, used = len(self.adapter.tower_layers), self.adapter.feature_place
-        self.tower = TowerRecording(features, self.tower_attended, layers, used)
-
-    def shared_features(self) -> Callable[..., Any]:
-        """`get_image_features` that takes stored images from the store and stores new ones."""
-        images, original = self.images, self.body.get_image_features
-        assert images is not None
-
-        @wraps(original)
-        def get_image_features(*args: Any, **kwargs: Any) -> Any:
-            reads = self.method.tower_reads
-            if reads and not images.store.reads:
-                raise RuntimeError("images were stored without showing what the method reads")
-            if images.store.holds(images.keys, reads):
-                self.tower = images.store.recording(images.keys)
-                projected: Any = images.store.projected(images.keys)
-                return BaseModelOutputWithPooling(pooler_output=projected)
-            output = original(*args, **kwargs)
-            images.put(output.pooler_output, self.tower)
-            return output
-
-        return get_image_features
 
     # --- language model ---------------------------------------------------------------------
 
@@ -290,7 +232,7 @@ class _Runtime:
         self.current = generation
         # not cleared: without a cache every step is a prefill, and the tower runs only once
         inside = None if self.inside is None else self.inside.last
-        return generation.enter_prefill(self.tower, kwargs, inside)
+        return generation.enter_prefill(self.watch.recording, kwargs, inside)
 
     def _layer_hook(self, i: int) -> Callable[..., tuple[tuple, dict] | None]:
         def before_layer(layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
@@ -309,7 +251,7 @@ class _Runtime:
 
     def _keep(self, generation: Generation, cache: Cache | None) -> None:
         """Find the generation again by its cache, which the text model may have made just now."""
-        length = generation.run.valid.shape[1]
+        length = generation.cutting.run.valid.shape[1]
         self.cache = cache
         if cache is not None:
             check_kind(cache)
@@ -322,8 +264,8 @@ class _Runtime:
 
     def _decoder_observer(self, i: int) -> Observer:
         def observe(attended: QueriesKeys) -> None:
-            if self.current is not None and self.current.is_read(i):
-                self.current.attended = attended
+            if self.current is not None:
+                self.current.observe(i, attended)
 
         return observe
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from methods.interface import Positions
+from methods.plan import Positions
 from methods.tensors import gather_rows
 
 
@@ -165,3 +165,30 @@ def new_positions(run: Run, spliced: Splice, pieces: Sequence[Piece]) -> Tensor:
             entered = (run.valid[at].cumsum(1) - 1).clamp(min=0)
             positions[at] = entered.gather(1, spliced.source[at])
     return positions
+
+
+def after_cut(run: Run, layer: int, hidden: Tensor, pieces: Sequence[Piece]) -> tuple[Run, Tensor]:
+    """The run that begins before `layer` with what a cut leaves of `run`, and its states.
+
+    `hidden` [B, L, D] to [B, L', D]. The new run has rotary angles where the old one's are still
+    right: where every row stays at its position.
+    """
+    spliced, counts = splice(run, pieces), new_counts(pieces)
+    new = Run(
+        first=layer,
+        valid=spliced.valid,
+        visual=spliced.visual,
+        positions=new_positions(run, spliced, pieces),
+        lengths=new_lengths(run, pieces),
+        counts=tuple(counts.get(row, count) for row, count in enumerate(run.counts)),
+    )
+    if run.rotary is not None and all(p.positions is Positions.ORIGINAL for p in pieces):
+        batch = len(spliced.source)
+        cos, sin = (part.expand(batch, -1, -1) for part in run.rotary)
+        new.rotary = gather_rows(cos, spliced.source), gather_rows(sin, spliced.source)
+    return new, spliced.states(hidden, pieces)
+
+
+def run_of(runs: Sequence[Run], layer: int) -> Run:
+    """The one of `runs`, in order, that a layer belongs to."""
+    return next(run for run in reversed(runs) if run.first <= layer)

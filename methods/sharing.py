@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from methods.attention import QueriesKeys
-from methods.interface import AnyRead, Read
-from methods.views import TowerRecording
+from methods.reads import AnyRead, Read
+from methods.tower_recording import TowerRecording
 
 _USUAL = (Read.FEATURES, Read.TOWER_KEYS, Read.CLS_ATTENTION)
 

@@ -7,35 +7,26 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from methods.interface import (
-    AnyRead,
-    Cut,
-    DecoderStage,
-    EncoderStage,
-    Positions,
-    PruningError,
-    Read,
-    Selection,
-    TowerStage,
-    View,
-    place,
-    told,
-)
+from methods.errors import PruningError, place, told
+from methods.groups import Group
+from methods.plan import Cut, DecoderStage, EncoderStage, Positions, Selection, TowerStage
+from methods.reads import AnyRead, Read, View
 from methods.sequence import Piece, Run
 from methods.tensors import apply_cut, first_true, gather_rows, watching_ranks
+from methods.tower_recording import TowerRecording
+from methods.tower_views import tower_view
 from methods.trace import StageSelection
-from methods.views import Group, Shown, TowerRecording, decoder_view, tower_view
+from methods.views import Shown, decoder_view
 
 
 def run_decoder_stage(
     method: str,
     group: Group,
     stage: DecoderStage,
-    run: Run,
     seen: Shown,
 ) -> tuple[Piece | None, list[StageSelection]]:
     """The cut of a group before `stage.layer`, None if it kept every row; the carry follows."""
-    view, slots = decoder_view(group, run, stage.reads, seen)
+    view, slots = decoder_view(group, stage.reads, seen)
     where = f"{method}, stage {stage.name} before layer {stage.layer}"
     selection = selected(where, stage, view, view.count, group.sound)
     group.follow(selection)
@@ -68,23 +59,16 @@ def run_encoder_stages(
     """
     slots = first_true(run.visual[group.at], run.counts[group.rows[0]])
     start, pieces, states, carries, selections = 0, [], [], [], []
-    for i, (stage, segment) in enumerate(
-        zip(group.plan.encoder, group.sizes.segments, strict=True)
-    ):
+    for i, segment in enumerate(group.sizes.segments):
         shown = tower.images([images[row][i] for row in group.rows])
-        view = tower_view(shown, segment, stage.reads, group.seeds)
-        where = f"{method}, stage {stage.name} in the vision tower"
-        rows = view.count + int(segment.has_cls)
-        selection = selected(where, stage, view, rows, group.sound)
-        cut = selection.cut
+        selection, merged = _of_image(method, group, i, shown, project)
         patches = torch.arange(segment.tokens, device=slots.device).expand(len(slots), -1)
-        if cut is not None:
-            patches = (cut.anchors - int(segment.has_cls)).clamp(min=0)
-            selections.append(StageSelection(stage.name, None, group.rows, i, cut))
-            if cut.merges:
-                merged_rows = apply_cut(view[Read.FEATURES], cut)
-                group.sound.append(merged_numbers(where, merged_rows))
-                states.append(project(merged_rows))
+        if selection.cut is not None:
+            patches = (selection.cut.anchors - int(segment.has_cls)).clamp(min=0)
+            name = group.plan.encoder[i].name
+            selections.append(StageSelection(name, None, group.rows, i, selection.cut))
+        if merged is not None:
+            states.append(merged)
         pieces.append(gather_rows(slots, start + patches))
         carries.append(selection.visual)
         start += segment.tokens
@@ -94,11 +78,24 @@ def run_encoder_stages(
     )
     if not selections:
         return None, []
-    merged = torch.cat(states, 1) if states else None
-    return (
-        Piece(group.rows, group.at, torch.cat(pieces, 1), merged, Positions.CONTIGUOUS),
-        selections,
-    )
+    made = torch.cat(states, 1) if states else None
+    piece = Piece(group.rows, group.at, torch.cat(pieces, 1), made, Positions.CONTIGUOUS)
+    return piece, selections
+
+
+def _of_image(
+    method: str, group: Group, i: int, shown: TowerRecording, project: Callable[[Tensor], Tensor]
+) -> tuple[Selection, Tensor | None]:
+    """What the stage of a group's image `i` selects, and the rows that it merged, projected."""
+    stage, segment = group.plan.encoder[i], group.sizes.segments[i]
+    view = tower_view(shown, segment, stage.reads, group.seeds)
+    where = f"{method}, stage {stage.name} in the vision tower"
+    selection = selected(where, stage, view, view.count + int(segment.has_cls), group.sound)
+    if selection.cut is None or not selection.cut.merges:
+        return selection, None
+    merged = apply_cut(view[Read.FEATURES], selection.cut)
+    group.sound.append(merged_numbers(where, merged))
+    return selection, project(merged)
 
 
 Stage = DecoderStage | EncoderStage | TowerStage

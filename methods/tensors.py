@@ -10,7 +10,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from methods.interface import Cut
+from methods.plan import Cut
 
 _RANKED: ContextVar[list[Tensor] | None] = ContextVar("ranked", default=None)
 

@@ -7,62 +7,27 @@ Where data decide how many rows stay, the host waits for the counts once a cut.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from transformers.masking_utils import create_bidirectional_mask
 
 from methods.attention import QueriesKeys
-from methods.interface import (
-    AnyRead,
-    Cut,
-    Plan,
-    Positions,
-    PruningError,
-    Read,
-    Segment,
-    Selection,
-    Sizes,
-    TowerStage,
-    View,
-)
+from methods.clock import Clock
+from methods.errors import PruningError
+from methods.family import Adapter
+from methods.groups import Group, ImageGroup
 from methods.mechanism import broken
+from methods.plan import Cut, Plan, Positions, TowerStage
 from methods.sequence import Piece, Run
+from methods.sizes import Segment, Sizes
 from methods.stages import merged_numbers, selected
 from methods.tensors import first_true, gather_rows, index_of
 from methods.tower_rows import ImagesCut, RowsAtWork
+from methods.tower_views import inside_view
 from methods.trace import ImageRows, StageSelection
-from methods.views import Group
-
-if TYPE_CHECKING:
-    from methods.adapters import LlavaAdapter
-    from methods.runtime import Clock
-
-
-@dataclass
-class ImageGroup:
-    """Images of a batch with the same stages; `at` is `places` as an index.
-
-    `stages` by layer and whether they lie before its MLP; `carry` is what stages left over rows.
-    """
-
-    places: tuple[int, ...]
-    at: slice | Tensor
-    segment: Segment
-    stages: Mapping[tuple[int, bool], TowerStage]
-    seeds: tuple[int, ...]
-    carry: dict[str, Tensor] = field(default_factory=dict)
-
-    def follow(self, selection: Selection) -> None:
-        """Take what was left through the cut, and over what the stage left."""
-        if selection.cut is not None:
-            anchors = selection.cut.anchors
-            self.carry = {name: gather_rows(v, anchors) for name, v in self.carry.items()}
-        self.carry.update(selection.visual)
 
 
 class TowerPass:
@@ -73,7 +38,7 @@ class TowerPass:
 
     def __init__(
         self,
-        adapter: LlavaAdapter,
+        adapter: Adapter,
         clock: Clock,
         method: str,
         sizes: Sequence[Sizes],
@@ -211,7 +176,8 @@ class TowerPass:
     def _selected(
         self, group: ImageGroup, stage: TowerStage, hidden: Tensor, rows: int
     ) -> Cut | None:
-        view = self._view(group, stage, hidden, rows)
+        valid = self.rows.valid(group.at)[:, :rows]
+        view = inside_view(group, stage.reads, hidden, self.attended, valid)
         selection = selected(self._where(stage), stage, view, rows, self.sound)
         group.follow(selection)
         if selection.cut is not None:
@@ -220,37 +186,6 @@ class TowerPass:
 
     def _where(self, stage: TowerStage) -> str:
         return f"{self.method}, stage {stage.name} in layer {stage.layer} of the vision tower"
-
-    def _view(self, group: ImageGroup, stage: TowerStage, hidden: Tensor, rows: int) -> View:
-        has_cls = int(group.segment.has_cls)
-        valid = self.rows.valid(group.at)[:, :rows]
-        shown: dict[AnyRead, Tensor] = {}
-        if Read.HIDDEN in stage.reads:
-            shown[Read.HIDDEN] = hidden[group.at, :rows]
-        if {Read.KEYS, Read.VALUES, Read.CLS_ATTENTION} & set(stage.reads):
-            attended = self._attended_by(group, rows, 1 if has_cls else rows)
-            if Read.KEYS in stage.reads:
-                shown[Read.KEYS] = attended.keys.float()
-            if Read.VALUES in stage.reads and attended.values is not None:
-                shown[Read.VALUES] = attended.values.float()
-            if Read.CLS_ATTENTION in stage.reads:
-                shown[Read.CLS_ATTENTION] = _cls_attention(attended, valid, has_cls)
-        return View(
-            count=rows,
-            segments=torch.zeros_like(valid, dtype=torch.long),
-            seeds=group.seeds,
-            carry={name: value[:, :rows] for name, value in group.carry.items()},
-            reads=shown,
-            valid=valid,
-        )
-
-    def _attended_by(self, group: ImageGroup, rows: int, asking: int) -> QueriesKeys:
-        attended = self.attended
-        if attended is None or attended.values is None:
-            raise broken("the vision tower's attention did not show its queries, keys and values")
-        q = attended.queries[group.at, :, :asking]
-        k, v = (part[group.at, :, :rows] for part in (attended.keys, attended.values))
-        return QueriesKeys(q, k, attended.scaling, v)
 
     # --- after the tower --------------------------------------------------------------------
 
@@ -315,14 +250,3 @@ def _check(where: str, cut: Cut, has_cls: int) -> None:
         raise PruningError(f"{where}: at least one patch has to stay")
     if most > anchors.shape[1]:
         raise PruningError(f"{where}: {most} rows shall stay, but {anchors.shape[1]} are named")
-
-
-def _cls_attention(attended: QueriesKeys, valid: Tensor, has_cls: int) -> Tensor:
-    """float32 [b, H, patches]: of the CLS row, or of all rows where there is none, on average."""
-    batch, rows = valid.shape
-    asking = torch.arange(1 if has_cls else rows, device=valid.device).expand(batch, -1)
-    weights = attended.attention(asking, valid[:, None].expand(-1, asking.shape[1], -1))
-    if has_cls:
-        return weights[:, :, 0, 1:]
-    asked = valid[:, None, :, None].float()
-    return (weights * asked).sum(2) / asked.sum(2)

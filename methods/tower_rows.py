@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from methods.interface import Cut
+from methods.plan import Cut
 from methods.tensors import apply_cut, gather_rows, index_of
 
 

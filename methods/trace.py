@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from methods.interface import Cut, Plan, PruningError, Sizes
+from methods.errors import PruningError
+from methods.plan import Cut, Plan
+from methods.sizes import Sizes
 
 
 @dataclass(frozen=True)

@@ -86,23 +86,13 @@ class ViTCoP(Method):
         shallow, deep = layers_of(
             self.name, self.schedule, (2, 22), (self.shallow_layer, self.deep_layer), sizes.layers
         )
-        share, late = budget / sizes.tokens, (deep - shallow) + (sizes.layers - deep) * DEEP_SHARE
-        ratio = min(Fraction(1, 5) + Fraction(9, 10) * share, Fraction(1))
-        if self.vision_ratio is not None:
-            ratio = Fraction(str(self.vision_ratio))
-        kept = [max(int(ratio * s.tokens), 1) for s in sizes.segments]
-        tokens = half_up((sizes.layers * budget - shallow * sum(kept)) / late)
-        if tokens > sum(kept) and self.vision_ratio is None:
-            # more than enter the shallow layer: raise the ratio until they are as many
-            ratio = sizes.layers * share / (shallow + late)
-            kept = [min(ceil(ratio * s.tokens), s.tokens) for s in sizes.segments]
-            tokens = half_up((sizes.layers * budget - shallow * sum(kept)) / late)
+        ratio, kept, tokens = self._counts(budget, sizes, shallow, deep)
         n = sum(kept)
         if not 1 <= tokens <= n:
             return None
 
         deep_tokens = max(half_up(tokens * DEEP_SHARE), 1)
-        centres = float(Fraction(9, 100) + Fraction(27, 100) * share)
+        centres = float(Fraction(9, 100) + Fraction(27, 100) * budget / sizes.tokens)
         centres = min(centres, 1.0) if self.cluster_share is None else self.cluster_share
         last = Positions.ORIGINAL if self.original_positions else Positions.ENTERED_INDEX
         norms = (Read.KEYS,)
@@ -130,6 +120,25 @@ class ViTCoP(Method):
                 "tokens": (n, tokens, deep_tokens),
             },
         )
+
+    def _counts(
+        self, budget: Fraction, sizes: Sizes, shallow: int, deep: int
+    ) -> tuple[Fraction, list[int], int]:
+        """The vision ratio, the patches that it keeps of each image, and the tokens that enter the
+        layers between the shallow and the deep one.
+        """
+        share, late = budget / sizes.tokens, (deep - shallow) + (sizes.layers - deep) * DEEP_SHARE
+        ratio = min(Fraction(1, 5) + Fraction(9, 10) * share, Fraction(1))
+        if self.vision_ratio is not None:
+            ratio = Fraction(str(self.vision_ratio))
+        kept = [max(int(ratio * s.tokens), 1) for s in sizes.segments]
+        tokens = half_up((sizes.layers * budget - shallow * sum(kept)) / late)
+        if tokens > sum(kept) and self.vision_ratio is None:
+            # more than enter the shallow layer: raise the ratio until they are as many
+            ratio = sizes.layers * share / (shallow + late)
+            kept = [min(ceil(ratio * s.tokens), s.tokens) for s in sizes.segments]
+            tokens = half_up((sizes.layers * budget - shallow * sum(kept)) / late)
+        return ratio, kept, tokens
 
 
 def _vision(view: View, segment: Segment, tokens: int, share: float) -> Selection:

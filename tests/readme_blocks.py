@@ -98,7 +98,14 @@ def _columns(table: Table, titles: Sequence[str]) -> Table:
 
 
 def _methods() -> str:
-    return markdown(methods_tables()[0])
+    """Four columns: the name that is typed, the paper, where it cuts, what it can meet."""
+    (table,) = methods_tables()
+    lines = ["| `--methods` | Paper | Cuts | Tokens a layer |", "| :-- | :-- | :-- | --: |"]
+    for row in table.rows:
+        name, label, venue, cuts, _, _, budgets, link = (text for (text,) in row)
+        paper = f"[{label}]({link})" if link else label
+        lines.append(f"| `{name}` | {paper} {venue} | {cuts} | {budgets} |".replace("  ", " "))
+    return "\n".join(lines)
 
 
 def _embedded() -> str:
@@ -156,6 +163,8 @@ BLOCKS = {
     "first": lambda: _printed("results/first"),
     "benchmark": lambda: _tables("results/benchmark"),
     "methods": _methods,
+    "needs": lambda: markdown(methods_tables()[0]),
+    "at64": lambda: _tables("results/methods"),
     "embedded": _embedded,
     "yardsticks": _yardsticks,
     "selection": _selection,

@@ -85,7 +85,7 @@ def blocks_of(records: Sequence[Record], model: str, fidelity: bool) -> list[Blo
                 _values(row, upper, one_unit),
                 close.get((row.method, budget)),
                 i in noise,
-                row.note if row.note and not row.outcomes else "not measured",
+                row.note if row.note and (row.failed or not row.outcomes) else "not measured",
             )
             for i, row in enumerate(alike)
         )

@@ -15,7 +15,7 @@ from harness.models.load import LoadedModel
 from harness.records import cost
 from methods import Budget, Method
 from methods.adapters import adapter_for
-from methods.runtime import Clock
+from methods.clock import Clock
 
 GIB = 2**30
 

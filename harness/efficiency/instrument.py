@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from time import monotonic
 from typing import Any
 
 import torch
 
-from harness.efficiency.cell import OUT_OF_MEMORY, TimedCell, seconds_of
+from harness.efficiency.cell import OUT_OF_MEMORY, WARMUPS, TimedCell, seconds_of
 from harness.efficiency.gpu import gpu_state
 from harness.efficiency.memory import weight_bytes
 from harness.efficiency.rates import device_rates
@@ -22,6 +22,7 @@ from harness.errors import BadInput
 from harness.models.load import LoadedModel
 from harness.records.cell import Cell
 from harness.records.ledger import mean_cached
+from harness.records.piece import Listener, Piece
 from methods.adapters import adapter_for
 
 MOST_WARMUPS = 6
@@ -32,6 +33,81 @@ Step = Callable[[str, int, int], None]
 
 class UnprunedError(RuntimeError):
     """The unpruned model fails, so there is nothing to compare with."""
+
+
+@dataclass
+class Efficiency:
+    """Times all cells at one batch size. An instrument of `harness.run`: a single piece.
+
+    `most_minutes`: no round begins later after the first step; `memory_gib`: also find each cell's
+    largest batch in that much.
+    """
+
+    loaded: LoadedModel
+    load: Load
+    repeats: int
+    most_minutes: float | None = None
+    memory_gib: float | None = None
+    kind = "efficiency"
+
+    def pieces(self, cells: Sequence[Cell]) -> list[Piece]:
+        """All cells together, of those that differ in their seed alone the first."""
+        first = {(cell.method, cell.budget): cell for cell in reversed(cells)}
+        timed = tuple(reversed(first.values()))
+        identity = {
+            "repeats": self.repeats,
+            "warmups": [WARMUPS, MOST_WARMUPS],
+            "most_minutes": self.most_minutes,
+            "memory_gib": self.memory_gib,
+            **asdict(self.load),
+            "cells": [cell.text for cell in timed],
+            "cell_identities": [cell.identity() for cell in timed],
+        }
+        return [Piece("efficiency", timed, identity)]
+
+    def prepare(self, pieces: Sequence[Piece]) -> None:
+        """Nothing."""
+
+    def measure(
+        self,
+        piece: Piece,
+        cells: Sequence[Cell],
+        listener: Listener,
+        earlier: Mapping[str, Any] | None,
+    ) -> tuple[dict[Cell, dict[str, Any]], dict[str, Any]]:
+        """Each cell's part of `measure`, and the others. Raises as it does."""
+        measured = self.timed(cells, listener.step)
+        rows = measured.pop("cells")
+        return dict(zip(cells, rows, strict=True)), measured
+
+    def timed(self, cells: Sequence[Cell], on_step: Step) -> dict[str, Any]:
+        """`measure` with this instrument's settings."""
+        return measure(
+            self.loaded,
+            cells,
+            load=self.load,
+            repeats=self.repeats,
+            most_seconds=None if self.most_minutes is None else 60 * self.most_minutes,
+            memory_gib=self.memory_gib,
+            on_step=on_step,
+        )
+
+    def body(
+        self, piece: Piece, results: Mapping[Cell, Mapping[str, Any]], whole: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Every cell's result beside its name, and what is of the run."""
+        rows = [{**_outline(cell), **results[cell]} for cell in piece.cells]
+        return {"shape": {}, "order": [], **whole, "cells": rows}
+
+
+def _outline(cell: Cell) -> dict[str, Any]:
+    """What a row says of a cell whatever came of it."""
+    return {
+        "cell": cell.text,
+        "method": cell.method.described(),
+        "budget": cell.budget,
+        "matched": cell.matched,
+    }
 
 
 def measure(

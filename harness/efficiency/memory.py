@@ -15,7 +15,7 @@ import torch
 
 from harness.efficiency.workload import Workload
 from methods import Budget, Method
-from methods.runtime import Clock
+from methods.clock import Clock
 from methods.trace import Prefill
 
 _INTERVAL_SECONDS = 0.0005

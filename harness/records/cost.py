@@ -2,7 +2,7 @@
 
 2 FLOPs per multiply-add; matrix products only (norms, softmax and rotations are below 1 %).
 Attention counts the full T x T products, as kernels without causal skipping compute them.
-`shape` is a record's: the fields of `methods.interface.ModelShape` by name, all integers.
+`shape` is a record's: the fields of `methods.sizes.ModelShape` by name, all integers.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from harness.records.ledger import broken_promise
 
 if TYPE_CHECKING:
-    from methods.interface import Budget, Method, ModelShape
+    from methods.interface import Budget, Method
+    from methods.sizes import ModelShape
     from methods.trace import Prefill
 
 
@@ -16,7 +17,7 @@ def ledgers_of(prefill: Prefill, shape: ModelShape) -> list[dict[str, Any]]:
     """Of each sample: visual tokens that entered each layer, KV rows, planned tokens; its text;
     FLOPs of its selections; where its images were cut inside the tower, the rows of its layers.
     """
-    from harness.selection_cost import selection_flops
+    from methods.flops import selection_flops
 
     rows = _counted(prefill)
     tower = prefill.tower_rows or [()] * len(rows)

@@ -20,7 +20,7 @@ _MEASURING = (
     *("methods", "baselines", "harness/models", "harness/accuracy", "harness/efficiency"),
     *("harness/embedded", "harness/records/cell.py", "harness/records/counted.py"),
     *("harness/records/ledger.py", "harness/records/selections.py"),
-    *("harness/records/task_metrics.py", "harness/selection_cost.py"),
+    "harness/records/task_metrics.py",
 )
 """What decides a measurement: other rooms only plan it or read records."""
 _NOT_MEASURING = "harness/embedded/training"

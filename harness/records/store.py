@@ -42,11 +42,6 @@ class Store:
         self.written += 1
         return records.outline(record)
 
-    def keep_text(self, name: str, text: str) -> None:
-        """Put a file beside the records. Raises BadInput as `keep` does."""
-        with self._writing():
-            records.write_atomically(self.directory / name, text.encode())
-
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:

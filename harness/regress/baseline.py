@@ -12,9 +12,14 @@ from harness.records import file as records
 from harness.records.cell import Cell
 from harness.records.file import SUFFIX, Record
 from harness.regress.exact import selection_digests
-from harness.run.request import FLOPS, TOKENS, Request
+from harness.run.request import Match, Request
 
-_OF_A_RUN = ("model", "device", "dtype", "attention", "batch_size", "limit", "repeats", "protocol")
+_ALIKE = (
+    *("model", "device", "dtype", "attention", "limit", "repeats"),
+    *("prompt_tokens", "new_tokens", "images", "most_minutes", "memory_gib"),
+)
+"""What a record's identity holds under the name that a request has for it."""
+_OF_A_RUN = (*_ALIKE, "batch_size", "protocol")
 _KEPT = ("stage", "layer", "segment")
 
 
@@ -78,24 +83,19 @@ def _request(run: Mapping[str, Any], found: Sequence[Record], output: Path) -> R
     pruned = [cell for cell in cells if cell.budget is not None]
     seed = min(cell.seed for cell in cells)
     return Request(
+        **{option: run[option] for option in _ALIKE if run[option] is not None},
         methods=tuple(dict.fromkeys(cell.method for cell in pruned)),
         budgets=tuple(dict.fromkeys(cell.budget for cell in pruned if cell.budget is not None)),
         tasks=() if timed else tuple(dict.fromkeys(r["identity"]["task"] for r in found)),
-        model=run["model"],
-        limit=run["limit"],
-        batch_size=run["batch_size"],
-        device=run["device"],
-        dtype=run["dtype"],
-        attention=run["attention"],
+        batch_sizes=(run["batch_size"],),
         controls=any(cell.seed != seed for cell in cells),
         accuracy=not timed,
         efficiency=timed,
-        repeats=run["repeats"] or 1,
         seed=seed,
         protocol=protocol_of(run["protocol"] or HF),
         output=output,
         fresh=True,
-        match=TOKENS if all(cell.matched is None for cell in cells) else FLOPS,
+        match=Match.TOKENS if all(cell.matched is None for cell in cells) else Match.FLOPS,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from harness.analysis.told import told
 from harness.errors import BadInput, warn
 from harness.records.file import Record, file_name, read
 from harness.records.provenance import ROOT, commit_of
@@ -23,7 +24,7 @@ from harness.regress.findings import Finding
 from harness.regress.records import Limits, record_findings
 from harness.regress.sources import IncomparableError, read_directory, version_differences
 from harness.regress.table import NOTHING_COMPARABLE, as_json, exit_status, verdict_table
-from harness.run.compare import INTERRUPTED, measure, prepared
+from harness.run.compare import INTERRUPTED, compare
 from harness.tables.table import markdown
 from harness.tables.terminal import show
 
@@ -117,9 +118,8 @@ class _Records:
             baseline.check_clean(commit_of(ROOT)[1])
         found: list[Record] = []
         for request in baseline.requests_of(before, self.gate.output):
-            with prepared(request) as (work, tools):
-                outlines = measure(request, work, tools)
-                found += [read(request.output / file_name(record)) for record in outlines]
+            outlines = compare(request, told)
+            found += [read(request.output / file_name(record)) for record in outlines]
         return found
 
     def findings(self, before: list[Record], after: list[Record]) -> list[Finding]:

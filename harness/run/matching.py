@@ -9,9 +9,11 @@ from dataclasses import replace
 from harness.records import cost
 from harness.records.cell import Cell
 from harness.run.request import Feasible
-from harness.selection_cost import selection_flops
 from methods import Budget, InfeasibleBudgetError, Method, PruningError
-from methods.interface import ModelShape, Sizes, origin
+from methods.flops import selection_flops
+from methods.interface import Sizes
+from methods.method import origin
+from methods.sizes import ModelShape
 
 
 def plain_flops(tokens: int, shape: ModelShape, text: int) -> int:

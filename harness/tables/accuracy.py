@@ -178,8 +178,4 @@ def _average(by_task: dict[str, float]) -> float:
 
 
 def _items(rows: Sequence[Row], tasks: Sequence[str]) -> str:
-    """`300 questions a task`, or each task's number where they differ."""
-    counts = {task: max(row.questions.get(task, 0) for row in rows) for task in tasks}
-    if len(set(counts.values())) == 1:
-        return f"{next(iter(counts.values()))} questions a task"
-    return "questions: " + ", ".join(f"{task} {count}" for task, count in counts.items())
+    return numbers.questions({t: max(row.questions.get(t, 0) for row in rows) for t in tasks})

@@ -76,3 +76,11 @@ def origin(records: Sequence[Mapping[str, Any]]) -> str:
         f"commit {', '.join(commits)}{dirty}",
     ]
     return " · ".join(part for part in parts if part)
+
+
+def questions(counts: Mapping[str, int]) -> str:
+    """`300 questions a task`, or each task's number where they differ."""
+    if len(set(counts.values())) == 1:
+        return f"{next(iter(counts.values()))} questions a task"
+    each = ", ".join(f"{task} {count}" for task, count in counts.items())
+    return f"questions: {each or 'none'}"

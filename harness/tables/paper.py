@@ -224,8 +224,8 @@ def _origins(configurations: Sequence[Sequence[Record]], names: Sequence[str]) -
         for record in records:
             if record["status"] == "ok":
                 items[record["identity"]["task"]] = len(record["samples"])
-        counts = ", ".join(f"{task} {count}" for task, count in sorted(items.items()))
         over = f"; averages over {', '.join(sorted(own))}" if own != set().union(*tasks) else ""
         head = f"{name}: " if len(names) > 1 else ""
-        lines.append(f"{head}questions: {counts or 'none'}{over} · {numbers.origin(records)}")
+        counts = numbers.questions(dict(sorted(items.items())))
+        lines.append(f"{head}{counts}{over} · {numbers.origin(records)}")
     return lines

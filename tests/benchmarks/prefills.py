@@ -28,7 +28,7 @@ from methods.attention import QueriesKeys
 from methods.generation import Generation
 from methods.interface import Sizes
 from methods.tower import TowerPass
-from methods.views import TowerRecording, place_of
+from methods.tower_recording import TowerRecording, place_of
 
 TEXT = 40
 TOWER = 24
@@ -137,23 +137,23 @@ class PrunedPrefill:
         generation.plan(Budget(self.budget), None, self.ids, start)
         inside = self._inside_tower(generation) if self.method.inside_tower else None
         kwargs = generation.enter_prefill(self.tower, start, inside)
-        hidden, positions = kwargs["inputs_embeds"], generation.run.positions
+        hidden, positions = kwargs["inputs_embeds"], generation.cutting.run.positions
         angles = {"position_embeddings": self.layers.rotary(hidden, positions)}
         for layer in range(LLAVA_7B.layers):
             changed = generation.before_layer(layer, (hidden,), angles)
             hidden = hidden if changed is None else changed[0][0]
-            if generation.is_read(layer):
-                generation.attended = self._attended(hidden.shape[1])
+            if generation.cutting.is_read(layer):
+                generation.observe(layer, self._attended(hidden.shape[1]))
         return generation
 
     def _inside_tower(self, generation: Generation) -> TowerPass:
         """The stages between layers of the tower that hand their rows on as they are."""
-        samples = len(generation.sizes)
+        samples = len(generation.prefill.sizes)
         inside = TowerPass(
             self.layers,  # type: ignore[arg-type]
             SilentClock(),
             self.method.name,
-            generation.sizes,
+            generation.prefill.sizes,
             generation.prefill.plans,
             range(samples),
         )

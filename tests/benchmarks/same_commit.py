@@ -55,7 +55,7 @@ def main(
     timed = [directory / f"short-{number:03}" for number in range(2 * short)]
     context = get_context("forkserver")
     context.set_forkserver_preload(
-        ["harness.run.efficiency", "harness.efficiency.instrument", "methods.runtime"]
+        ["harness.run.compare", "harness.efficiency.instrument", "methods.runtime"]
     )
     for run in timed:
         if not holds(run, "efficiency"):

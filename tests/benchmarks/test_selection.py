@@ -15,9 +15,9 @@ from loops import cluster_by_loops
 from prefills import TEXT, Layers, PrunedPrefill, host_reads
 from shapes import LLAVA_7B, ONE_IMAGE
 
-from harness.selection_cost import selection_flops
 from methods import Budget, get_method, methods
 from methods.clustering import cluster_in_reach
+from methods.flops import selection_flops
 
 BUDGET = 192
 METHODS = [name for name in methods() if name != "unpruned"]

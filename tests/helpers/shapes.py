@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from methods.interface import ModelShape, Segment, Sizes
+from methods.interface import Segment, Sizes
+from methods.sizes import ModelShape
 
 LLAVA_7B = ModelShape(
     layers=32,

@@ -23,7 +23,7 @@ from harness.cli.app import main
 from harness.embedded import benchmark
 from harness.embedded.architecture import build_tiny, processor, save
 from harness.errors import BadInput
-from harness.models.load import LoadedModel, check_model, load_model
+from harness.models.load import LoadedModel, load_model, resolve
 from harness.models.protocols import OWN, LlavaProtocol, Protocol, protocol_of
 from harness.records.cell import Cell
 from harness.run.compare import identity_of
@@ -192,14 +192,14 @@ def test_tasks_word_questions_for_a_model_named_llava() -> None:
 def test_records_say_which_and_those_of_before_are_as_they_were(
     tiny: LoadedModel, tmp_path: Path
 ) -> None:
-    own = identity_of(load_model("tiny", "cpu"), 1)
+    own = identity_of(load_model("tiny", "cpu"))
     assert not {"protocol", "chat_template"} & set(own)
-    assert identity_of(tiny, 1) == {**own, "protocol": "llava"}
+    assert identity_of(tiny) == {**own, "protocol": "llava"}
     file = tmp_path / "chat.jinja"
     file.write_text("USER: <image>")
     other = load_model("tiny", "cpu", protocol=protocol_of("hf", file))
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    assert identity_of(other, 1) == {**own, "chat_template": digest}
+    assert identity_of(other) == {**own, "chat_template": digest}
     assert protocol_of("hf") == OWN
 
 
@@ -223,11 +223,11 @@ def test_a_checkpoint_without_a_chat_template_can_be_asked(
     copy = Path(shutil.copytree(whole, tmp_path / "copy"))
     (copy / "chat_template.jinja").unlink()
     with pytest.raises(BadInput, match="--chat-template or --protocol llava is needed"):
-        check_model(str(copy), "cpu")
+        resolve(str(copy), "cpu")
     file = tmp_path / "chat.jinja"
     file.write_text(TEMPLATE)
     asking = protocol_of("hf", file) if protocol == "file" else LlavaProtocol()
-    assert check_model(str(copy), "cpu", protocol=asking).dtype == "float32"
+    assert resolve(str(copy), "cpu", protocol=asking).placement.dtype == "float32"
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,6 @@ def test_kv_cache_bytes(dtype, size):
 def test_the_shapes_names_are_the_interfaces():
     from dataclasses import fields
 
-    from methods.interface import ModelShape
+    from methods.sizes import ModelShape
 
     assert {field.name for field in fields(ModelShape)} == set(LLAVA_7B)

@@ -12,6 +12,7 @@ from table_rows import rows
 
 from harness.analysis.studies import studies
 from harness.cli.app import main
+from harness.cli.words import parse_methods
 from harness.errors import BadInput
 from harness.records import file as records
 from harness.records import frames as results
@@ -22,7 +23,6 @@ from harness.records.method_versions import told_apart
 from harness.regress.baseline import requests_of
 from harness.regress.records import Limits, record_findings
 from harness.regress.sources import IncomparableError
-from harness.run.request import parse_methods
 
 METHOD = """
 from dataclasses import dataclass

@@ -8,8 +8,8 @@ from shapes import LLAVA_7B, ONE_IMAGE
 
 from harness.records.cell import Cell, MethodSpec
 from harness.run.matching import matched, matched_cells, method_flops, plain_flops
-from harness.selection_cost import selection_flops
 from methods import Budget, InfeasibleBudgetError, get_method, methods
+from methods.flops import selection_flops
 from methods.interface import Cut, DecoderStage, EncoderStage, Plan, PruningError, Selection
 
 TEXT = 40

@@ -8,8 +8,9 @@ import pytest
 from stand_ins import TASKS, Runner, Timer, asked, run
 from synthetic_records import COMMON, PROVENANCE
 
+from harness.cli.words import parse_methods
 from harness.records import file as records
-from harness.run.request import cells_of, parse_methods
+from harness.run.request import cells_of
 
 
 def test_unpruned_runs_first_and_once_then_budget_by_budget(tmp_path):

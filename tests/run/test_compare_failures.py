@@ -207,8 +207,8 @@ def test_what_no_record_can_hold_fails_its_cell_only(tmp_path, capsys, spoil, pl
 @pytest.mark.parametrize("everywhere", [False, True])
 def test_a_time_that_is_no_number_fails_its_cell(tmp_path, everywhere):
     class Spoiling(Timer):
-        def __call__(self, cells, *, on_step):
-            made = super().__call__(cells, on_step=on_step)
+        def timed(self, cells, on_step):
+            made = super().timed(cells, on_step)
             if everywhere:
                 return {**made, "stock_seconds": [nan]}
             made["cells"][1]["raw_seconds"] = {"prefill": [0.1, nan]}

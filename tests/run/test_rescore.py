@@ -10,9 +10,9 @@ from stand_ins import TASKS, Runner, asked, run
 
 from harness.accuracy.rehearsal import INVENTED, rehearse
 from harness.cli.app import main
+from harness.cli.words import parse_methods
 from harness.errors import BadInput
 from harness.records.file import read_all
-from harness.run.request import parse_methods
 
 TASK = "embedded_count"
 
@@ -63,7 +63,7 @@ def test_rescore_gives_what_a_sound_run_gives(tmp_path, monkeypatch, capsys):
         raise KeyError("planted")
 
     with monkeypatch.context() as patch:
-        patch.setattr("harness.accuracy.instrument.scored", broken)
+        patch.setattr("harness.accuracy.lmms.evaluation.scored", broken)
         assert main(["compare", *options, "-o", str(tmp_path / "broken")]) == 1
     assert main(["rescore", str(tmp_path / "broken")]) == 0
     assert "1 of 1 records of answers were scored anew" in capsys.readouterr().err

@@ -13,8 +13,8 @@ from shapes import LLAVA_7B, ONE_IMAGE
 from baselines.uniform import Uniform
 from harness.cli.app import main
 from harness.errors import cause
-from harness.selection_cost import selection_flops
 from methods import Budget, PruningError, attach
+from methods.flops import selection_flops
 from methods.registry import load_method
 
 SOUND = """

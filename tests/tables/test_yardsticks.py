@@ -7,7 +7,7 @@ import json
 import pytest
 
 from harness.embedded import benchmark
-from harness.models.load import model_digest
+from harness.models.load import resolve
 from harness.tables import yardsticks
 from harness.tables.table import markdown
 
@@ -72,7 +72,7 @@ def test_separation_says_who_leads_and_where_methods_differ():
 
 def test_the_printed_yardsticks_are_of_the_shipped_weights():
     measured = json.loads(yardsticks.FILE.read_text())
-    assert measured["model_digest"] == model_digest("embedded")
+    assert measured["model_digest"] == resolve("embedded").digest()
     assert "| Majority answer | 50.0 | 18.3 |" in markdown(yardsticks.table())
 
 

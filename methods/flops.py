@@ -13,27 +13,14 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from methods.interface import (
-    AnyRead,
-    DecoderStage,
-    EncoderStage,
-    ModelShape,
-    OfLayer,
-    Plan,
-    PruningError,
-    Read,
-    Segment,
-    Selection,
-    Sizes,
-    TextRows,
-    TowerStage,
-    View,
-    told,
-)
+from methods.errors import PruningError, told
+from methods.groups import Group, group_samples
+from methods.plan import DecoderStage, EncoderStage, Plan, Selection, TowerStage
+from methods.reads import AnyRead, OfLayer, Read, TextRows, View
+from methods.sizes import ModelShape, Segment, Sizes
 from methods.stages import chosen
 from methods.tensors import apply_cut, gather_rows
 from methods.trace import ImageRows, TowerRows
-from methods.views import Group, group_samples
 
 META = torch.device("meta")
 

@@ -1,0 +1,148 @@
+"""Samples, and images, that go by one plan: what is true of all rows of a group.
+
+Samples of equal sizes have the same plan, so the same counts at every layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from methods.errors import PruningError
+from methods.plan import DecoderStage, Plan, Selection, TowerStage
+from methods.sizes import Segment, Sizes
+from methods.tensors import gather_rows, index_of
+
+
+@dataclass
+class Group:
+    """Samples of a batch with equal sizes, so with one plan and equal counts at every layer.
+
+    `at` is `rows` as an index. `segments` int64 [b, v] is the image of each visual row; `visual`
+    and `text` are what stages left over visual and text rows, followed through every cut; `sound`
+    names what stages read and ranked, with a bool on the device: whether it was numbers.
+    """
+
+    rows: tuple[int, ...]
+    at: slice | Tensor
+    sizes: Sizes
+    plan: Plan
+    seeds: tuple[int, ...]
+    segments: Tensor
+    visual: dict[str, Tensor] = field(default_factory=dict)
+    text: dict[str, Tensor] = field(default_factory=dict)
+    sound: list[tuple[str, Tensor]] = field(default_factory=list)
+
+    def enter(self, counts: Sequence[int], visual: dict[str, Tensor]) -> None:
+        """Take over the rows that come out of the vision tower, `counts` of each image."""
+        of_image = [self.segments.new_full((len(self.rows), n), i) for i, n in enumerate(counts)]
+        self.segments = torch.cat([self.segments[:, :0], *of_image], 1)
+        self.visual = visual
+
+    def to(self, device: torch.device) -> None:
+        """Follow the model to another device."""
+        if isinstance(self.at, Tensor):
+            self.at = self.at.to(device)
+        self.segments = self.segments.to(device)
+        self.visual = {name: value.to(device) for name, value in self.visual.items()}
+        self.text = {name: value.to(device) for name, value in self.text.items()}
+
+    def follow(self, selection: Selection) -> None:
+        """Take the visual rows through a cut, and over what the stage left."""
+        if selection.cut is not None:
+            anchors = selection.cut.anchors
+            self.segments = gather_rows(self.segments, anchors)
+            self.visual = {name: gather_rows(v, anchors) for name, v in self.visual.items()}
+        self.visual.update(selection.visual)
+        self.text.update(selection.text)
+
+
+def seeds_of(seeds: Sequence[int] | None, samples: int) -> list[int]:
+    """The seed of each sample: those given, each for as many beams or repeated sequences as there
+    are, or its number. Raises PruningError where they do not fit.
+    """
+    given = list(range(samples)) if seeds is None else list(seeds)
+    if samples % len(given):
+        raise PruningError(f"{len(given)} seeds were given for {samples} samples")
+    return [given[row * len(given) // samples] for row in range(samples)]
+
+
+def group_samples(
+    sizes: Sequence[Sizes], plans: Mapping[Sizes, Plan], seeds: Sequence[int], device: torch.device
+) -> list[Group]:
+    """Samples of equal sizes together, in the order of their first."""
+    groups = []
+    for own in dict.fromkeys(sizes):
+        rows = tuple(row for row, other in enumerate(sizes) if other == own)
+        whole = len(rows) == len(sizes)
+        counts = [segment.tokens for segment in own.segments]
+        group = Group(
+            rows=rows,
+            at=slice(None) if whole else index_of(rows, device),
+            sizes=own,
+            plan=plans[own],
+            seeds=tuple(seeds[row] for row in rows),
+            segments=torch.empty(len(rows), 0, dtype=torch.long, device=device),
+        )
+        group.enter(counts, {})
+        groups.append(group)
+    return groups
+
+
+def images_of(sizes: Sequence[Sizes], recorded: int) -> list[list[int]]:
+    """Places among the recorded images of each sample's own.
+
+    Beams and repeated sequences multiply the samples, with the images recorded once.
+    """
+    needed = sum(len(own.segments) for own in sizes)
+    if recorded == 0 or needed % recorded:
+        raise PruningError(f"the prompts name {needed} images but {recorded} were given")
+    repeats, images, start = needed // recorded, [], 0
+    for own in sizes[::repeats]:
+        places = list(range(start, start + len(own.segments)))
+        images += [places] * repeats
+        start += len(own.segments)
+    return images
+
+
+def stages_by_layer(
+    groups: Sequence[Group], layers: int, method: str
+) -> dict[int, list[tuple[Group, DecoderStage]]]:
+    """The stages before each decoder layer that has any, with the groups that they are for.
+
+    Raises PruningError for a layer that is none of the model's `layers`.
+    """
+    found: dict[int, list[tuple[Group, DecoderStage]]] = {}
+    for group in groups:
+        for stage in group.plan.decoder:
+            if not 0 <= stage.layer < layers:
+                raise PruningError(
+                    f"{method}, stage {stage.name}: the model has no layer {stage.layer}"
+                )
+            found.setdefault(stage.layer, []).append((group, stage))
+    return found
+
+
+@dataclass
+class ImageGroup:
+    """Images of a batch with the same stages; `at` is `places` as an index.
+
+    `stages` by layer and whether they lie before its MLP; `carry` is what stages left over rows.
+    """
+
+    places: tuple[int, ...]
+    at: slice | Tensor
+    segment: Segment
+    stages: Mapping[tuple[int, bool], TowerStage]
+    seeds: tuple[int, ...]
+    carry: dict[str, Tensor] = field(default_factory=dict)
+
+    def follow(self, selection: Selection) -> None:
+        """Take what was left through the cut, and over what the stage left."""
+        if selection.cut is not None:
+            anchors = selection.cut.anchors
+            self.carry = {name: gather_rows(v, anchors) for name, v in self.carry.items()}
+        self.carry.update(selection.visual)

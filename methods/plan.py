@@ -1,0 +1,175 @@
+"""What a method promises for a sample: stages, their cuts, and the tokens that enter each layer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fractions import Fraction
+from functools import cached_property
+from itertools import chain
+
+from torch import Tensor
+
+from methods.reads import AnyRead, Read, View, are_reads
+from methods.sizes import Sizes
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which rows come out of a stage, and what each is made of.
+
+    Output row i = (input row `anchors[i]` where `add_anchor[i]`) + mean of the input rows j with
+    `groups[j] == i`, at the position of its anchor. `anchors` int64 [b, out], in the order in which
+    the rows shall follow one another; `groups` int64 [b, in], -1 for a row that is dropped;
+    `add_anchor` bool [b, out]. Where groups overlap `weights` float [b, out, in] stand for them,
+    but not inside the tower: sum of weights[i, j] · row j in the place of the mean. Neither: each
+    output row is its anchor as it stands. `counts` int64 [b], inside the tower alone: only so many
+    of an image's output rows are rows, where data decide it.
+    """
+
+    anchors: Tensor
+    groups: Tensor | None = None
+    add_anchor: Tensor | None = None
+    weights: Tensor | None = None
+    counts: Tensor | None = None
+
+    @property
+    def merges(self) -> bool:
+        """Whether rows come out that are not their anchors as they stand."""
+        return self.groups is not None or self.weights is not None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A stage's result: the cut (None keeps every row) and what later stages shall see.
+
+    `visual` tensors [b, out, ...] run over the rows that come out of the cut and follow them
+    through later ones; `text` tensors [b, t, ...] run over the text rows.
+    """
+
+    cut: Cut | None = None
+    visual: Mapping[str, Tensor] = field(default_factory=dict)
+    text: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Positions(StrEnum):
+    """Position ids after a cut."""
+
+    ORIGINAL = "original"  # kept rows have the ids they had
+    CONTIGUOUS = "contiguous"  # 0, 1, 2, … over the tokens that are left
+    ENTERED_INDEX = "entered_index"  # index among the tokens of the sequence that the cut saw
+
+
+class NewTokens(StrEnum):
+    """Position of the first generated token; the following ones count up from it."""
+
+    PROMPT = "prompt"  # length of the unpruned prompt, in every layer
+    ENTERED = "entered"  # length of the sequence that entered layer 0, in every layer
+    CACHE = "cache"  # each layer's own cache length
+
+
+Select = Callable[[View], Selection]
+
+
+@dataclass(frozen=True)
+class TowerStage:
+    """Inside the vision tower, for one segment: what leaves layer `layer`, counted from 0; with
+    `before_mlp` what that layer's attention hands to its MLP.
+
+    Rows are those that the layer works on, CLS first where there is one. A cut keeps CLS first.
+    """
+
+    name: str
+    layer: int
+    reads: tuple[Read, ...]
+    select: Select
+    before_mlp: bool = False
+
+
+@dataclass(frozen=True)
+class EncoderStage:
+    """Between the vision tower and the projector, for one segment.
+
+    Rows are those of the tower's features, CLS first where there is one. Without a cut all patches
+    go on, with what `Selection.visual` leaves of them for stages in the decoder.
+    """
+
+    name: str
+    reads: tuple[AnyRead, ...]
+    select: Select
+
+
+@dataclass(frozen=True)
+class DecoderStage:
+    """On the hidden states that enter decoder layer `layer`."""
+
+    name: str
+    layer: int
+    reads: tuple[Read, ...]
+    select: Select
+    positions: Positions = Positions.ORIGINAL
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A method's promise for one sample: visual tokens entering each decoder layer, and the stages.
+
+    `tower` has the stages of each segment, `encoder` one stage per segment, or none.
+    `parameters` are the solved ones, for records.
+    """
+
+    entering: tuple[int, ...]
+    tower: tuple[tuple[TowerStage, ...], ...] = ()
+    encoder: tuple[EncoderStage, ...] = ()
+    decoder: tuple[DecoderStage, ...] = ()
+    new_tokens: NewTokens = NewTokens.PROMPT
+    parameters: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def stages(self) -> tuple[TowerStage | EncoderStage | DecoderStage, ...]:
+        return *chain(*self.tower), *self.encoder, *self.decoder
+
+    @cached_property
+    def mean_entering(self) -> Fraction:
+        return Fraction(sum(self.entering), len(self.entering))
+
+
+def plan_fault(plan: object, sizes: Sizes) -> str | None:
+    """What makes it no plan for a sample of these sizes; None if nothing does."""
+    if not isinstance(plan, Plan):
+        return f"it is a {type(plan).__name__}, and neither a Plan nor None"
+    return _entering_fault(plan.entering, sizes) or _stages_fault(plan, sizes)
+
+
+def _entering_fault(entering: object, sizes: Sizes) -> str | None:
+    if not isinstance(entering, tuple | list) or any(type(n) is not int for n in entering):
+        return f"entering is a tuple of ints, not {repr(entering)[:60]}"
+    if len(entering) != sizes.layers:
+        return f"entering has {len(entering)} numbers for {sizes.layers} layers"
+    for before, tokens in zip([sizes.tokens, *entering], entering, strict=False):
+        if not 1 <= tokens <= sizes.tokens:
+            return f"entering is 1 to {sizes.tokens} tokens a layer, not {tokens}"
+        if tokens > before:
+            return f"entering rises from {before} to {tokens}, and a cut only takes away"
+    return None
+
+
+def _stages_fault(plan: Plan, sizes: Sizes) -> str | None:
+    for part, kind in (("encoder", EncoderStage), ("decoder", DecoderStage)):
+        stages = getattr(plan, part)
+        if not isinstance(stages, tuple) or not all(isinstance(s, kind) for s in stages):
+            return f"{part} is a tuple of {kind.__name__}, not {repr(stages)[:60]}"
+        for stage in stages:
+            if not callable(stage.select) or not are_reads(stage.reads):
+                return f"stage {stage.name} has no select to call, or reads what is no Read"
+    if plan.encoder and len(plan.encoder) != len(sizes.segments):
+        return f"encoder has {len(plan.encoder)} stages for {len(sizes.segments)} images"
+    if not isinstance(plan.new_tokens, NewTokens):
+        return f"new_tokens is one of NewTokens, not {plan.new_tokens!r}"
+    try:
+        json.dumps(dict(plan.parameters), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        return f"parameters cannot be written to a record: {error}"
+    return None

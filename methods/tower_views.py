@@ -1,0 +1,104 @@
+"""Fills the views of stages in the vision tower: after it, and between its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from methods.attention import QueriesKeys
+from methods.groups import ImageGroup
+from methods.mechanism import broken
+from methods.reads import AnyRead, Read, View
+from methods.sizes import Segment
+from methods.tower_recording import TowerRecording
+
+
+def tower_view(
+    recording: TowerRecording, segment: Segment, reads: Sequence[AnyRead], seeds: tuple[int, ...]
+) -> View:
+    """The view of an encoder stage for images of one size."""
+    images, rows, _ = recording.features.shape
+    patches = rows - int(segment.has_cls)
+    return View(
+        count=patches,
+        segments=torch.zeros(images, patches, dtype=torch.long, device=recording.features.device),
+        seeds=seeds,
+        reads={read: _of_tower(recording, read, segment.has_cls) for read in reads},
+    )
+
+
+def _of_tower(recording: TowerRecording, read: AnyRead, has_cls: bool) -> Tensor:
+    """What `read` shows of the tower."""
+    what, layer = recording.place(read)
+    if what is Read.FEATURES:
+        return recording.features
+    if layer not in recording.attended:
+        raise broken(f"the vision tower's layer {layer} did not show its queries and keys")
+    attended = recording.attended[layer]
+    if what is Read.TOWER_KEYS:
+        return attended.keys.transpose(1, 2).flatten(2)
+    queries = attended.queries.shape[2]
+    if has_cls and what is not Read.RECEIVED_ATTENTION:
+        queries = 1
+    if what is Read.CLS_QUERY:
+        return attended.queries[:, :, :queries].transpose(1, 2).flatten(2)
+    rows = torch.arange(queries, device=attended.keys.device)
+    weights = attended.attention(rows.expand(len(attended.keys), -1), None).mean(2)
+    return weights[..., int(has_cls) :]
+
+
+def inside_view(
+    group: ImageGroup,
+    reads: Sequence[Read],
+    hidden: Tensor,
+    attended: QueriesKeys | None,
+    valid: Tensor,
+) -> View:
+    """The view of a stage between the tower's layers, for a group's images.
+
+    `hidden` [i, rows, D] are the states of all images, `attended` what their layer's attention got;
+    `valid` bool [b, most rows of the group]: not padding.
+    """
+    rows, has_cls = valid.shape[1], int(group.segment.has_cls)
+    shown: dict[AnyRead, Tensor] = {}
+    if Read.HIDDEN in reads:
+        shown[Read.HIDDEN] = hidden[group.at, :rows]
+    if {Read.KEYS, Read.VALUES, Read.CLS_ATTENTION} & set(reads):
+        own = _attended_by(group, attended, rows, 1 if has_cls else rows)
+        if Read.KEYS in reads:
+            shown[Read.KEYS] = own.keys.float()
+        if Read.VALUES in reads and own.values is not None:
+            shown[Read.VALUES] = own.values.float()
+        if Read.CLS_ATTENTION in reads:
+            shown[Read.CLS_ATTENTION] = _cls_attention(own, valid, has_cls)
+    return View(
+        count=rows,
+        segments=torch.zeros_like(valid, dtype=torch.long),
+        seeds=group.seeds,
+        carry={name: value[:, :rows] for name, value in group.carry.items()},
+        reads=shown,
+        valid=valid,
+    )
+
+
+def _attended_by(
+    group: ImageGroup, attended: QueriesKeys | None, rows: int, asking: int
+) -> QueriesKeys:
+    if attended is None or attended.values is None:
+        raise broken("the vision tower's attention did not show its queries, keys and values")
+    q = attended.queries[group.at, :, :asking]
+    k, v = (part[group.at, :, :rows] for part in (attended.keys, attended.values))
+    return QueriesKeys(q, k, attended.scaling, v)
+
+
+def _cls_attention(attended: QueriesKeys, valid: Tensor, has_cls: int) -> Tensor:
+    """float32 [b, H, patches]: of the CLS row, or of all rows where there is none, on average."""
+    batch, rows = valid.shape
+    asking = torch.arange(1 if has_cls else rows, device=valid.device).expand(batch, -1)
+    weights = attended.attention(asking, valid[:, None].expand(-1, asking.shape[1], -1))
+    if has_cls:
+        return weights[:, :, 0, 1:]
+    asked = valid[:, None, :, None].float()
+    return (weights * asked).sum(2) / asked.sum(2)

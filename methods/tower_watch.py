@@ -1,0 +1,84 @@
+"""What the vision tower shows of the coming images: seen in its forward, or taken from a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from torch import nn
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from methods.attention import QueriesKeys
+from methods.family import Adapter
+from methods.method import Method
+from methods.reads import AnyRead, Read
+from methods.recording import Observer
+from methods.sharing import SharedImages
+from methods.tower_recording import TowerRecording, place_of
+
+
+class TowerWatch:
+    """`recording` is what the tower showed last; None before its first forward, or where nothing
+    is read. `images` are stored ones, if any.
+    """
+
+    def __init__(self, adapter: Adapter, method: Method, images: SharedImages | None) -> None:
+        self.adapter, self.method, self.images = adapter, method, images
+        self.recording: TowerRecording | None = None
+        self.attended: dict[int, QueriesKeys] = {}
+        if images is not None:
+            images.store.expect(method.tower_reads)
+
+    @property
+    def reads(self) -> set[AnyRead]:
+        """What this method reads of the tower, and what is to be stored for others."""
+        own = set(self.method.tower_reads)
+        return own if self.images is None else own | self.images.store.reads
+
+    def observers(self) -> dict[nn.Module, Observer]:
+        """Those of the attention modules whose queries and keys are read."""
+        layers, used = self.adapter.tower_layers, self.adapter.feature_place
+        places = {place_of(read, len(layers), used) for read in self.reads}
+        observers: dict[nn.Module, Observer] = {}
+        for i in {layer for read, layer in places if read is not Read.FEATURES}:
+            whole = (Read.RECEIVED_ATTENTION, i) in places or not self.adapter.has_cls
+            observers[self.adapter.attention(layers[i])] = self._observer(i, whole)
+        return observers
+
+    def _observer(self, i: int, whole: bool) -> Observer:
+        """Keeps layer i's keys and its queries: the first row's, or those of the `whole`."""
+
+        def observe(attended: QueriesKeys) -> None:
+            queries = attended.queries if whole else attended.queries[:, :, :1]
+            self.attended[i] = QueriesKeys(queries, attended.keys, attended.scaling)
+
+        return observe
+
+    def begin(self, tower: nn.Module, args: tuple) -> None:
+        """Before the tower's forward."""
+        self.attended = {}
+
+    def see_features(self, layer: nn.Module, args: tuple, output: Any) -> None:
+        """After the layer that is used."""
+        features = output[0] if isinstance(output, tuple) else output
+        layers, used = len(self.adapter.tower_layers), self.adapter.feature_place
+        self.recording = TowerRecording(features, self.attended, layers, used)
+
+    def sharing(self, images: SharedImages, original: Callable[..., Any]) -> Callable[..., Any]:
+        """`get_image_features` that takes stored images from the store and stores new ones."""
+        reads = self.method.tower_reads
+
+        @wraps(original)
+        def get_image_features(*args: Any, **kwargs: Any) -> Any:
+            if reads and not images.store.reads:
+                raise RuntimeError("images were stored without showing what the method reads")
+            if images.store.holds(images.keys, reads):
+                self.recording = images.store.recording(images.keys)
+                projected: Any = images.store.projected(images.keys)
+                return BaseModelOutputWithPooling(pooler_output=projected)
+            output = original(*args, **kwargs)
+            images.put(output.pooler_output, self.recording)
+            return output
+
+        return get_image_features
