@@ -21,10 +21,14 @@ TIMED = ("vision_tower", "projector", "selection", "prefill")
 _SAME = ("model_digest", "dtype", "attention")
 
 
+Key = tuple[str, int | None, bool]
+"""What is equal in a point and its timing: method, budget, whether that is one of FLOPs."""
+
+
 @dataclass(frozen=True)
 class Point:
     """A method at a budget; None is unpruned. `scores` in percent, by benchmark, `AVERAGE` and
-    `RELATIVE`; `flops`: of the prefill, as a share of unpruned, NaN where that was not measured.
+    `RELATIVE`; `matched`: the budget is one of FLOPs.
     """
 
     method: str
@@ -32,7 +36,11 @@ class Point:
     budget: int | None
     tokens: float
     scores: Mapping[str, Estimate]
-    flops: float
+    matched: bool
+
+    @property
+    def key(self) -> Key:
+        return self.method, self.budget, self.matched
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,11 @@ class Timing:
     ratio: Estimate
     speedup: Estimate
     phases: Mapping[str, float]
+    matched: bool
+
+    @property
+    def key(self) -> Key:
+        return self.method, self.budget, self.matched
 
 
 @dataclass(frozen=True)
@@ -100,20 +113,24 @@ def _study(records: Sequence[Record], name: str, runs: Sequence[Record]) -> Stud
     run = next(
         (r for r in reversed(runs) if all(r["identity"][k] == identity[k] for k in _SAME)), None
     )
-    lines = [line for block in blocks for line in block.lines if line.values]
-    upper = next((line.row for line in lines if line.row.budget is None), None)
     points = [
-        _point(line.row, {c: mean_interval(o) for c, o in line.values.items() if o}, upper)
-        for line in lines
+        _point(line.row, {c: mean_interval(o) for c, o in line.values.items() if o})
+        for block in blocks
+        for line in block.lines
+        if line.values
     ]
     return Study(name, records, run, blocks, points, _timings(run), _layers(records))
 
 
-def _point(row: Row, scores: dict[str, Estimate], upper: Row | None) -> Point:
-    shared = row.flops.keys() & upper.flops.keys() if upper else set()
-    whole = sum(upper.flops[task] for task in shared) if upper else 0.0
-    share = sum(row.flops[task] for task in shared) / whole if whole else nan
-    return Point(row.method, row.label, row.budget, row.tokens, scores, share)
+def _point(row: Row, scores: dict[str, Estimate]) -> Point:
+    return Point(row.method, row.label, row.budget, row.tokens, scores, row.matched)
+
+
+def flops_share(row: Row, upper: Row) -> float:
+    """Of the prefill's FLOPs of unpruned, over the tasks that both have; NaN without one."""
+    shared = row.flops.keys() & upper.flops.keys()
+    whole = sum(upper.flops[task] for task in shared)
+    return sum(row.flops[task] for task in shared) / whole if whole else nan
 
 
 def _timings(run: Record | None) -> list[Timing]:
@@ -147,6 +164,7 @@ def _timing(
         round_ratio(first, [_first_token(row) for row in whole]) if whole else NOTHING,
         round_ratio([_prefill(row) for row in whole], prefill) if whole else NOTHING,
         {**phases, "decode": median_spread(decode).value},
+        parsed.matched is not None,
     )
 
 

@@ -191,8 +191,26 @@ def test_speedup_is_of_the_prefill_with_its_selection_in_the_same_rounds():
     slow, fast = found.timings
     assert slow.speedup.value == 1
     assert fast.speedup.value == pytest.approx(0.11 / (0.055 + 0.002))
-    assert found.unpruned.flops == 1
-    assert 0 < next(p.flops for p in found.points if p.budget) < 0.2
+
+
+def test_a_timing_at_tokens_is_not_that_of_a_budget_in_flops():
+    records = [accuracy("unpruned", None), accuracy(), efficiency()]
+    assert answer(studies(records)[0])[1].speedup[0] == "1.93×"
+    matched = accuracy(cell="fastv@64=64")
+    _, best = answer(studies([records[0], matched, records[2]])[0])
+    assert (best.budget, best.speedup) == ("64 in FLOPs", ("", ""))
+
+
+def test_benchmarks_of_different_units_are_summed_up_relative_to_unpruned():
+    records = [
+        accuracy("unpruned", None, "points", scores=[4.0, 8.0]),
+        accuracy("unpruned", None, "share", scores=[1.0, 1.0]),
+        accuracy("fastv", 64, "points", scores=[3.0, 6.0]),
+        accuracy("fastv", 64, "share", scores=[1.0, 0.0]),
+    ]
+    whole, best = answer(studies(records)[0])
+    assert (whole.score[0], best.score[0], best.difference[0]) == ("100.0", "62.5", "−37.5")
+    assert "Mean relative score in percent against counted tokens" in page(records)
 
 
 def test_headings_go_down_one_level_at_a_time(report):

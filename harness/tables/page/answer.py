@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isnan
+from math import isnan, nan
 
 from harness.analysis.blocks import Block, Line
 from harness.analysis.emphasis import Emphasis, emphasised
+from harness.analysis.rows import Row
 from harness.analysis.stats import NOTHING, Estimate, mean_interval, mean_of, paired_difference
-from harness.analysis.studies import Study
+from harness.analysis.studies import Study, flops_share
 from harness.tables import numbers
 
 Cell = tuple[str, str]
@@ -67,8 +68,8 @@ def _best(study: Study, block: Block, upper: Line | None) -> Best | None:
         _cell(mean_interval(scores)),
         _cell(lost, sign=True) if lost else ("", ""),
         bool(lost and lost.significant),
-        _flops(study, lead),
-        _speedup(study, lead),
+        _flops(row, upper.row if upper else None),
+        _speedup(study, row),
     )
 
 
@@ -81,17 +82,17 @@ def _others(alike: Sequence[Line], worse: Sequence[Line], column: str) -> str:
     return f"significantly ahead of all {len(worse)} others" if worse else ""
 
 
-def _flops(study: Study, lead: Line) -> str:
-    at = (lead.row.method, lead.row.budget)
-    share = next(p.flops for p in study.points if (p.method, p.budget) == at)
+def _flops(row: Row, upper: Row | None) -> str:
+    share = flops_share(row, upper) if upper else nan
     return "" if isnan(share) else f"{100 * share:.0f} %"
 
 
-def _speedup(study: Study, lead: Line) -> Cell:
-    at = (lead.row.method, lead.row.budget)
-    found = (t.speedup for t in study.timings if (t.method, t.budget) == at)
-    value, interval = _cell(next(found, NOTHING), decimals=2)
-    return f"{value}×" if value else "", interval if lead.row.budget else ""
+def _speedup(study: Study, row: Row) -> Cell:
+    at = (row.method, row.budget, row.matched)
+    value, interval = _cell(
+        next((t.speedup for t in study.timings if t.key == at), NOTHING), decimals=2
+    )
+    return f"{value}×" if value else "", interval if row.budget else ""
 
 
 def _cell(found: Estimate, sign: bool = False, decimals: int = 1) -> Cell:

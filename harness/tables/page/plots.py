@@ -88,9 +88,9 @@ def accuracy_against_speedup(study: Study) -> str:
     Empty where nothing was both answered and timed.
     """
     overall = study.overall
-    scores = {(p.method, p.budget): p.scores[overall] for p in study.points if overall in p.scores}
-    timed = [t for t in study.timings if (t.method, t.budget) in scores]
-    found = [(t, scores[t.method, t.budget]) for t in timed if not isnan(t.speedup.value)]
+    scores = {p.key: p.scores[overall] for p in study.points if overall in p.scores}
+    timed = [t for t in study.timings if t.key in scores and not isnan(t.speedup.value)]
+    found = [(t, scores[t.key]) for t in timed]
     if not any(timing.budget for timing, _ in found):
         return ""
     drawn, axes = figure(LARGE)

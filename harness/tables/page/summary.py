@@ -37,7 +37,7 @@ def _at(study: Study, block: Block) -> Iterator[str]:
     score = mean_interval(lead.values[study.overall])
     told = f"At {budget} tokens {lead.row.label} has the highest average, {score.value:.1f}"
     told += f" (95 % interval {numbers.number(score.low)} to {numbers.number(score.high)}"
-    if lead.values.get(RELATIVE):
+    if lead.values.get(RELATIVE) and study.overall != RELATIVE:
         told += f"; {mean_of(lead.values[RELATIVE]):.1f} % of unpruned"
     yield f"{told}){_rivals(lead, alike, worse, study.overall)}.{_cost(study, lead)}"
     noise = [line.row.label for line in block.lines if line.noise]
@@ -59,7 +59,7 @@ def _rivals(lead: Line, alike: Sequence[Line], worse: Sequence[Line], column: st
 
 def _cost(study: Study, lead: Line) -> str:
     for timing in study.timings:
-        if (timing.method, timing.budget) == (lead.row.method, lead.row.budget):
+        if timing.key == (lead.row.method, lead.row.budget, lead.row.matched):
             share = timing.phases["selection"] / timing.first_token_seconds.value
             return (
                 f" Its first token takes {timing.ratio.value:.2f} times as long as unpruned "
