@@ -352,3 +352,13 @@ def test_in_a_browser_the_table_sorts_and_the_gallery_filters(browser_page):
     assert set(shots.evaluate_all("x => x.map(s => s.dataset.budget)")) == {"192"}
     overlay_box = shots.first.locator("svg").bounding_box()
     assert overlay_box["width"] == overlay_box["height"] > 80
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_in_a_browser_the_answer_and_both_figures_are_on_the_first_screen(browser_page):
+    browser_page.set_viewport_size({"width": 1280, "height": 800})
+    shown = browser_page.locator("section.lead").first.locator("table.best, .pair figure")
+    boxes = [shown.nth(i).bounding_box() for i in range(shown.count())]
+    assert len(boxes) == 3
+    assert all(box["y"] + box["height"] <= 800 for box in boxes)
+    assert boxes[1]["y"] == boxes[2]["y"]

@@ -124,6 +124,6 @@ def _questions(study: Study) -> dict[str, int]:
 
 
 def _clock(run: Record) -> str:
-    """On what, and how often, was timed."""
+    """What the times are of."""
     identity = run["identity"]
     return f"batch {identity['batch_size']} on {identity['device']}, {identity['dtype']}"
