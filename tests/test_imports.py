@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -232,18 +232,18 @@ def test_the_reach_can_fail():
     assert of("transformers", reached("methods/runtime.py"))
 
 
-def modules() -> dict[str, ast.Module]:
-    """The sources of `methods` by the names that they are imported under."""
+def modules(*packages: str) -> dict[str, ast.Module]:
+    """The sources by the names that they are imported under."""
     return {
         file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): tree
         for file, tree in sources()
-        if file.startswith("methods/")
+        if file.split("/")[0] in packages
     }
 
 
 def circle(files: Mapping[str, ast.Module]) -> list[str]:
     """Modules each of which imports the next, be it in a function, and the last the first again."""
-    graph = {name: _named(tree) & files.keys() for name, tree in files.items()}
+    graph = {name: _named(tree, files) - {name} for name, tree in files.items()}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -251,29 +251,30 @@ def circle(files: Mapping[str, ast.Module]) -> list[str]:
     return []
 
 
-def _named(tree: ast.Module) -> set[str]:
-    """What is imported anywhere; `from methods import runtime` may name a module with either."""
-    return imports(tree) | {
-        f"{node.module}.{alias.name}"
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
+def _named(node: ast.AST, known: Collection[str]) -> set[str]:
+    """Which of the known modules it imports; not those for types alone."""
+    if isinstance(node, ast.If) and _runs_later(node):
+        return set()
+    found: set[str] = set()
+    if isinstance(node, ast.Import):
+        found = {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+        # a package's name stands before its modules', which are meant then
+        meant = {f"{node.module}.{alias.name}" for alias in node.names} & set(known)
+        found = meant or {str(node.module)}
+    return (found & set(known)).union(*(_named(c, known) for c in ast.iter_child_nodes(node)))
 
 
-def test_methods_import_one_another_in_no_circle():
-    assert not circle(modules())
+@pytest.mark.parametrize("package", ["methods", "harness"])
+def test_modules_import_one_another_in_no_circle(package):
+    assert not circle(modules(package))
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "from methods.runtime import attach",
-        "from methods import runtime",
-        "def f():\n    import methods.runtime",
-        "if TYPE_CHECKING:\n    from methods.runtime import attach",
-    ],
-)
-def test_a_planted_circle_is_found(code):
-    planted = modules() | {"methods.clock": ast.parse(code)}
-    assert {"methods.clock", "methods.runtime"} <= {*circle(planted)}
+@pytest.mark.parametrize("where", ["methods.clock", "harness.errors"])
+@pytest.mark.parametrize("code", ["from {0} import x", "def f():\n    import {0}"])
+def test_a_planted_circle_is_found(where, code):
+    far = {"methods.clock": "methods.runtime", "harness.errors": "harness.run.compare"}[where]
+    planted = modules("methods", "harness") | {where: ast.parse(code.format(far))}
+    assert {where, far} & {*circle(planted)}
+    types = f"if TYPE_CHECKING:\n    from {far} import x"
+    assert not circle(planted | {where: ast.parse(types)})

@@ -6,41 +6,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from statistics import fmean
-from typing import Any
 
 from harness.analysis.blocks import AVERAGE, RELATIVE, Block, blocks_of, configuration_names
 from harness.analysis.rows import Row
+from harness.analysis.speed import rounds
 from harness.analysis.stats import NOTHING, Estimate, mean_interval, median_spread, round_ratio
-from harness.records.cell import Cell
-from harness.records.file import Record
-from harness.records.frames import rounds
+from harness.records.cell import Asked, Cell
 from harness.records.groups import configurations
-
-TIMED = ("vision_tower", "projector", "selection", "prefill")
-"""Phases up to the first token."""
-_SAME = ("model_digest", "dtype", "attention")
-
-
-Key = tuple[str, int | None, bool]
-"""What is equal in a point and its timing: method, budget, whether that is one of FLOPs."""
+from harness.records.identity import SAME_MODEL
+from harness.records.phases import ONCE
+from harness.records.record import AccuracyRecord, EfficiencyRecord, Record
+from harness.records.timed import TimedCell
 
 
 @dataclass(frozen=True)
 class Point:
-    """A method at a budget; None is unpruned. `scores` in percent, by benchmark, `AVERAGE` and
-    `RELATIVE`; `matched`: the budget is one of FLOPs.
-    """
+    """A method at a budget. `scores` in percent, by benchmark, `AVERAGE` and `RELATIVE`."""
 
-    method: str
+    asked: Asked
     label: str
-    budget: int | None
     tokens: float
     scores: Mapping[str, Estimate]
-    matched: bool
-
-    @property
-    def key(self) -> Key:
-        return self.method, self.budget, self.matched
 
 
 @dataclass(frozen=True)
@@ -51,35 +37,33 @@ class Timing:
     selection, unpruned's time over this one's. Both of the same rounds.
     """
 
-    method: str
+    asked: Asked
     label: str
-    budget: int | None
     first_token_seconds: Estimate
     ratio: Estimate
     speedup: Estimate
     phases: Mapping[str, float]
-    matched: bool
 
     @property
-    def key(self) -> Key:
-        return self.method, self.budget, self.matched
+    def selection_share(self) -> float:
+        """Of the time to the first token."""
+        return self.phases["selection"] / self.first_token_seconds.value
 
 
 @dataclass(frozen=True)
 class Study:
     """One configuration: `records` are whole, `run` is the newest efficiency record of its kind.
 
-    `layers`: visual tokens that entered each decoder layer, mean over questions, by method and
-    budget.
+    `layers`: visual tokens that entered each decoder layer, mean over questions.
     """
 
     name: str
-    records: Sequence[Record]
-    run: Record | None
+    records: Sequence[AccuracyRecord]
+    run: EfficiencyRecord | None
     blocks: Sequence[Block]
     points: Sequence[Point]
     timings: Sequence[Timing]
-    layers: Mapping[tuple[str, int | None], Sequence[float]]
+    layers: Mapping[Asked, Sequence[float]]
 
     @property
     def overall(self) -> str:
@@ -88,16 +72,33 @@ class Study:
 
     @property
     def unpruned(self) -> Point | None:
-        """Where it was measured on all benchmarks."""
-        whole = (p for p in self.points if p.budget is None and self.overall in p.scores)
-        return next(whole, None)
+        """What all others are compared with."""
+        return next((point for point in self.points if point.asked.is_unpruned), None)
 
     @property
-    def labels(self) -> dict[str, str]:
-        """How each method is called, in a fixed order; unpruned is not among them."""
-        found = {point.method: point.label for point in self.points if point.budget is not None}
-        found |= {t.method: t.label for t in self.timings if t.budget and t.method not in found}
-        return dict(sorted(found.items(), key=lambda pair: Cell.parse(f"{pair[0]}@1").order))
+    def budgets(self) -> list[str]:
+        """As they are labelled, from large to small."""
+        found = {point.asked.amount: point.asked.budget_label for point in self.points}
+        return [found[key] for key in sorted(found, key=lambda k: (-(k[0] or 0), k[1])) if key[0]]
+
+    @property
+    def labels(self) -> dict[Asked, str]:
+        """How each series is called, in a fixed order; unpruned is not among them."""
+        found: dict[Asked, str] = {}
+        every: list[Point | Timing] = [*self.points, *self.timings]
+        for shown in every:
+            if shown.asked.budget:
+                found.setdefault(shown.asked.series, series_label(shown))
+        return dict(sorted(found.items(), key=lambda pair: (_order(pair[0].method), pair[0][1:])))
+
+
+def series_label(shown: Point | Timing) -> str:
+    """Of the line that it is on, as it is called there: seeds may differ along a line."""
+    return shown.label + (" in FLOPs" if shown.asked.in_flops else "")
+
+
+def _order(method: str) -> tuple[object, ...]:
+    return Cell.parse(f"{method}@1").order
 
 
 def studies(records: Sequence[Record]) -> list[Study]:
@@ -107,12 +108,9 @@ def studies(records: Sequence[Record]) -> list[Study]:
     return [_study(group, name, runs) for group, name in pairs]
 
 
-def _study(records: Sequence[Record], name: str, runs: Sequence[Record]) -> Study:
+def _study(records: Sequence[AccuracyRecord], name: str, runs: Sequence[EfficiencyRecord]) -> Study:
     blocks = blocks_of(records, "", fidelity=False)
-    identity = records[0]["identity"]
-    run = next(
-        (r for r in reversed(runs) if all(r["identity"][k] == identity[k] for k in _SAME)), None
-    )
+    run = next((run for run in reversed(runs) if is_timing_of(run, records[0])), None)
     points = [
         _point(line.row, {c: mean_interval(o) for c, o in line.values.items() if o})
         for block in blocks
@@ -122,8 +120,13 @@ def _study(records: Sequence[Record], name: str, runs: Sequence[Record]) -> Stud
     return Study(name, records, run, blocks, points, _timings(run), _layers(records))
 
 
+def is_timing_of(run: EfficiencyRecord, record: AccuracyRecord) -> bool:
+    """Whether its times are those of the model that answered."""
+    return not any(run.identity.differing(record.identity, SAME_MODEL))
+
+
 def _point(row: Row, scores: dict[str, Estimate]) -> Point:
-    return Point(row.method, row.label, row.budget, row.tokens, scores, row.matched)
+    return Point(row.asked, row.label, row.tokens, scores)
 
 
 def flops_share(row: Row, upper: Row) -> float:
@@ -133,58 +136,41 @@ def flops_share(row: Row, upper: Row) -> float:
     return sum(row.flops[task] for task in shared) / whole if whole else nan
 
 
-def _timings(run: Record | None) -> list[Timing]:
+def _timings(run: EfficiencyRecord | None) -> list[Timing]:
     if run is None:
         return []
-    by_cell: dict[str, list[dict[str, Any]]] = {}
-    for row in rounds(run):
-        by_cell.setdefault(row["cell"], []).append(row)
-    whole = by_cell.get("unpruned", [])
-    cells = {cell["cell"]: cell for cell in run["cells"]}
-    ordered = sorted(by_cell, key=lambda text: Cell.parse(text).order)
-    return [_timing(text, by_cell[text], cells[text], whole) for text in ordered]
+    timed = [cell for cell in run.cells if cell.is_ok]
+    ordered = sorted(timed, key=lambda timed: timed.cell.order)
+    return [_timing(cell, run.unpruned) for cell in ordered]
 
 
-def _timing(
-    text: str,
-    rows: Sequence[Mapping[str, Any]],
-    cell: Mapping[str, Any],
-    whole: Sequence[Mapping[str, Any]],
-) -> Timing:
-    parsed = Cell.parse(text)
-    first, prefill = [_first_token(row) for row in rows], [_prefill(row) for row in rows]
-    label = " ".join([cell["method"]["label"], *(f"{k}={v}" for k, v in parsed.method.settings)])
-    decode = [sum(steps) for steps in cell["raw_seconds"]["decode"]]
-    phases = {p: median_spread([row[f"{p}_seconds"] for row in rows]).value for p in TIMED}
+def _timing(timed: TimedCell, whole: TimedCell | None) -> Timing:
+    first, prefill = _first_token(timed), rounds(timed, "prefill")
+    decode = [sum(steps) for steps in timed.raw("decode")]
+    phases = {phase: median_spread(timed.rounds(phase)).value for phase in ONCE}
     return Timing(
-        parsed.method.text,
-        label,
-        parsed.budget,
+        timed.cell.asked,
+        timed.label,
         median_spread(first),
-        round_ratio(first, [_first_token(row) for row in whole]) if whole else NOTHING,
-        round_ratio([_prefill(row) for row in whole], prefill) if whole else NOTHING,
+        round_ratio(first, _first_token(whole)) if whole else NOTHING,
+        round_ratio(rounds(whole, "prefill"), prefill) if whole else NOTHING,
         {**phases, "decode": median_spread(decode).value},
-        parsed.matched is not None,
     )
 
 
-def _first_token(row: Mapping[str, Any]) -> float:
-    return sum(row[f"{phase}_seconds"] for phase in TIMED)
+def _first_token(timed: TimedCell) -> list[float]:
+    """Seconds up to the first token, of each round."""
+    return [sum(phases) for phases in zip(*map(timed.rounds, ONCE), strict=True)]
 
 
-def _prefill(row: Mapping[str, Any]) -> float:
-    return row["prefill_seconds"] + row["selection_seconds"]
-
-
-def _layers(records: Sequence[Record]) -> dict[tuple[str, int | None], list[float]]:
-    entering: dict[tuple[str, int | None], list[list[int]]] = {}
+def _layers(records: Sequence[AccuracyRecord]) -> dict[Asked, list[float]]:
+    entering: dict[Asked, list[Sequence[int]]] = {}
     for record in records:
-        if record["status"] == "ok":
-            cell = Cell.parse(record["cell"])
-            rows = entering.setdefault((cell.method.text, cell.budget), [])
-            rows += [row["entering"] for row in record["ledger"] for _ in range(row["samples"])]
+        if record.is_ok:
+            rows = entering.setdefault(record.cell.asked, [])
+            rows += [row.entering for row in record.ledger for _ in range(row.samples)]
     return {
-        key: [fmean(layer) for layer in zip(*rows, strict=True)]
-        for key, rows in entering.items()
+        asked: [fmean(layer) for layer in zip(*rows, strict=True)]
+        for asked, rows in entering.items()
         if rows
     }

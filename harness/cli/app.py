@@ -96,9 +96,11 @@ def compare(
 
     `harness compare --no-accuracy --repeats 100 --device cuda`
     """
-    from harness.cli.results import finish
+    from harness.analysis.told import told
+    from harness.cli.results import finished
     from harness.models.protocols import protocol_of
     from harness.records.file import check_file
+    from harness.run.compare import compared
     from harness.run.request import Request
 
     if not (accuracy or efficiency):
@@ -114,14 +116,13 @@ def compare(
         refuse(context, "without a method that prunes", "budgets", "match")
     if report:
         check_file(output / "report.html", replace=True)
-    return finish(
-        Request(
-            **_alike(context),
-            tasks=suite or tasks,
-            batch_sizes=(batch_size,),
-            protocol=protocol_of(protocol, chat_template),
-        )
+    request = Request(
+        **_alike(context),
+        tasks=suite or tasks,
+        batch_sizes=(batch_size,),
+        protocol=protocol_of(protocol, chat_template),
     )
+    return finished(request, compared(request, told))
 
 
 @app.command()
@@ -156,14 +157,17 @@ def efficiency(
 
     `harness efficiency --model random:llava-1.5-7b-eighth --device cpu --batch-size 1`
     """
-    from harness.cli.results import finish
+    from harness.analysis.told import told
+    from harness.cli.results import finished
+    from harness.run.compare import compared
     from harness.run.request import Request
 
     if device == "cpu":
         refuse(context, "on a CPU", "allow_busy")
     if not methods:
         refuse(context, "without a method that prunes", "budgets")
-    return finish(Request(**_alike(context), accuracy=False))
+    request = Request(**_alike(context), accuracy=False)
+    return finished(request, compared(request, told))
 
 
 def _alike(context: typer.Context) -> dict[str, Any]:
@@ -199,7 +203,14 @@ def list_(what: Annotated[Listed, typer.Argument(help="What to list.")]) -> None
 @app.command()
 def data(
     output: Annotated[
-        Any, typer.Option("--output", "-o", parser=words.directory, help="Directory to write to.")
+        Any,
+        typer.Option(
+            "--output",
+            "-o",
+            parser=words.directory,
+            metavar="DIRECTORY",
+            help="Directory to write to.",
+        ),
     ],
 ) -> None:
     """Write the embedded benchmark as parquet and YAML, for lmms-eval's `--include_path`.
@@ -208,10 +219,10 @@ def data(
 
     `harness data -o benchmark && python -m lmms_eval --include_path benchmark --tasks embedded …`
     """
-    from harness.embedded import benchmark
+    from harness.embedded import export
 
     try:
-        benchmark.write(output)
+        export.write(output)
     except ValueError as error:
         raise BadInput(str(error)) from error
 

@@ -17,6 +17,7 @@ from harness.run.request import Match
 
 OUTPUT = Path("results/local")
 MOST_SEED = 2**31 - 1
+_LIST, _NUMBER = "LIST", "NUMBER"
 
 
 def _one_of(allowed: Any) -> str:
@@ -27,7 +28,7 @@ Methods = Annotated[
     Any,
     typer.Option(
         parser=words.parse_methods,
-        metavar="LIST",
+        metavar=_LIST,
         help="Names, or `all`; with settings: `sparsevlm:variant=plus`. Unpruned always runs, too.",
     ),
 ]
@@ -35,7 +36,7 @@ Budgets = Annotated[
     Any,
     typer.Option(
         parser=words.parse_budgets,
-        metavar="LIST",
+        metavar=_LIST,
         help="Visual tokens a layer, each from 1 to the images' tokens.",
     ),
 ]
@@ -60,7 +61,7 @@ Tasks = Annotated[
     Any,
     typer.Option(
         parser=words.parse_tasks,
-        metavar="LIST",
+        metavar=_LIST,
         help="`embedded` for its five, or names of any lmms-eval tasks.",
     ),
 ]
@@ -75,26 +76,38 @@ Suite = Annotated[
 ]
 Limit = Annotated[
     int | None,
-    typer.Option(min=1, max=MOST_COUNT, help="Questions a task, the first ones; all if not given."),
+    typer.Option(
+        metavar=_NUMBER,
+        min=1,
+        max=MOST_COUNT,
+        help="Questions a task, the first ones; all if not given.",
+    ),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, max=MOST_COUNT, help="Questions answered at once.")]
+BatchSize = Annotated[
+    int, typer.Option(metavar=_NUMBER, min=1, max=MOST_COUNT, help="Questions answered at once.")
+]
 BatchSizes = Annotated[
     Any,
     typer.Option(
         "--batch-size",
         parser=words.parse_batch_sizes,
-        metavar="LIST",
+        metavar=_LIST,
         help="Samples at once; a list makes one table each.",
     ),
 ]
 PromptTokens = Annotated[
-    int, typer.Option(min=1, max=MOST_COUNT, help="Text tokens of the prompt.")
+    int, typer.Option(metavar=_NUMBER, min=1, max=MOST_COUNT, help="Text tokens of the prompt.")
 ]
-NewTokens = Annotated[int, typer.Option(min=2, max=MOST_COUNT, help="Tokens of the answer.")]
+NewTokens = Annotated[
+    int, typer.Option(metavar=_NUMBER, min=2, max=MOST_COUNT, help="Tokens of the answer.")
+]
 Images = Annotated[
     int | None,
     typer.Option(
-        min=1, max=MOST_COUNT, help="Images a prompt; the model's own number if not given."
+        metavar=_NUMBER,
+        min=1,
+        max=MOST_COUNT,
+        help="Images a prompt; the model's own number if not given.",
     ),
 ]
 Minutes = Annotated[
@@ -102,7 +115,7 @@ Minutes = Annotated[
     typer.Option(
         "--minutes",
         parser=words.above_zero("--minutes"),
-        metavar="NUMBER",
+        metavar=_NUMBER,
         help="Begin no further round this long after the first step.",
         show_default=False,
     ),
@@ -112,7 +125,7 @@ FindMaxBatch = Annotated[
     typer.Option(
         "--find-max-batch",
         parser=words.above_zero("--find-max-batch"),
-        metavar="NUMBER",
+        metavar=_NUMBER,
         help="Also find the largest batch that fits into so many GiB.",
         show_default=False,
     ),
@@ -137,16 +150,25 @@ ChatTemplate = Annotated[
 Controls = Annotated[
     bool, typer.Option("--controls", help="Also `uniform`, and `random` with five seeds.")
 ]
-Accuracy = Annotated[bool, typer.Option(" /--no-accuracy", help="Do not answer questions.")]
+Accuracy = Annotated[
+    bool,
+    typer.Option(" /--no-accuracy", help="Do not answer questions.", show_default=False),
+]
 Efficiency = Annotated[
-    bool, typer.Option(" /--no-efficiency", help="Do not measure time and memory.")
+    bool,
+    typer.Option(" /--no-efficiency", help="Do not measure time and memory.", show_default=False),
 ]
 Repeats = Annotated[
-    int, typer.Option(min=1, max=MOST_COUNT, help="Rounds in which every cell is timed.")
+    int,
+    typer.Option(
+        metavar=_NUMBER, min=1, max=MOST_COUNT, help="Rounds in which every cell is timed."
+    ),
 ]
 Seed = Annotated[
     int,
-    typer.Option(min=0, max=MOST_SEED, help="Of `random`, of the timed input and order."),
+    typer.Option(
+        metavar=_NUMBER, min=0, max=MOST_SEED, help="Of `random`, of the timed input and order."
+    ),
 ]
 RecordsOutput = Annotated[
     Any,

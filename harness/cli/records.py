@@ -55,7 +55,7 @@ def table(
 
     `harness table --published-only --model LLaVA-1.5-7B --budget 64`
     """
-    from harness.records.frames import read_records
+    from harness.records.groups import read_records
     from harness.tables.brief import at_a_glance, brief
     from harness.tables.layouts import WRITERS, laid_out
     from harness.tables.paper import Style
@@ -119,7 +119,7 @@ def report(
 
     `harness report results/local -o report.html`
     """
-    from harness.records.frames import read_records
+    from harness.records.groups import read_records
     from harness.tables.page import write_report
 
     write_report(read_records(directories or [OUTPUT], warn, whole=True), output, force)

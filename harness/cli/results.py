@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from harness.analysis.told import told
 from harness.cli.words import method_blamed
 from harness.errors import BadInput, warn
-from harness.records.file import Record, file_name, read, readable, write_atomically
-from harness.run.compare import INTERRUPTED, Interrupted, compared
+from harness.records.file import file_name, read, readable, write_atomically
+from harness.records.record import Record
+from harness.run.cells import INTERRUPTED, Interrupted
 from harness.run.request import Request
 from harness.tables.brief import at_a_glance, brief
 from harness.tables.layouts import tables
@@ -20,31 +20,24 @@ from harness.tables.table import Table, comma_separated, markdown
 from harness.tables.terminal import show
 
 
-def finish(request: Request) -> int:
-    """Exit status: 0, 1 if a cell failed, 130 after Ctrl-C. Raises BadInput."""
-    with method_blamed():
-        return finished(request, compared(request, told))
-
-
 def finished(request: Request, comparison: AbstractContextManager[Sequence[Record]]) -> int:
-    """The same of a comparison that begins when it is entered."""
+    """Exit status: 0, 1 if a cell failed, 130 after Ctrl-C. Raises BadInput.
+
+    `comparison` begins when it is entered. What it gives becomes tables and a report in files,
+    then tables on standard output.
+    """
     try:
-        with comparison as records:
-            return _shown(request, records)
+        with method_blamed(), comparison as records:
+            found = tables(records)
+            try:
+                _keep_tables(found, request.output)
+                if request.report:
+                    _write_report(records, request.output)
+            finally:  # the terminal may fail, and so may the files
+                show(at_a_glance(found, sys.stdout), sys.stdout)
     except Interrupted as interrupted:
         warn(str(interrupted))
         return INTERRUPTED
-
-
-def _shown(request: Request, records: Sequence[Record]) -> int:
-    """Tables and report as files, then the tables on standard output; the exit status."""
-    found = tables(records)
-    try:
-        _keep_tables(found, request.output)
-        if request.report:
-            _write_report(records, request.output)
-    finally:  # the terminal may fail, and so may the files
-        show(at_a_glance(found, sys.stdout), sys.stdout)
     return int(any(table.failed for table in found))
 
 
@@ -67,6 +60,6 @@ def _write_report(records: Sequence[Record], directory: Path) -> None:
     from harness.tables.page import write_report
 
     output = directory / "report.html"
-    paths = [directory / file_name(record) for record in records]
+    paths = [directory / file_name(record.body) for record in records]
     write_report(list(readable(paths, warn, read)), output, force=True)
     warn(f"the report is {output}")

@@ -122,9 +122,12 @@ def above_zero(option: str) -> Callable[[str], float]:
     """Reads a number. Raises BadInput for one that is not finite and above 0."""
 
     def number(text: str) -> float:
-        value = float(text)
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.0
         if not 0 < value < inf:
-            raise BadInput(f"{option} is a number above 0, not {value:g}")
+            raise BadInput(f"{option} is a number above 0, not {text}")
         return value
 
     return number

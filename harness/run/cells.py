@@ -6,20 +6,27 @@ unpruned fails, or what pruning itself is made of, no other cell could be right:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 from harness.errors import BadInput, ScoringError, sentence
 from harness.records.cell import Cell, infeasible
-from harness.records.file import SCHEMA, Record, unwritable
+from harness.records.file import SCHEMA, unwritable
 from harness.records.piece import Piece
 from harness.records.provenance import now
+from harness.records.record import Record
 from harness.records.store import Store
 from harness.run.instruments import Instrument, Results
 from harness.run.progress import Progress
 from harness.run.request import Feasible
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while cells were measured; the message says what is kept."""
 
 
 @dataclass
@@ -39,19 +46,35 @@ class Work:
     progress: Progress
     stopped: str | None = field(default=None, init=False)
 
-    def records(self, instrument: Instrument) -> list[Record]:
-        """One outline a piece, in order. Raises BadInput when a record cannot be written."""
+    def records(self, instruments: Iterable[Instrument]) -> list[Record]:
+        """Outlines of one record a piece, in order.
+
+        Raises BadInput when a record cannot be written, and Interrupted on Ctrl-C.
+        """
+        try:
+            return [
+                known or self._made(instrument, piece, number)
+                for instrument in instruments
+                for piece, known, number in self._planned(instrument)
+            ]
+        except KeyboardInterrupt as interruption:
+            raise Interrupted(_kept(self.store)) from interruption
+        finally:
+            self.progress.stop()
+
+    def _planned(
+        self, instrument: Instrument
+    ) -> Iterator[tuple[Piece, Record | None, tuple[int, int]]]:
+        """Its pieces, each with the record that is there already, or which of how many it is."""
         pieces = instrument.pieces(self.cells)
         known = [self.store.find(self._identity(piece)) for piece in pieces]
         self._say_reused(instrument.kind, sum(map(bool, known)), len(pieces))
         new = [piece for piece, record in zip(pieces, known, strict=True) if record is None]
         instrument.prepare(new)
-        runs = sum(bool(self._feasible(piece)) for piece in new)
-        numbers = ((number, runs) for number in count(1))
-        return [
-            record or self._made(instrument, piece, numbers)
-            for piece, record in zip(pieces, known, strict=True)
-        ]
+        number, runs = 0, sum(bool(self._feasible(piece)) for piece in new)
+        for piece, record in zip(pieces, known, strict=True):
+            number += record is None and bool(self._feasible(piece))
+            yield piece, record, (number, runs)
 
     def _identity(self, piece: Piece) -> dict[str, Any]:
         return {**self.identity, **piece.identity}
@@ -64,9 +87,7 @@ class Work:
     def _feasible(self, piece: Piece) -> list[Cell]:
         return [cell for cell in piece.cells if cell not in self.infeasible]
 
-    def _made(
-        self, instrument: Instrument, piece: Piece, numbers: Iterator[tuple[int, int]]
-    ) -> Record:
+    def _made(self, instrument: Instrument, piece: Piece, number: tuple[int, int]) -> Record:
         """The kept record of one piece, whatever came of it."""
         cells = self._feasible(piece)
         if not cells:
@@ -74,7 +95,7 @@ class Work:
         earlier = self.store.answered(self._identity(piece))
         if self.stopped:
             return earlier or self._keep(instrument, piece, _all_failed(cells, self.stopped), {})
-        self.progress.begin(piece.name, *next(numbers))
+        self.progress.begin(piece.name, *number)
         if earlier is not None:
             self.progress.say(f"{piece.name}: answered before, scored again")
         results, whole = self._measured(instrument, piece, cells, earlier)
@@ -92,7 +113,8 @@ class Work:
         """What a record can hold of it; what breaks off is a failure of all the cells."""
         whole: Mapping[str, Any] = {}
         try:
-            results, whole = instrument.measure(piece, cells, self.progress, earlier)
+            answers = None if earlier is None else earlier.body
+            results, whole = instrument.measure(piece, cells, self.progress, answers)
         except BadInput:
             raise
         except ScoringError as error:  # what was answered is kept, for the same command to score
@@ -151,3 +173,10 @@ def _not_kept(wrong: str) -> str:
 def _infeasible(feasible: Feasible) -> dict[str, Any]:
     reason = infeasible(feasible)
     return {"status": "infeasible", "reason": reason, "feasible": list(feasible)}
+
+
+def _kept(store: Store) -> str:
+    return (
+        f"interrupted; the records of all finished cells are kept in {store.directory}, "
+        f"{store.written} of them from this run; the same command goes on from there"
+    )

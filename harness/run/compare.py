@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import BadInput, warn
 from harness.models.placement import machine
 from harness.records.cell import Cell
-from harness.records.file import Record, unwritable
+from harness.records.file import unwritable
 from harness.records.provenance import code_digest, provenance, versions
-from harness.records.store import Store, opened
+from harness.records.record import Record
+from harness.records.store import opened
 from harness.run.cells import Work
-from harness.run.instruments import Instrument, instruments_of
+from harness.run.instruments import instruments_of
 from harness.run.progress import progress_on
 from harness.run.request import (
     Feasible,
@@ -28,14 +29,6 @@ from harness.run.request import (
 
 if TYPE_CHECKING:
     from harness.models.load import LoadedModel, Source
-
-
-INTERRUPTED = 130
-"""The exit status after Ctrl-C."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C while cells were measured; the message says what is kept."""
 
 
 def compare(request: Request, told: Callable[[Record], str]) -> list[Record]:
@@ -60,7 +53,7 @@ def compared(request: Request, told: Callable[[Record], str]) -> Iterator[list[R
         origin = {**provenance(machine(loaded.device)), **state}
         progress = progress_on(sys.stderr, told)
         work = Work(cells, infeasible, identity_of(loaded), origin, store, progress)
-        yield measured(work, instruments)
+        yield work.records(instruments)
 
 
 def checked(request: Request) -> tuple[Source, dict[str, Any]]:
@@ -86,7 +79,7 @@ def checked(request: Request) -> tuple[Source, dict[str, Any]]:
         check_tasks(request.tasks)
     if request.allow_busy is None:
         return source, {}
-    from harness.efficiency.gpu import check_idle
+    from harness.efficiency.trackers.gpu import check_idle
 
     state = check_idle(source.placement.device, request.allow_busy)
     return source, {"gpu_before": state, "allow_busy": request.allow_busy}
@@ -133,20 +126,3 @@ def identity_of(loaded: LoadedModel) -> dict[str, Any]:
         "versions": versions(),
         **loaded.protocol.identity(),
     }
-
-
-def measured(work: Work, instruments: Sequence[Instrument]) -> list[Record]:
-    """Outlines of the records of all work. Raises BadInput, and Interrupted on Ctrl-C."""
-    try:
-        return [record for instrument in instruments for record in work.records(instrument)]
-    except KeyboardInterrupt as interruption:
-        raise Interrupted(_kept(work.store)) from interruption
-    finally:
-        work.progress.stop()
-
-
-def _kept(store: Store) -> str:
-    return (
-        f"interrupted; the records of all finished cells are kept in {store.directory}, "
-        f"{store.written} of them from this run; the same command goes on from there"
-    )

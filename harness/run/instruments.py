@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.records.cell import Cell
-from harness.records.file import Record
 from harness.records.piece import Listener, Piece
 from harness.run.request import Request
 
@@ -30,12 +29,16 @@ class Instrument(Protocol):
         """Before the first of them is measured. Raises BadInput for what could not be."""
 
     def measure(
-        self, piece: Piece, cells: Sequence[Cell], listener: Listener, earlier: Record | None
+        self,
+        piece: Piece,
+        cells: Sequence[Cell],
+        listener: Listener,
+        earlier: Mapping[str, Any] | None,
     ) -> tuple[Results, Mapping[str, Any]]:
         """Of those `cells` of a piece that can be; and what belongs to the piece as a whole.
 
-        `earlier`: the record of its answers, which are not asked for again. Raises BadInput,
-        ScoringError, MechanismError, and whatever else fails all the cells.
+        `earlier`: the body of a record of its answers, which are not asked for again. Raises
+        BadInput, ScoringError, MechanismError, and whatever else fails all the cells.
         """
 
     def body(self, piece: Piece, results: Results, whole: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, TextIO
 
-from harness.records.file import Record
+from harness.records.record import Record
 from harness.visible import visible
 
 

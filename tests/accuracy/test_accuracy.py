@@ -18,7 +18,7 @@ from harness.accuracy.instrument import Accuracy
 from harness.accuracy.lmms import tasks as lmms_tasks
 from harness.accuracy.lmms.tasks import check_tasks
 from harness.cli.words import parse_methods
-from harness.embedded import benchmark
+from harness.embedded import benchmark, export
 from harness.errors import BadInput, ScoringError
 from harness.models.load import LoadedModel, load_model
 from harness.records.cell import Cell
@@ -283,7 +283,7 @@ def test_tasks_of_others_are_scored_once_at_the_end(
 ) -> None:
     """Tasks of ours taken for lmms-eval's, which need the network."""
     monkeypatch.setattr(CACHE, lambda: str(tmp_path / "datasets"))
-    benchmark.write(tmp_path / "benchmark", [TASK])
+    export.write(tmp_path / "benchmark", [TASK])
     index = lmms_tasks._index(str(tmp_path / "benchmark"))
     expected = shared.run(CELLS[1], TASK)
     monkeypatch.setattr(benchmark, "TASKS", ())

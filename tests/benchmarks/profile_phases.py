@@ -21,7 +21,7 @@ from torch.profiler import record_function
 from harness.cli.words import parse_methods
 from harness.efficiency.cell import time_run
 from harness.efficiency.clocks import synchronize
-from harness.efficiency.kernels import profiling, short
+from harness.efficiency.trackers.kernels import profiling, short
 from harness.efficiency.workload import Load, Workload
 from harness.models.load import load_model
 from harness.models.placement import machine

@@ -49,7 +49,7 @@ def test_methods_are_matched_by_flops(tmp_path, capsys):
     assert main(arguments) == 0
     assert capsys.readouterr().out.count("128 tokens in FLOPs a layer") == 1
     flops = [
-        mean_prefill_flops(record["ledger"], record["shape"])
+        mean_prefill_flops(record.ledger, record.shape)
         for record in map(records.read, sorted(tmp_path.glob("*@128*.gz")))
     ]
     assert len(flops) == 2

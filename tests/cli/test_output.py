@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from command_line import ROOT
+from from_bodies import made
 from stand_ins import asked
 from synthetic_records import accuracy, efficiency
 
@@ -94,11 +95,11 @@ class Lost:
 
 def test_tables_are_files_before_they_are_shown(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdout", Lost())
-    made = [accuracy(), efficiency()]
-    for record in made:
-        records.write(tmp_path, record)
+    bodies = [accuracy(), efficiency()]
+    for body in bodies:
+        records.write(tmp_path, body)
     with pytest.raises(OutputLostError):
-        finished(asked(tmp_path, report=True), nullcontext(made))
+        finished(asked(tmp_path, report=True), nullcontext(made(bodies)))
     written = {path.name for path in tmp_path.iterdir() if path.suffix != ".gz"}
     tables = {"accuracy.md", "accuracy.csv", "efficiency.md", "efficiency.csv"}
     assert written == {*tables, "report.html"}

@@ -25,7 +25,6 @@ from harness.models.load import load_model
 from harness.records.file import Record
 from harness.records.store import opened
 from harness.run.cells import Work
-from harness.run.compare import measured
 from harness.run.progress import Progress
 from harness.run.request import Request, cells_of
 
@@ -59,4 +58,4 @@ def _compared(request: Request) -> Iterator[list[Record]]:
     with opened(request.output, print) as store:
         progress = Progress(io.StringIO(), told)
         work = Work(cells_of(request), {}, COMMON, PROVENANCE, store, progress)
-        yield measured(work, [RUNNER])
+        yield work.records([RUNNER])

@@ -18,7 +18,6 @@ from harness.efficiency.workload import Load
 from harness.errors import ScoringError
 from harness.records.store import Store
 from harness.run.cells import Work
-from harness.run.compare import measured
 from harness.run.progress import Progress
 from harness.run.request import Request, cells_of
 
@@ -118,4 +117,4 @@ def run(request, runner=None, timer=None, infeasible=None, identity=COMMON):
 @contextmanager
 def measuring(work, instruments):
     """As `compared`, without a model."""
-    yield measured(work, instruments)
+    yield work.records(instruments)

@@ -275,7 +275,7 @@ def test_options_that_say_nothing(
 def test_a_comparison_by_command_keeps_protocols_apart(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    from harness.records.frames import load
+    from harness.analysis.frames import load
 
     out = tmp_path / "out"
     options = ["compare", "--model", "tiny", "--device", "cpu", "-o", str(out)]
@@ -301,8 +301,8 @@ def test_lmms_evals_own_command_takes_the_protocol(tmp_path: Path) -> None:
 
 def test_the_gate_tells_protocols_apart(tmp_path: Path) -> None:
     from altered_records import answered
+    from from_bodies import made, requests_of
 
-    from harness.regress.baseline import requests_of
     from harness.regress.sources import IncomparableError, answer_pairs
 
     before = answered()
@@ -310,7 +310,7 @@ def test_the_gate_tells_protocols_apart(tmp_path: Path) -> None:
     for record in after:
         record["identity"]["protocol"] = "llava"
     with pytest.raises(IncomparableError, match="protocol"):
-        answer_pairs(before, after)
+        answer_pairs(made(before), made(after))
     assert {request.protocol for request in requests_of(before, tmp_path)} == {OWN}
     assert {request.protocol for request in requests_of(after, tmp_path)} == {LlavaProtocol()}
     after[0]["identity"]["chat_template"] = "ab" * 32

@@ -48,7 +48,7 @@ def measure(runner: Accuracy, tmp_path: Path):
         progress = Progress(io.StringIO(), told)
         store = Store(tmp_path / name, progress.say)
         work = Work([FASTV], {}, COMMON, PROVENANCE, store, progress)
-        work.records(asked)
+        work.records([asked])
         return read_directory(tmp_path / name)
 
     yield run
@@ -143,7 +143,7 @@ def test_wrong_positions_change_no_count_and_are_seen_in_the_first_token(measure
     before = measure("before")
     positions_counted_anew(monkeypatch)
     after = measure("after")
-    firsts = [[s["first_token"] for s in r[0]["samples"]] for r in (before, after)]
+    firsts = [records[0].samples.first_tokens for records in (before, after)]
     assert firsts[0] != firsts[1]
     assert {f.quantity for f in named(before, after)} <= {"answers", "accuracy"}
 

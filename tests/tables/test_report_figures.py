@@ -6,13 +6,12 @@ import re
 
 import numpy as np
 import pytest
+from from_bodies import page, studies
 from lxml import etree as lxml_etree
 from lxml import html as lxml_html
 from readme_blocks import FIGURES, ROOT
 from synthetic_records import accuracy
 
-from harness.analysis.studies import studies
-from harness.tables.page import page
 from harness.tables.page.drawing import STYLE_SHEET, light_colours
 from harness.tables.page.labels import spread
 from harness.tables.page.plots import accuracy_by_method, limits_of

@@ -7,9 +7,9 @@ import shutil
 import subprocess
 
 import pytest
+from from_bodies import configurations
 from synthetic_records import accuracy, without_result
 
-from harness.records.groups import configurations
 from harness.records.task_metrics import SUITES
 from harness.tables.markup import latex
 from harness.tables.paper import Style, paper_table

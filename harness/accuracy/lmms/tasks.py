@@ -97,8 +97,10 @@ class TaskLibrary:
     @cached_property
     def _written(self) -> Any:
         """lmms-eval's index of the embedded tasks."""
+        from harness.embedded import export  # needs pyarrow
+
         path = Path(self._directory.name) / "tasks"
-        benchmark.write(path, self._own)
+        export.write(path, self._own)
         return _index(str(path))
 
     @cached_property

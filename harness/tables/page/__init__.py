@@ -13,7 +13,8 @@ from harness.analysis.blocks import AVERAGE
 from harness.analysis.emphasis import Emphasis
 from harness.analysis.studies import Study, studies
 from harness.errors import BadInput
-from harness.records.file import Record, check_file, write_atomically
+from harness.records.file import check_file, write_atomically
+from harness.records.record import EfficiencyRecord, Record
 from harness.tables.choices import Intervals
 from harness.tables.efficiency import efficiency_table
 from harness.tables.markup import html
@@ -58,8 +59,8 @@ def page(records: Sequence[Record]) -> str:
         studies=[_shown(study) for study in found],
         style=STYLE_SHEET.read_text(),
         script=(_HERE / "script.js").read_text(),
-        commands=sorted({str(r["provenance"].get("command")) for r in records}),
-        created=max(str(r["provenance"].get("created", "")) for r in records)[:10],
+        commands=sorted({str(record.provenance.command) for record in records}),
+        created=max(str(record.provenance.created) for record in records)[:10],
     )
 
 
@@ -80,13 +81,13 @@ def _shown(study: Study) -> dict:
         "without": without,
         "questions": sum(_questions(study).values()),
         "tasks": sorted({item.task for item in items}),
-        "budgets": sorted({s.budget for item in items for s in item.shown}),
+        "budgets": [b for b in reversed(study.budgets) if any(b in item.budgets for item in items)],
         "origin": origin(study.records),
         "links": sorted(
             {
-                (r["method"]["label"], r["method"].get("venue", ""), r["method"].get("link", ""))
-                for r in study.records
-                if r["method"].get("link", "").startswith("https://")
+                (method.label, method.venue, method.link)
+                for method in (record.method for record in study.records)
+                if method.link.startswith("https://")
             }
         ),
     }
@@ -94,10 +95,9 @@ def _shown(study: Study) -> dict:
 
 def _figures(study: Study) -> dict:
     """Those of several with one scale have it in common, and a name each."""
-    overall, tasks = study.overall, sorted({r["identity"]["task"] for r in study.records})
+    overall, tasks = study.overall, sorted({record.task for record in study.records})
     scored = any(overall in point.scores for point in study.points)
-    budgets = sorted({point.budget for point in study.points if point.budget}, reverse=True)
-    one = len(budgets) == 1
+    one = len(study.budgets) == 1
     scores = plots.limits_of(study, tasks)
     most = 1.05 * max((max(layers) for layers in study.layers.values()), default=1.0)
     return {
@@ -114,16 +114,16 @@ def _figures(study: Study) -> dict:
             for task in tasks
         ],
         "phases": costs.phases(study) if study.timings else "",
-        "layers": [(b, costs.tokens_by_layer(study, b, most)) for b in budgets],
+        "layers": [(b, costs.tokens_by_layer(study, b, most)) for b in study.budgets],
     }
 
 
 def _questions(study: Study) -> dict[str, int]:
     """How many there are, by task."""
-    return {r["identity"]["task"]: len(r["samples"]) for r in study.records if r["status"] == "ok"}
+    return {record.task: len(record.samples) for record in study.records if record.is_ok}
 
 
-def _clock(run: Record) -> str:
+def _clock(run: EfficiencyRecord) -> str:
     """What the times are of."""
-    identity = run["identity"]
-    return f"batch {identity['batch_size']} on {identity['device']}, {identity['dtype']}"
+    identity = run.identity
+    return f"batch {identity.batch_size} on {identity.device}, {identity.dtype}"

@@ -13,7 +13,7 @@ from harness.analysis.stats import NOTHING, Estimate, mean_interval, mean_of, pa
 from harness.analysis.studies import Study, flops_share
 from harness.tables import numbers
 
-Cell = tuple[str, str]
+Number = tuple[str, str]
 """A number as it is written, and its interval; empty where there is none."""
 
 
@@ -24,16 +24,17 @@ class Best:
     budget: str
     label: str
     others: str
-    score: Cell
-    difference: Cell
+    score: Number
+    difference: Number
     sure: bool  # that it differs from unpruned
     flops: str
-    speedup: Cell
+    speedup: Number
 
 
 def answer(study: Study) -> list[Best]:
     """Unpruned, then the leader of each budget, from large budgets to small."""
-    upper = next((line for b in study.blocks for line in b.lines if line.row.budget is None), None)
+    whole = (line for b in study.blocks for line in b.lines if line.row.asked.is_unpruned)
+    upper = next(whole, None)
     found = [_best(study, block, upper) for block in study.blocks]
     return [best for best in found if best is not None]
 
@@ -62,11 +63,11 @@ def _best(study: Study, block: Block, upper: Line | None) -> Best | None:
     whole = upper.values.get(study.overall) if upper and upper is not lead else None
     lost = paired_difference(scores, whole) if whole else None
     return Best(
-        f"{row.budget or f'{row.tokens:.0f}'}{' in FLOPs' if row.matched else ''}",
+        row.asked.budget_label or f"{row.tokens:.0f}",
         row.label,
         _others(alike, worse, study.overall),
-        _cell(mean_interval(scores)),
-        _cell(lost, sign=True) if lost else ("", ""),
+        _number(mean_interval(scores)),
+        _number(lost, sign=True) if lost else ("", ""),
         bool(lost and lost.significant),
         _flops(row, upper.row if upper else None),
         _speedup(study, row),
@@ -87,14 +88,12 @@ def _flops(row: Row, upper: Row | None) -> str:
     return "" if isnan(share) else f"{100 * share:.0f} %"
 
 
-def _speedup(study: Study, row: Row) -> Cell:
-    at = (row.method, row.budget, row.matched)
-    value, interval = _cell(
-        next((t.speedup for t in study.timings if t.key == at), NOTHING), decimals=2
-    )
-    return f"{value}×" if value else "", interval if row.budget else ""
+def _speedup(study: Study, row: Row) -> Number:
+    timed = (t.speedup for t in study.timings if t.asked == row.asked)
+    value, interval = _number(next(timed, NOTHING), decimals=2)
+    return f"{value}×" if value else "", interval if row.asked.budget else ""
 
 
-def _cell(found: Estimate, sign: bool = False, decimals: int = 1) -> Cell:
+def _number(found: Estimate, sign: bool = False, decimals: int = 1) -> Number:
     value, low, high = numbers.estimate(found, decimals, sign)
     return value.replace("-", "−"), f"{low} to {high}".replace("-", "−") if low else ""

@@ -5,17 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from harness.analysis.studies import Study, Timing
+from harness.records.phases import PHASES
 from harness.tables.page.drawing import LARGE, SMALL, TEXT, figure, inline, plain
 from harness.tables.page.series import colour, dash, marker
 
-PHASES = {
-    "vision_tower": "vision tower",
-    "projector": "projector",
-    "selection": "selection",
-    "prefill": "prefill",
-    "decode": "decode",
-}
-_COLOURS = (4, 5, 1, 0, 2)
+_DRAWN = {phase: phase.colour for phase in PHASES if phase.colour is not None}
 
 
 def phases(study: Study) -> str:
@@ -23,18 +17,17 @@ def phases(study: Study) -> str:
     drawn, axes = figure((LARGE[0], 1.0 + 0.2 * len(study.timings)))
     left = [0.0] * len(study.timings)
     names = [called(timing) for timing in study.timings]
-    for place, (phase, title) in zip(_COLOURS, PHASES.items(), strict=True):
-        width = [1000 * timing.phases[phase] for timing in study.timings]
-        axes.barh(
-            range(len(names)), width, left=left, color=colour(place), height=0.72, label=title
-        )
+    for phase, place in _DRAWN.items():
+        width = [1000 * timing.phases[phase.name] for timing in study.timings]
+        look: dict[str, Any] = {"color": colour(place), "label": phase.title.lower()}
+        axes.barh(range(len(names)), width, left=left, height=0.72, **look)
         left = [a + b for a, b in zip(left, width, strict=True)]
     axes.set_yticks(range(len(names)), map(plain, names))
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("ms, medians")
     axes.legend(
-        ncols=len(PHASES),
+        ncols=len(_DRAWN),
         loc="lower right",
         bbox_to_anchor=(1, 1),
         frameon=False,
@@ -48,13 +41,15 @@ def phases(study: Study) -> str:
     return inline(drawn, f"Time by phase. In all: {totals}.")
 
 
-def tokens_by_layer(study: Study, budget: int, most: float) -> str:
-    """A step line a method: visual tokens that entered each decoder layer, up to `most`."""
+def tokens_by_layer(study: Study, budget: str, most: float) -> str:
+    """A step line a method: visual tokens that entered each decoder layer, up to `most`; `budget`
+    as labelled.
+    """
     drawn, axes = figure(SMALL)
     words = []
-    for index, (method, label) in enumerate(study.labels.items()):
-        entering = study.layers.get((method, budget))
-        if entering:
+    at = {asked.series: row for asked, row in study.layers.items() if asked.budget_label == budget}
+    for index, (series, label) in enumerate(study.labels.items()):
+        if entering := at.get(series):
             steps = range(len(entering) + 1)
             line: Any = {"color": colour(index), "linewidth": 1.4, "linestyle": dash(index)}
             axes.stairs(entering, steps, baseline=None, **line)
@@ -70,4 +65,4 @@ def tokens_by_layer(study: Study, budget: int, most: float) -> str:
 
 def called(timing: Timing) -> str:
     """With its budget."""
-    return timing.label + (f" {timing.budget}" if timing.budget else "")
+    return f"{timing.label} {timing.asked.budget_label}".strip()

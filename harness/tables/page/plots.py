@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from harness.analysis.blocks import AVERAGE, RELATIVE
 from harness.analysis.stats import Estimate
-from harness.analysis.studies import Point, Study
+from harness.analysis.studies import Point, Study, series_label
+from harness.records.cell import Asked
 from harness.tables.page.costs import called
 from harness.tables.page.drawing import (
     LARGE,
@@ -49,14 +50,14 @@ def accuracy_against_tokens(study: Study, task: str, limits: Range | None = None
 
 def accuracy_by_method(study: Study) -> str:
     """Of one budget: a row a method from the best on, 95 % intervals, unpruned as a level."""
-    scored = [p for p in study.points if p.budget and study.overall in p.scores]
+    scored = [p for p in study.points if p.asked.budget and study.overall in p.scores]
     ranked = sorted(scored, key=lambda point: -point.scores[study.overall].value)
     drawn, axes = figure((LARGE[0], 0.8 + 0.19 * len(ranked)))
     _level(axes, study, study.overall, across=False)
-    methods = list(study.labels)
+    every = list(study.labels)
     for row, point in enumerate(ranked):
         place = Estimate(row, nan, nan)
-        _errors(axes, [point.scores[study.overall]], [place], methods.index(point.method))
+        _errors(axes, [point.scores[study.overall]], [place], every.index(point.asked.series))
     axes.set_yticks(range(len(ranked)), [plain(point.label) for point in ranked], color=TEXT)
     axes.invert_yaxis()
     axes.set_xlabel(f"{_NAMES[study.overall]}, %")
@@ -88,16 +89,16 @@ def accuracy_against_speedup(study: Study) -> str:
     Empty where nothing was both answered and timed.
     """
     overall = study.overall
-    scores = {p.key: p.scores[overall] for p in study.points if overall in p.scores}
-    timed = [t for t in study.timings if t.key in scores and not isnan(t.speedup.value)]
-    found = [(t, scores[t.key]) for t in timed]
-    if not any(timing.budget for timing, _ in found):
+    scores = {p.asked: p.scores[overall] for p in study.points if overall in p.scores}
+    timed = [t for t in study.timings if t.asked in scores and not isnan(t.speedup.value)]
+    found = [(t, scores[t.asked]) for t in timed]
+    if not any(timing.asked.budget for timing, _ in found):
         return ""
     drawn, axes = figure(LARGE)
-    for index, method in enumerate(study.labels):
-        own = [(t, s) for t, s in found if t.method == method and t.budget]
+    for index, series in enumerate(study.labels):
+        own = [(t, s) for t, s in found if t.asked.budget and t.asked.series == series]
         _errors(axes, [t.speedup for t, _ in own], [s for _, s in own], index)
-    whole = [(t, s) for t, s in found if t.budget is None]
+    whole = [(t, s) for t, s in found if t.asked.is_unpruned]
     _errors(axes, [t.speedup for t, _ in whole], [s for _, s in whole], None)
     front = pareto([(-t.speedup.value, s.value) for t, s in found])
     leading = [(t, s) for t, s in found if (-t.speedup.value, s.value) in front]
@@ -124,12 +125,12 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 def _against_tokens(axes: Axes, study: Study, task: str) -> None:
     """From large budgets to small: further right is pruned harder, as with the speed-up."""
     _level(axes, study, task)
-    for index, method in enumerate(study.labels):
-        own = _line(study, method, task)
+    for index, series in enumerate(study.labels):
+        own = _line(study, series, task)
         x = [Estimate(p.tokens * _shift(study, index), nan, nan) for p in own]
         _errors(axes, x, [p.scores[task] for p in own], index, line=True)
     axes.set_xscale("log", base=2)
-    budgets = sorted({point.budget for point in study.points if point.budget})
+    budgets = sorted({p.asked.budget for p in study.points if p.asked.budget})
     axes.set_xticks(budgets, [str(budget) for budget in budgets])
     axes.minorticks_off()
     axes.invert_xaxis()
@@ -137,33 +138,34 @@ def _against_tokens(axes: Axes, study: Study, task: str) -> None:
 
 def _shift(study: Study, index: int) -> float:
     """Sets the methods apart, so that their intervals are seen: a factor of the tokens."""
-    methods = len(study.labels)
-    return float(2 ** (min(_APART, _ALL_APART / methods) * ((methods - 1) / 2 - index)))
+    count = len(study.labels)
+    return float(2 ** (min(_APART, _ALL_APART / count) * ((count - 1) / 2 - index)))
 
 
-def _line(study: Study, method: str, task: str) -> list[Point]:
-    return [p for p in study.points if p.method == method and p.budget and task in p.scores]
+def _line(study: Study, series: Asked, task: str) -> list[Point]:
+    own = (p for p in study.points if p.asked.budget and p.asked.series == series)
+    return [point for point in own if task in point.scores]
 
 
 def _ends(axes: Axes, study: Study) -> list[End]:
     """Where the lines end, on the right, and what they are called there."""
     found = [
-        (method_line[-1], method_line[-1].tokens * _shift(study, index), colour(index))
-        for index, method in enumerate(study.labels)
-        if (method_line := _line(study, method, study.overall))
+        (line[-1], line[-1].tokens * _shift(study, index), colour(index))
+        for index, series in enumerate(study.labels)
+        if (line := _line(study, series, study.overall))
     ]
-    if study.unpruned:
+    if study.unpruned and study.overall in study.unpruned.scores:
         found.append((study.unpruned, axes.get_xlim()[1], TEXT))
     scores = [point.scores[study.overall].value for point, *_ in found]
     return [
-        (score, x, shade, f"{point.label}  {score:.1f}")
+        (score, x, shade, f"{series_label(point)}  {score:.1f}")
         for score, (point, x, shade) in zip(scores, found, strict=True)
     ]
 
 
 def _level(axes: Axes, study: Study, task: str, across: bool = True) -> None:
-    upper = next((p for p in study.points if p.budget is None and task in p.scores), None)
-    if upper is None:
+    upper = study.unpruned
+    if upper is None or task not in upper.scores:
         return
     score = upper.scores[task]
     line, band = (axes.axhline, axes.axhspan) if across else (axes.axvline, axes.axvspan)
@@ -200,7 +202,7 @@ def _reach(estimates: Sequence[Estimate]) -> list[list[float]]:
 def _told(study: Study, task: str) -> str:
     name = _NAMES.get(task) or f"score in {task.removeprefix('embedded_')}"
     said = [
-        f"{p.label}{f' at {p.budget}' if p.budget else ''} {p.scores[task].value:.1f}"
+        f"{p.label}{' at ' * bool(p.asked.budget)}{p.asked.budget_label} {p.scores[task].value:.1f}"
         for p in study.points
         if task in p.scores
     ]

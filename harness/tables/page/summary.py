@@ -18,7 +18,7 @@ def findings(study: Study) -> list[str]:
 
 def _upper(study: Study) -> Iterator[str]:
     whole = study.unpruned
-    if whole is None:
+    if whole is None or study.overall not in whole.scores:
         yield "Unpruned was not measured over all benchmarks, so nothing is relative to it."
         return
     tasks = len(whole.scores) - len({AVERAGE, RELATIVE} & whole.scores.keys())
@@ -31,18 +31,19 @@ def _upper(study: Study) -> Iterator[str]:
 
 def _at(study: Study, block: Block) -> Iterator[str]:
     lead, alike, worse = leader(block, study.overall)
-    if lead is None or lead.row.budget is None:
+    if lead is None or lead.row.asked.is_unpruned:
         return
-    budget = lead.row.budget
+    asked = lead.row.asked
+    place = f"{'the FLOPs of ' * asked.in_flops}{asked.budget} tokens"
     score = mean_interval(lead.values[study.overall])
-    told = f"At {budget} tokens {lead.row.label} has the highest average, {score.value:.1f}"
+    told = f"At {place} {lead.row.label} has the highest average, {score.value:.1f}"
     told += f" (95 % interval {numbers.number(score.low)} to {numbers.number(score.high)}"
     if lead.values.get(RELATIVE) and study.overall != RELATIVE:
         told += f"; {mean_of(lead.values[RELATIVE]):.1f} % of unpruned"
     yield f"{told}){_rivals(lead, alike, worse, study.overall)}.{_cost(study, lead)}"
     noise = [line.row.label for line in block.lines if line.noise]
     if noise:
-        yield f"Not significantly better than Random at {budget} tokens: {listed(noise)}."
+        yield f"Not significantly better than Random at {place}: {listed(noise)}."
 
 
 def _rivals(lead: Line, alike: Sequence[Line], worse: Sequence[Line], column: str) -> str:
@@ -59,12 +60,11 @@ def _rivals(lead: Line, alike: Sequence[Line], worse: Sequence[Line], column: st
 
 def _cost(study: Study, lead: Line) -> str:
     for timing in study.timings:
-        if timing.key == (lead.row.method, lead.row.budget, lead.row.matched):
-            share = timing.phases["selection"] / timing.first_token_seconds.value
+        if timing.asked == lead.row.asked:
             return (
                 f" Its first token takes {timing.ratio.value:.2f} times as long as unpruned "
                 f"({numbers.number(timing.ratio.low, 2)} to {numbers.number(timing.ratio.high, 2)}"
-                f" over the rounds), {100 * share:.0f} % of it for the selection."
+                f" over the rounds), {100 * timing.selection_share:.0f} % of it for the selection."
             )
     return ""
 
