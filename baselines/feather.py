@@ -23,6 +23,8 @@ from math import ceil, inf
 from typing import ClassVar
 
 import torch
+from torch import Tensor
+from torch.nn.functional import pad
 
 from methods.interface import (
     Cut,
@@ -114,16 +116,21 @@ def _nearest(plans: Callable[[int], Plan], total: Fraction, low: int, high: int)
 
 
 def _on_grid(segment: Segment) -> int:
-    return len(range(0, segment.h, STRIDE)) * len(range(0, segment.w, STRIDE))
+    return segment.t * len(range(0, segment.h, STRIDE)) * len(range(0, segment.w, STRIDE))
+
+
+def _grid(segment: Segment, device: torch.device) -> Tensor:
+    """bool [tokens]: on the grid of a segment, of each of its frames."""
+    y, x = (torch.arange(n, device=device) for n in (segment.h, segment.row_tokens))
+    frame = (y % STRIDE == 0)[:, None] & (x % STRIDE == 0) & (x < segment.w)
+    flags = frame.flatten().repeat(segment.t)
+    return pad(flags, (0, segment.tokens - len(flags)))
 
 
 def _rank(view: View, tokens: int, segments: tuple[Segment, ...] = ()) -> Selection:
     """The best, after those that lie on the grids of these segments."""
     scores = attention_without_rope(*(view[read] for read in READS))
     if segments:
-        flags = []
-        for segment in segments:
-            y, x = (torch.arange(n, device=scores.device) for n in (segment.h, segment.w))
-            flags.append(((y % STRIDE == 0)[:, None] & (x % STRIDE == 0)).flatten())
-        scores = scores.masked_fill(torch.cat(flags), inf)
+        flags = torch.cat([_grid(segment, scores.device) for segment in segments])
+        scores = scores.masked_fill(flags, inf)
     return Selection(Cut(best_in_order(scores, tokens)))

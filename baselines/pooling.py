@@ -3,7 +3,8 @@
 Each image becomes rows × columns blocks as even as can be; a block is the mean of its patches, at
 the position of its first. Of the pairs whose product is within 1 of the budget the most square is
 taken, wider rather than taller: 12 × 16 for 192, 8 × 16 for 128, 8 × 8 for 64 of 24 × 24 patches.
-Not every budget has such a pair (202 of 24 × 24 has none).
+Not every budget has such a pair (202 of 24 × 24 has none). Defined for single frames without
+newline tokens among their patches.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from methods.interface import (
     DecoderStage,
     Method,
     Plan,
+    PruningError,
     Read,
     Segment,
     Selection,
@@ -68,6 +70,8 @@ class Pooling(Method):
     cuts: ClassVar[str] = "before layer 0"
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
+        if any(segment.tokens != segment.h * segment.w for segment in sizes.segments):
+            raise PruningError(f"{self.name} is not defined for videos, nor for newline tokens")
         wanted = split(half_up(budget), [segment.tokens for segment in sizes.segments])
         shapes, owed = [], 0
         for segment, blocks in zip(sizes.segments, wanted, strict=True):

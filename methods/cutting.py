@@ -17,6 +17,7 @@ from methods.reads import Read
 from methods.sequence import Piece, Run, after_cut
 from methods.stages import run_decoder_stage, run_encoder_stages
 from methods.tower import TowerPass
+from methods.tower_family import with_tower
 from methods.tower_recording import TowerRecording
 from methods.trace import Prefill, StageSelection
 from methods.views import Shown
@@ -108,12 +109,13 @@ class Cutting:
         groups = [group for group in self.groups if group.plan.encoder]
         if not groups:
             return hidden
+        project = with_tower(self.adapter, self.method).project
         if tower is None:
             raise broken("the vision tower ran without showing what the method reads")
         images = images_of(self.prefill.sizes, len(tower.features))
         self.clock.start("selection")
         found = [
-            run_encoder_stages(self.method, group, self.run, tower, images, self.adapter.project)
+            run_encoder_stages(self.method, group, self.run, tower, images, project)
             for group in groups
         ]
         hidden = self._go_on(0, hidden, found)
@@ -150,9 +152,14 @@ class Cutting:
         if not pieces:
             return hidden
         before = self.run
+        if before.added and any(piece.states is not None for piece in pieces):
+            raise PruningError(
+                f"{self.method} is not defined here for {self.adapter.name}: it merges tokens, and "
+                "to each of them features are added in later layers"
+            )
         self.run, hidden = after_cut(before, layer, hidden, pieces)
         if before.rotary is not None and self.run.rotary is None:
-            self.run.rotary = self.adapter.rotary(hidden, self.run.positions)
+            self.run.rotary = self.adapter.rotary(hidden, self.run.position_ids)
         return hidden
 
     def _move(self, device: torch.device) -> None:

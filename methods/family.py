@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor, nn
 
 from methods.attention import QueriesKeys
 from methods.errors import PruningError
-from methods.sizes import ModelShape, Sizes
+from methods.sizes import ModelShape, Segment, Sizes
+
+KINDS = ("image", "video")
+
+
+@dataclass(frozen=True)
+class EncoderCall:
+    """One call of the body's `get_image_features` or `get_video_features`: of which of `KINDS`, its
+    `arguments` by name, and what it returned.
+    """
+
+    kind: str
+    arguments: Mapping[str, Any]
+    output: Any
+
+    @property
+    def pixels(self) -> Tensor:
+        """The first argument, which releases name differently."""
+        return next(iter(self.arguments.values()))
 
 
 class Adapter(ABC):
@@ -20,6 +39,12 @@ class Adapter(ABC):
     the model's dtype. Making one raises PruningError for a configuration that is not supported.
     """
 
+    tower_stages: ClassVar[str] = "nothing is built for its vision tower"
+    """Why methods with stages in the tower are refused, unless it is a `TowerAdapter`."""
+
+    position_axes: ClassVar[int] = 1
+    """Position ids of a token: 1, or 3 where an image's have time, height and width."""
+
     def __init__(self, model: Any) -> None:
         self.model = model
 
@@ -28,8 +53,8 @@ class Adapter(ABC):
     @property
     @abstractmethod
     def body(self) -> Any:
-        """The model without its head: gets `input_ids`, and has `get_image_features`, whose
-        `pooler_output` is a tensor [n, D] an image.
+        """The model without its head: gets `input_ids`, and has `get_image_features`, and
+        `get_video_features` where it takes videos.
         """
 
     @property
@@ -72,7 +97,9 @@ class Adapter(ABC):
 
     @abstractmethod
     def rotary(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """cos and sin [B, L, d] of position ids int64 [B, L], in the dtype of `hidden`."""
+        """cos and sin [B, L, d] of position ids int64 [B, L], or [axes, B, L] where positions have
+        several, in the dtype of `hidden`.
+        """
 
     @abstractmethod
     def unrotated(self, states: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
@@ -86,22 +113,46 @@ class Adapter(ABC):
         int64 [B, r] and k of all.
         """
 
-    # --- vision tower -----------------------------------------------------------------------
+    def added(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], tuple[Tensor, ...]]:
+        """The text model's arguments without what it adds to the output of its first layers, and
+        that: [B, L, D] a layer.
+        """
+        return kwargs, ()
+
+    # --- images -----------------------------------------------------------------------------
+
+    @abstractmethod
+    def kinds(self, input_ids: Tensor) -> Tensor:
+        """uint8 [B, L]: 0 where the prompt's ids int64 [B, L] are text, else 1 + the place in
+        `KINDS` of what stands there.
+        """
+
+    @abstractmethod
+    def segments(self, call: EncoderCall) -> list[tuple[Segment, ...]]:
+        """Segments of each image or video that was encoded, in the order of their tokens.
+
+        Raises PruningError for what is not supported.
+        """
+
+    def sizes_of(self, segments: tuple[Segment, ...]) -> Sizes:
+        """Sizes of a sample with these segments."""
+        return Sizes(len(self.layers), segments)
+
+    def sizes(self, tokens: int) -> Sizes:
+        """Sizes of a sample with this many visual tokens, all of whole images.
+
+        Raises PruningError for any other count, and where one image has more tokens than another.
+        """
+        raise PruningError(f"how many tokens an image has in a {self.name} depends on its size")
+
+    def shape(self) -> ModelShape:
+        """The integers that costs are computed from. Raises PruningError where none are known."""
+        raise PruningError(f"what a {self.name} costs is not computed yet")
 
     @property
     @abstractmethod
     def tower(self) -> nn.Module:
-        """The vision tower, called once for all images of a batch."""
-
-    @property
-    @abstractmethod
-    def vision_config(self) -> Any:
-        """Its configuration, from which transformers makes its masks."""
-
-    @property
-    @abstractmethod
-    def tower_layers(self) -> Sequence[Any]:
-        """The tower's layers: each gets hidden states [B, rows, D] first, CLS in row 0."""
+        """The vision tower."""
 
     @property
     @abstractmethod
@@ -110,25 +161,10 @@ class Adapter(ABC):
 
     @property
     @abstractmethod
-    def feature_place(self) -> int:
-        """Which of the tower's layers, counted from 0, puts out the features."""
-
-    @abstractmethod
-    def tower_mlp(self, layer: Any) -> tuple[nn.Module, nn.Module]:
-        """Of a tower layer: the norm before its MLP, and the MLP, whose result is added to what
-        the norm was given and leaves the layer.
+    def projector(self) -> nn.Module | None:
+        """What makes the language model's embeddings of the tower's features; None where that is a
+        part of the tower.
         """
-
-    @property
-    @abstractmethod
-    def projector(self) -> nn.Module:
-        """What makes the language model's embeddings of the tower's features."""
-
-    @abstractmethod
-    def project(self, features: Tensor) -> Tensor:
-        """Tower features [B, n, width] to the language model's embeddings [B, n, D]."""
-
-    # --- both -------------------------------------------------------------------------------
 
     @abstractmethod
     def attention(self, layer: Any) -> nn.Module:
@@ -136,24 +172,16 @@ class Adapter(ABC):
         its kernel.
         """
 
-    @abstractmethod
-    def visual(self, input_ids: Tensor) -> Tensor:
-        """bool [B, L]: where image tokens stand among the prompt's ids int64 [B, L]."""
-
-    @abstractmethod
-    def sizes(self, tokens: int) -> Sizes:
-        """Sizes of a sample with this many visual tokens, all of whole images.
-
-        Raises PruningError for any other count.
-        """
-
-    @abstractmethod
-    def shape(self) -> ModelShape:
-        """The integers that costs are computed from."""
+    @property
+    def name(self) -> str:
+        """Of the model's class."""
+        return type(self.model).__name__
 
 
 ADAPTERS: dict[str, type[Adapter]] = {}
 """By the name of the model class."""
+REFUSED: dict[str, str] = {}
+"""Why a model class cannot be pruned, by its name."""
 Own = TypeVar("Own", bound=type[Adapter])
 
 

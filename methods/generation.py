@@ -15,13 +15,15 @@ from methods.attention import QueriesKeys
 from methods.caches import CACHE_ARGUMENT, cache_of, mark_pruned, rows_of
 from methods.clock import Clock
 from methods.cutting import Cutting
+from methods.encoder_calls import EncoderCalls, Segments
 from methods.errors import PruningError
-from methods.family import Adapter
+from methods.family import KINDS, Adapter
 from methods.groups import group_samples, seeds_of
 from methods.mechanism import LayerCount, check_cache
 from methods.method import Method
 from methods.new_tokens import NewPositions
 from methods.plan import Plan
+from methods.positions import AXES, check_axes, check_plan, parted, spread
 from methods.sequence import Run, run_of
 from methods.sizes import Budget, Sizes
 from methods.tower import TowerPass
@@ -32,19 +34,29 @@ from methods.trace import Prefill
 class Generation:
     """Made for a prefill; then asked before every layer, of the prefill and of each new token."""
 
-    def __init__(self, adapter: Adapter, clock: Clock, method: Method) -> None:
-        self.adapter, self.clock, self.method = adapter, clock, method
+    def __init__(self, adapter: Adapter, clock: Clock, method: Method, calls: EncoderCalls) -> None:
+        self.adapter, self.clock, self.method, self.calls = adapter, clock, method, calls
         self.prefilling = True
         self.steps = 0
         self.layers = LayerCount(len(adapter.layers))
 
     def plan(
-        self, budget: Budget, seeds: Sequence[int] | None, input_ids: Tensor, kwargs: dict
+        self,
+        budget: Budget,
+        seeds: Sequence[int] | None,
+        input_ids: Tensor,
+        kwargs: dict,
+        added: tuple[Tensor, ...] = (),
     ) -> Prefill:
-        """Look at the prompt and plan every sample. `kwargs` are the text model's."""
-        run = self._first_run(input_ids, kwargs)
-        sizes = [self.adapter.sizes(count) for count in run.counts]
+        """Look at the prompt and plan every sample. `kwargs` are the text model's, without what is
+        `added` [B, L, D] to the output of its first layers.
+        """
+        run, segments = self._first_run(input_ids, kwargs, added)
+        sizes = [self.adapter.sizes_of(own) for own in segments]
         plans = {own: planned(self.method, budget, own) for own in dict.fromkeys(sizes)}
+        if run.axes is not None:
+            for plan in plans.values():
+                check_plan(self.method.label, plan, self.adapter.name)
         seeds = seeds_of(seeds, len(sizes))
         self.prompt_lengths = run.lengths
         self.groups = group_samples(sizes, plans, seeds, run.valid.device)
@@ -60,26 +72,36 @@ class Generation:
         self.new_positions = NewPositions(run, self.groups)
         return self.prefill
 
-    def _first_run(self, input_ids: Tensor, kwargs: dict) -> Run:
+    def _first_run(
+        self, input_ids: Tensor, kwargs: dict, added: tuple[Tensor, ...]
+    ) -> tuple[Run, list[Segments]]:
+        """The whole prompt, and whose images are in it."""
         hidden, mask = kwargs["inputs_embeds"], kwargs.get("attention_mask")
-        positions = kwargs.get("position_ids")
         if mask is not None and mask.dim() != 2:
             raise PruningError("pruning needs the attention mask as [batch, length]")
         valid = torch.ones_like(input_ids, dtype=torch.bool) if mask is None else mask.bool()
         valid = valid.to(hidden.device)
-        visual = self.adapter.visual(input_ids).to(hidden.device) & valid
-        if positions is None:
-            positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
+        kinds = self.adapter.kinds(input_ids).to(hidden.device) * valid
+        positions, axes = parted(kwargs.get("position_ids"), valid)
+        of_kind = [(kinds == kind).sum(1) for kind, _ in enumerate(KINDS, 1)]
         # the one wait for the device: plans are made of integers
-        lengths, counts = torch.stack([valid.sum(1), visual.sum(1)]).tolist()
-        return Run(
+        lengths, on_axes, *counts = torch.stack(
+            [valid.sum(1), spread(axes, kinds > 0), *of_kind]
+        ).tolist()
+        run = Run(
             first=0,
             valid=valid,
-            visual=visual,
-            positions=positions.to(hidden.device).expand(valid.shape),
+            visual=kinds > 0,
+            positions=positions,
             lengths=tuple(lengths),
-            counts=tuple(counts),
+            counts=tuple(map(sum, zip(*counts, strict=True))),
+            axes=axes,
+            added=added,
         )
+        segments = self.calls.dealt(kinds, counts)
+        if self.adapter.position_axes > 1:
+            check_axes(segments, on_axes)
+        return run, segments
 
     def _check_window(self) -> None:
         """Raises PruningError where a layer would not see the whole sequence: rows that are left
@@ -108,17 +130,21 @@ class Generation:
         self.new_positions.enter(run)
         self.new_positions.place(run)
         self.untouched = hidden is kwargs["inputs_embeds"]
+        self.missing = kwargs["inputs_embeds"].shape[1] - hidden.shape[1]
         if self.untouched:
             return kwargs
         return {
             **kwargs,
             "inputs_embeds": hidden,
             "attention_mask": run.mask_2d,
-            "position_ids": run.positions,
+            "position_ids": run.position_ids,
         }
 
-    def enter_step(self, kwargs: dict) -> dict:
-        """Take in the token generated last; returns the text model's kwargs."""
+    def enter_step(self, kwargs: dict, placed: bool) -> dict:
+        """Take in the token generated last; returns the text model's kwargs.
+
+        `placed`: the caller gave the token's position, and not the model by the cache's length.
+        """
         self.steps += 1
         self.layers.restart()
         if self.untouched:
@@ -135,7 +161,9 @@ class Generation:
         return {
             **kwargs,
             "attention_mask": first.mask_2d,
-            "position_ids": first.next_position[:, None] - 1,
+            "position_ids": first.next_position[:, None] - 1
+            if first.axes is None
+            else kwargs["position_ids"][-AXES:] + (0 if placed else self.missing),
         }
 
     # --- before each layer ------------------------------------------------------------------
@@ -159,6 +187,12 @@ class Generation:
             "position_ids": None,
             "position_embeddings": run.rotary or kwargs["position_embeddings"],
         }
+
+    def after_layer(self, i: int, output: Tensor) -> Tensor | None:
+        """What leaves layer i where something is added to it; None to leave it as it is."""
+        if not self.prefilling or i >= len(self.cutting.run.added):
+            return None
+        return output + self.cutting.run.added[i].to(output.device)
 
     def _take_over(self, run: Run) -> None:
         """Go on with a run that a cut has just made."""
@@ -209,6 +243,8 @@ class Generation:
             self._count_cache(cache)
             if not self.untouched:
                 mark_pruned(cache)
+        for run in self.runs:
+            run.added = ()
         self.prefill.sound = [pair for group in self.groups for pair in group.sound]
         self.prefilling = False
 

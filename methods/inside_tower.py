@@ -13,16 +13,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from methods.attention import QueriesKeys
 from methods.clock import Clock
 from methods.errors import PruningError
-from methods.family import Adapter
 from methods.generation import planned
 from methods.groups import seeds_of
 from methods.mechanism import broken
 from methods.method import Method
+from methods.recording import Observer
 from methods.sizes import Budget
 from methods.tower import TowerPass
+from methods.tower_family import TowerAdapter
 
 
 class InsideTower:
@@ -33,7 +33,7 @@ class InsideTower:
 
     def __init__(
         self,
-        adapter: Adapter,
+        adapter: TowerAdapter,
         clock: Clock,
         method: Method,
         budget: Budget,
@@ -68,7 +68,7 @@ class InsideTower:
                 "input_ids and pixel_values"
             )
         input_ids, mask = self.prompt
-        visual = self.adapter.visual(input_ids)
+        visual = self.adapter.kinds(input_ids) > 0
         if mask is not None and mask.dim() == 2:
             visual = visual & mask.to(visual.device).bool()
         sizes = [self.adapter.sizes(count) for count in visual.sum(1).tolist()]
@@ -83,7 +83,12 @@ class InsideTower:
             raise broken("a part of the vision tower ran without the tower's hook")
         return self.last
 
-    def observer(self, i: int) -> Callable[[QueriesKeys], None]:
+    def observers(self) -> dict[nn.Module, Observer]:
+        """Those of all attention modules of the tower."""
+        layers = self.adapter.tower_layers
+        return {self.adapter.attention(layer): self._observer(i) for i, layer in enumerate(layers)}
+
+    def _observer(self, i: int) -> Observer:
         return lambda attended: self._now.observe(i, attended)
 
     def enter_layer(self, i: int) -> Callable[..., tuple[tuple, dict] | None]:

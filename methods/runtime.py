@@ -23,7 +23,9 @@ from methods.adapters import adapter_for
 from methods.attention import QueriesKeys
 from methods.caches import PrunedCache, cache_of, check_kind, expect, refused
 from methods.clock import Clock, NoClock
+from methods.encoder_calls import EncoderCalls
 from methods.errors import MechanismError, PruningError
+from methods.family import KINDS
 from methods.generation import Generation
 from methods.inside_tower import InsideTower
 from methods.mechanism import broken
@@ -32,6 +34,7 @@ from methods.recording import Observer, observing
 from methods.registry import check_method
 from methods.sharing import SharedImages
 from methods.sizes import Budget
+from methods.tower_family import with_tower
 from methods.tower_watch import TowerWatch
 from methods.trace import Trace
 
@@ -111,13 +114,18 @@ class _Runtime:
         self.clock = clock
         self.trace = Trace()
         self.input_ids: Tensor | None = None
+        self.calls = EncoderCalls(self.adapter)
         self.inside: InsideTower | None = None
+        self.watch: TowerWatch | None = None
         if method.inside_tower:
-            self.inside = InsideTower(self.adapter, clock, method, budget, seeds)
-        # what is cut inside the tower is one method's own
-        self.watch = TowerWatch(self.adapter, method, images if self.inside is None else None)
+            tower = with_tower(self.adapter, method.label)
+            self.inside = InsideTower(tower, clock, method, budget, seeds)
+            images = None  # what is cut inside the tower is one method's own
+        if images is not None or method.tower_reads:
+            needs = method.label if method.tower_reads else "sharing what the vision tower made"
+            self.watch = TowerWatch(with_tower(self.adapter, needs), method, images)
         self.phase = "prefill"
-        self.entered = False
+        self.entered = self.placed = False
         self.lost: MechanismError | None = None
         self.use_cache = True
         self.uncached: int | None = None
@@ -133,17 +141,20 @@ class _Runtime:
             self.adapter.attention(layer): self._decoder_observer(i)
             for i, layer in enumerate(self.adapter.layers)
         }
-        observers |= self.watch.observers()
-        if self.inside is not None:
-            for i, layer in enumerate(self.adapter.tower_layers):
-                observers[self.adapter.attention(layer)] = self.inside.observer(i)
+        for watching in (self.watch, self.inside):
+            observers |= {} if watching is None else watching.observers()
         return observers
 
     def replacements(self) -> Iterator[tuple[nn.Module, str, Callable[..., Any]]]:
         """Functions that stand for a module's own meanwhile: the module, its name, the function."""
-        if self.watch.images is not None:
-            shared = self.watch.sharing(self.watch.images, self.body.get_image_features)
-            yield self.body, "get_image_features", shared
+        for kind in KINDS:
+            name = f"get_{kind}_features"
+            encode = getattr(self.body, name, None)
+            if encode is None:
+                continue
+            if self.watch is not None and self.watch.images is not None:
+                encode = self.watch.sharing(self.watch.images, encode)
+            yield self.body, name, self.calls.seeing(kind, encode)
         if self.inside is not None:
             yield self.model, "generate", self.inside.telling_the_prompt(self.model.generate)
 
@@ -154,24 +165,24 @@ class _Runtime:
         yield self.body.register_forward_pre_hook(self._see_prompt, with_kwargs=True)
         if self.inside is not None:
             yield from self._register_inside_tower(self.inside)
-        for phase in ("vision_tower", "projector"):
-            module = adapter.tower if phase == "vision_tower" else adapter.projector
+        for phase, module in (("vision_tower", adapter.tower), ("projector", adapter.projector)):
+            if module is None:
+                continue
             yield module.register_forward_pre_hook(self._starter(phase))
             yield module.register_forward_hook(self._stopper(phase))
-        if self.watch.reads:
+        if self.watch is not None and self.watch.reads:
             yield adapter.tower.register_forward_pre_hook(self.watch.begin)
-            used = adapter.tower_layers[adapter.feature_place]
-            yield used.register_forward_hook(self.watch.see_features)
+            yield self.watch.used.register_forward_hook(self.watch.see_features)
         yield adapter.text_model.register_forward_pre_hook(self._enter, with_kwargs=True)
         for i, layer in enumerate(adapter.layers):
             yield layer.register_forward_pre_hook(self._layer_hook(i), with_kwargs=True)
-            yield layer.register_forward_hook(self._after_layer)
+            yield layer.register_forward_hook(self._after_layer(i))
         yield adapter.text_model.register_forward_hook(self._leave, always_call=True)
         yield adapter.head.register_forward_hook(self._after_head)
         yield self.model.register_forward_hook(self._end)
 
     def _register_inside_tower(self, inside: InsideTower) -> Iterator[Any]:
-        adapter = self.adapter
+        adapter = inside.adapter
         yield adapter.tower.register_forward_pre_hook(inside.begin)
         for i, layer in enumerate(adapter.tower_layers):
             norm, mlp = adapter.tower_mlp(layer)
@@ -198,6 +209,7 @@ class _Runtime:
     def _see_prompt(self, body: nn.Module, args: tuple, kwargs: dict) -> None:
         ids = kwargs.get("input_ids")
         self.input_ids = args[0] if ids is None and args else ids
+        self.placed = kwargs.get("position_ids") is not None
         if self.inside is not None and self.input_ids is not None:
             self.inside.prompt = self.input_ids, kwargs.get("attention_mask")
 
@@ -212,7 +224,7 @@ class _Runtime:
         self.current = self.generations.get(cache)
         if self.current is None:
             raise refused() if isinstance(cache, PrunedCache) else broken(_FILLED_ELSEWHERE)
-        kwargs = self.current.enter_step(kwargs)
+        kwargs = self.current.enter_step(kwargs, self.placed)
         self.cache = cache
         expect(cache, True)
         return args, kwargs
@@ -225,14 +237,17 @@ class _Runtime:
         if self.input_ids is None:
             raise PruningError("pruning needs input_ids, to know which tokens are visual")
         self.current = None
-        generation = Generation(self.adapter, self.clock, self.method)
+        generation = Generation(self.adapter, self.clock, self.method, self.calls)
         # plans wait for the device once: before the phase begins, so that nothing does within it
-        self.trace.prefills.append(generation.plan(self.budget, self.seeds, self.input_ids, kwargs))
+        kwargs, added = self.adapter.added(kwargs)
+        prefill = generation.plan(self.budget, self.seeds, self.input_ids, kwargs, added)
+        self.trace.prefills.append(prefill)
         self.clock.start(self.phase)
         self.current = generation
         # not cleared: without a cache every step is a prefill, and the tower runs only once
         inside = None if self.inside is None else self.inside.last
-        return generation.enter_prefill(self.watch.recording, kwargs, inside)
+        recording = None if self.watch is None else self.watch.recording
+        return generation.enter_prefill(recording, kwargs, inside)
 
     def _layer_hook(self, i: int) -> Callable[..., tuple[tuple, dict] | None]:
         def before_layer(layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
@@ -245,9 +260,14 @@ class _Runtime:
 
         return before_layer
 
-    def _after_layer(self, layer: nn.Module, args: tuple, output: Any) -> None:
-        if self.current is not None:
+    def _after_layer(self, i: int) -> Callable[..., Tensor | None]:
+        def after_layer(layer: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
+            if self.current is None:
+                return None
             self.current.layers.done += 1
+            return self.current.after_layer(i, output)
+
+        return after_layer
 
     def _keep(self, generation: Generation, cache: Cache | None) -> None:
         """Find the generation again by its cache, which the text model may have made just now."""

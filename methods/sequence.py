@@ -23,8 +23,10 @@ class Run:
     """What decoder layers `first` … (next run's first) − 1 see.
 
     `valid` and `visual` bool [B, L]: not padding, and a visual token; `positions` int64 [B, L];
-    `lengths` and `counts`: tokens and visual tokens of each sample; `next_position` int64 [B] of
-    the token generated next. `rotary` (cos, sin) [B, L, d] and `mask` belong to the last forward.
+    `axes` int64 [3, B, L] where angles are of several axes' positions, beside these; `added`
+    [B, L, D] to what leaves each of the first layers; `lengths` and `counts`: tokens and visual
+    tokens of each sample; `next_position` int64 [B] of the token generated next. `rotary`
+    (cos, sin) [B, L, d] and `mask` belong to the last forward.
     """
 
     first: int
@@ -33,6 +35,8 @@ class Run:
     positions: Tensor
     lengths: tuple[int, ...]
     counts: tuple[int, ...]
+    axes: Tensor | None = None
+    added: tuple[Tensor, ...] = ()
     next_position: Tensor = field(init=False)
     rotary: tuple[Tensor, Tensor] | None = None
     mask: Any = None
@@ -42,6 +46,11 @@ class Run:
         """int64 [B, L] attention mask; None where nothing is padding."""
         padded = any(length != self.valid.shape[1] for length in self.lengths)
         return self.valid.long() if padded else None
+
+    @property
+    def position_ids(self) -> Tensor:
+        """What angles are made of: the axes, or the positions where there are none."""
+        return self.positions if self.axes is None else self.axes
 
     @cached_property
     def visual_counts(self) -> Tensor:
@@ -55,6 +64,8 @@ class Run:
             valid=self.valid.to(device),
             visual=self.visual.to(device),
             positions=self.positions.to(device),
+            axes=None if self.axes is None else self.axes.to(device),
+            added=tuple(own.to(device) for own in self.added),
             rotary=self.rotary and (self.rotary[0].to(device), self.rotary[1].to(device)),
         )
 
@@ -181,6 +192,8 @@ def after_cut(run: Run, layer: int, hidden: Tensor, pieces: Sequence[Piece]) -> 
         positions=new_positions(run, spliced, pieces),
         lengths=new_lengths(run, pieces),
         counts=tuple(counts.get(row, count) for row, count in enumerate(run.counts)),
+        axes=None if run.axes is None else run.axes.gather(2, spliced.source.expand(3, -1, -1)),
+        added=tuple(gather_rows(own, spliced.source) for own in run.added),
     )
     if run.rotary is not None and all(p.positions is Positions.ORIGINAL for p in pieces):
         batch = len(spliced.source)

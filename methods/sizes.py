@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from fractions import Fraction
 
 from methods.errors import PruningError
@@ -34,26 +35,80 @@ class Budget:
         return Fraction(self.fraction or 0).limit_denominator(10**6) * total
 
 
+class Newline(StrEnum):
+    """Where a segment has tokens that lie off its grid."""
+
+    NONE = "none"
+    ROW = "row"  # one after each row
+    END = "end"  # one after everything
+
+
+@dataclass(frozen=True)
+class Crops:
+    """The crops of one image put together to a picture, from which padding was taken away again.
+
+    `rows` × `columns` crops of `side`² tokens; the first token that is left stands in row `top`
+    and column `left` of the picture.
+    """
+
+    rows: int
+    columns: int
+    side: int
+    top: int = 0
+    left: int = 0
+
+
 @dataclass(frozen=True)
 class Segment:
-    """One image, crop or video of a sample.
+    """Visual tokens on one grid: an image, a tile or a view of one, or a video.
 
-    `t`, `h`, `w` count tower patches, `merge` patches per language-model token, `extra` tokens
-    that lie off the grid (newlines); `has_cls` tells whether the tower has a CLS row.
+    `t` frames of `h` rows of `w` tokens of the language model, row by row, with `newline` tokens
+    among them; `has_cls` tells whether the vision tower has a CLS row. `crops`: what the grid was
+    put together from, None where it is one tower image. `resampled`: no token is made of patches of
+    its own.
     """
 
     h: int
     w: int
     t: int = 1
     kind: str = "image"
-    merge: int = 1
     has_cls: bool = True
-    extra: int = 0
+    newline: Newline = Newline.NONE
+    crops: Crops | None = None
+    resampled: bool = False
 
     @property
     def tokens(self) -> int:
         """Visual tokens that the language model gets for it, unpruned."""
-        return self.t * self.h * self.w // self.merge + self.extra
+        return self.t * self.h * self.row_tokens + (self.newline is Newline.END)
+
+    @property
+    def row_tokens(self) -> int:
+        """Tokens from one row's first to the next one's."""
+        return self.w + (self.newline is Newline.ROW)
+
+    def grid(self) -> tuple[tuple[int, int, int, int], ...]:
+        """Of each token its crop, frame, row and column within the crop; four times −1 on newlines.
+
+        Crop 0 is the whole image, the crops of a picture count from 1, row by row; −1 where tokens
+        were resampled, whose row and column are those of the segment.
+        """
+        off = ((-1, -1, -1, -1),)
+        places: tuple[tuple[int, int, int, int], ...] = ()
+        for frame in range(self.t):
+            for row in range(self.h):
+                places += tuple(self._place(frame, row, column) for column in range(self.w))
+                places += off * (self.newline is Newline.ROW)
+        return places + off * (self.newline is Newline.END)
+
+    def _place(self, frame: int, row: int, column: int) -> tuple[int, int, int, int]:
+        if self.resampled:
+            return -1, frame, row, column
+        if self.crops is None:
+            return 0, frame, row, column
+        down, row = divmod(row + self.crops.top, self.crops.side)
+        across, column = divmod(column + self.crops.left, self.crops.side)
+        return 1 + down * self.crops.columns + across, frame, row, column
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from transformers.masking_utils import create_bidirectional_mask
 from methods.attention import QueriesKeys
 from methods.clock import Clock
 from methods.errors import PruningError
-from methods.family import Adapter
 from methods.groups import Group, ImageGroup
 from methods.mechanism import broken
 from methods.plan import Cut, Plan, Positions, TowerStage
@@ -25,6 +24,7 @@ from methods.sequence import Piece, Run
 from methods.sizes import Segment, Sizes
 from methods.stages import merged_numbers, selected
 from methods.tensors import first_true, gather_rows, index_of
+from methods.tower_family import TowerAdapter
 from methods.tower_rows import ImagesCut, RowsAtWork
 from methods.tower_views import inside_view
 from methods.trace import ImageRows, StageSelection
@@ -38,7 +38,7 @@ class TowerPass:
 
     def __init__(
         self,
-        adapter: Adapter,
+        adapter: TowerAdapter,
         clock: Clock,
         method: str,
         sizes: Sequence[Sizes],

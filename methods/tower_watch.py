@@ -10,11 +10,11 @@ from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from methods.attention import QueriesKeys
-from methods.family import Adapter
 from methods.method import Method
 from methods.reads import AnyRead, Read
 from methods.recording import Observer
 from methods.sharing import SharedImages
+from methods.tower_family import TowerAdapter
 from methods.tower_recording import TowerRecording, place_of
 
 
@@ -23,7 +23,7 @@ class TowerWatch:
     is read. `images` are stored ones, if any.
     """
 
-    def __init__(self, adapter: Adapter, method: Method, images: SharedImages | None) -> None:
+    def __init__(self, adapter: TowerAdapter, method: Method, images: SharedImages | None) -> None:
         self.adapter, self.method, self.images = adapter, method, images
         self.recording: TowerRecording | None = None
         self.attended: dict[int, QueriesKeys] = {}
@@ -54,6 +54,11 @@ class TowerWatch:
             self.attended[i] = QueriesKeys(queries, attended.keys, attended.scaling)
 
         return observe
+
+    @property
+    def used(self) -> nn.Module:
+        """The tower layer whose output is used."""
+        return self.adapter.tower_layers[self.adapter.feature_place]
 
     def begin(self, tower: nn.Module, args: tuple) -> None:
         """Before the tower's forward."""

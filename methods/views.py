@@ -44,7 +44,7 @@ class Shown:
 
     def about_to(self) -> QueriesKeys:
         """Of the layer about to run: q of each prompt's last token, and k of all."""
-        rotary = self.run.rotary or self.adapter.rotary(self.hidden, self.run.positions)
+        rotary = self.run.rotary or self.adapter.rotary(self.hidden, self.run.position_ids)
         last = last_true(self.run.valid, 1)
         return self.adapter.queries_keys(self.layer, self.hidden, rotary, last)
 

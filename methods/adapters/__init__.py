@@ -8,7 +8,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
 from methods.errors import PruningError, nearest
-from methods.family import ADAPTERS, Adapter
+from methods.family import ADAPTERS, REFUSED, Adapter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -23,6 +23,8 @@ def supported() -> tuple[str, ...]:
 def adapter_for(model: PreTrainedModel) -> Adapter:
     """The adapter of a model. Raises PruningError for a class that has none."""
     name, known = type(model).__name__, supported()
+    if name in REFUSED:
+        raise PruningError(f"model class {name} cannot be pruned: {REFUSED[name]}")
     if name not in known:
         raise PruningError(f"model class {name} is not supported{nearest(name, known)}")
     return ADAPTERS[name](model)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
 
-from methods.attention import QueriesKeys
+from methods.adapters._decoder import LlamaLike
 from methods.errors import PruningError
-from methods.family import Adapter, adapter
+from methods.family import EncoderCall, adapter
 from methods.sizes import ModelShape, Segment, Sizes
-from methods.tensors import gather_rows
+from methods.tower_family import TowerAdapter
 
 _WITH_CLS = ("clip_vision_model",)
 _WITHOUT_CLS = ("siglip_vision_model",)
 
 
 @adapter("LlavaForConditionalGeneration")
-class LlavaAdapter(Adapter):
+class LlavaAdapter(LlamaLike, TowerAdapter):
     """Names the parts of a `LlavaForConditionalGeneration`."""
 
     def __init__(self, model: Any) -> None:
@@ -43,30 +42,6 @@ class LlavaAdapter(Adapter):
     # --- parts ------------------------------------------------------------------------------
 
     @property
-    def body(self) -> Any:
-        return self.model.model
-
-    @cached_property
-    def text_model(self) -> Any:
-        return self.model.get_decoder()
-
-    @cached_property
-    def text_config(self) -> Any:
-        return self.model.config.get_text_config()
-
-    @cached_property
-    def layers(self) -> Sequence[Any]:
-        return self.text_model.layers[: self.text_config.num_hidden_layers]
-
-    @property
-    def norm(self) -> nn.Module:
-        return self.text_model.norm
-
-    @property
-    def head(self) -> nn.Module:
-        return self.model.get_output_embeddings()
-
-    @property
     def tower(self) -> nn.Module:
         return self.model.model.vision_tower
 
@@ -82,9 +57,6 @@ class LlavaAdapter(Adapter):
     @property
     def projector(self) -> nn.Module:
         return self.model.model.multi_modal_projector
-
-    def attention(self, layer: Any) -> nn.Module:
-        return layer.self_attn
 
     def tower_mlp(self, layer: Any) -> tuple[nn.Module, nn.Module]:
         return layer.layer_norm2, layer.mlp
@@ -105,15 +77,18 @@ class LlavaAdapter(Adapter):
         """Patches along each side of an image."""
         return self.vision_config.image_size // self.vision_config.patch_size
 
-    def visual(self, input_ids: Tensor) -> Tensor:
-        return input_ids == self.model.config.image_token_id
+    def segments(self, call: EncoderCall) -> list[tuple[Segment, ...]]:
+        return [(self._segment,)] * len(call.output.pooler_output)
+
+    @property
+    def _segment(self) -> Segment:
+        return Segment(self._side, self._side, has_cls=self.has_cls)
 
     def sizes(self, tokens: int) -> Sizes:
-        segment = Segment(self._side, self._side, has_cls=self.has_cls)
+        segment = self._segment
         if tokens % segment.tokens:
             raise PruningError(f"{tokens} image tokens are no whole images of {segment.tokens}")
-        images = tokens // segment.tokens
-        return Sizes(len(self.layers), (segment,) * images, self.feature_place)
+        return self.sizes_of((segment,) * (tokens // segment.tokens))
 
     def shape(self) -> ModelShape:
         text, vision = self.text_config, self.vision_config
@@ -136,50 +111,5 @@ class LlavaAdapter(Adapter):
             image_tokens=self._side**2,
         )
 
-    # --- arithmetic -------------------------------------------------------------------------
-
     def project(self, features: Tensor) -> Tensor:
         return self.projector(features)
-
-    @property
-    def window(self) -> int | None:
-        kinds = set(getattr(self.text_config, "layer_types", None) or ())
-        if other := kinds - {"full_attention", "sliding_attention"}:
-            raise PruningError(f"decoder layers of {', '.join(sorted(other))} cannot be pruned")
-        sliding = not kinds or "sliding_attention" in kinds
-        return getattr(self.text_config, "sliding_window", None) if sliding else None
-
-    def rotary(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        return self.text_model.rotary_emb(hidden, position_ids=positions)
-
-    def unrotated(self, states: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-        # here, so that naming the supported models does not take transformers' seconds
-        from transformers.models.llama.modeling_llama import rotate_half
-
-        cos, sin = (part[:, None].float() for part in rotary)
-        states = states.float()
-        return (states * cos - rotate_half(states) * sin) / (cos.square() + sin.square())
-
-    @property
-    def inverse_frequencies(self) -> Tensor:
-        return self.text_model.rotary_emb.inv_freq
-
-    def queries_keys(
-        self, layer: int, hidden: Tensor, rotary: tuple[Tensor, Tensor], rows: Tensor
-    ) -> QueriesKeys:
-        # here, so that naming the supported models does not take transformers' seconds
-        from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
-
-        module = self.layers[layer]
-        attention, states = module.self_attn, module.input_layernorm(hidden)
-        q, k = (
-            projected.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-            for projected in (
-                attention.q_proj(gather_rows(states, rows)),
-                attention.k_proj(states),
-            )
-        )
-        own = tuple(gather_rows(part.expand(len(rows), -1, -1), rows) for part in rotary)
-        q, _ = apply_rotary_pos_emb(q, q, *own)
-        _, k = apply_rotary_pos_emb(k, k, *rotary)
-        return QueriesKeys(q, k, attention.scaling)

@@ -117,6 +117,23 @@ def test_a_picture_of_few_colours_is_small_and_exact():
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(png(many)))), np.asarray(many))
 
 
+def test_questions_without_scores_of_their_own_are_shown_all_the_same():
+    records = [r for r in read_records([FIRST], whole=True) if r.kind == "accuracy"]
+    bodies = [unscored(record.body) for record in records if record.task == "embedded_count"]
+    items, without = gallery(bodies)
+    assert items
+    assert not without
+    assert {shown.verdict for item in items for shown in item.shown} == {"no score of its own"}
+    assert "no score of its own" in page(bodies)
+
+
+def unscored(body):
+    """The record of a task whose score is no mean of its questions'."""
+    samples = [{**sample, "score": None} for sample in body["samples"]]
+    score = {"value": 0.5, "per_question": None, "why": None, "without": [0.4, 0.5, 0.6]}
+    return {**body, "samples": samples, "metric": "f1", "metrics": {"f1": score}}
+
+
 # words
 
 

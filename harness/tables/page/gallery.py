@@ -72,8 +72,9 @@ def _chosen(rows: Sequence[AccuracyRecord], most: int) -> Iterator[str]:
     items = [i for i in rows[0].samples.items if all(i in samples.places for samples in tried)]
     spread = {}
     for item in items:
-        scores = [samples.scores[samples.places[item]] for samples in tried]
-        wrong = sum(score < max(scores) for score in scores) if scores else 0
+        found = (samples.scores[samples.places[item]] for samples in tried)
+        scores = [score for score in found if score is not None]
+        wrong = sum(score < max(scores) for score in scores)
         spread[item] = min(wrong, len(scores) - wrong)
     divided = sorted((i for i in items if spread[i]), key=lambda i: -spread[i])[: most - 1]
     yield from divided
@@ -124,8 +125,10 @@ def _shown(row: AccuracyRecord, place: int) -> Shown | None:
     return Shown(row.label, budget, answer, judged, picture, description)
 
 
-def verdict(score: float) -> str:
+def verdict(score: float | None) -> str:
     """`right`, `wrong`, or the score between."""
+    if score is None:
+        return "no score of its own"
     return {0.0: "wrong", 1.0: "right"}.get(float(score), f"score {score:.2f}")
 
 

@@ -1,0 +1,59 @@
+"""What a family owes in addition where methods select in its vision tower."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from methods.errors import PruningError
+from methods.family import Adapter
+from methods.sizes import Segment, Sizes
+
+
+class TowerAdapter(Adapter):
+    """One whose vision tower methods may select in: it is called once for all images of a batch,
+    each of which is one of its rows and one segment.
+    """
+
+    @property
+    @abstractmethod
+    def vision_config(self) -> Any:
+        """The tower's configuration, from which transformers makes its masks."""
+
+    @property
+    @abstractmethod
+    def tower_layers(self) -> Sequence[Any]:
+        """The tower's layers: each gets hidden states [B, rows, D] first, CLS in row 0."""
+
+    @property
+    @abstractmethod
+    def feature_place(self) -> int:
+        """Which of the tower's layers, counted from 0, puts out the features."""
+
+    @abstractmethod
+    def tower_mlp(self, layer: Any) -> tuple[nn.Module, nn.Module]:
+        """Of a tower layer: the norm before its MLP, and the MLP, whose result is added to what
+        the norm was given and leaves the layer.
+        """
+
+    @property
+    @abstractmethod
+    def projector(self) -> nn.Module:
+        """What makes the language model's embeddings of the tower's features."""
+
+    @abstractmethod
+    def project(self, features: Tensor) -> Tensor:
+        """Tower features [B, n, width] to the language model's embeddings [B, n, D]."""
+
+    def sizes_of(self, segments: tuple[Segment, ...]) -> Sizes:
+        return Sizes(len(self.layers), segments, self.feature_place)
+
+
+def with_tower(adapter: Adapter, what: str) -> TowerAdapter:
+    """The adapter, for `what` needs its tower. Raises PruningError where none may."""
+    if not isinstance(adapter, TowerAdapter):
+        raise PruningError(f"{what} is not defined here for {adapter.name}: {adapter.tower_stages}")
+    return adapter

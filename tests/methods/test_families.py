@@ -1,0 +1,154 @@
+"""Every family of models: pruning removes what a stock model with those keys forbidden ignores."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from forbidden_keys import (
+    NEW,
+    forbidding,
+    generated,
+    holds_its_promise,
+    kept_by,
+    pruned,
+    stepped,
+    visual_places,
+)
+from tiny_families import FAMILIES, Inputs, alone
+from torch import Tensor
+
+from methods import Budget, PruningError, get_method, methods
+
+DROPPING = ("fastv", "v2drop", "random", "uniform", "feather")
+"""Methods that leave what they keep as and where it is."""
+
+
+NUMBERING = ("sparsevlm", "pyramiddrop", "divprune", "cdpruner")
+"""Methods that number what they keep anew."""
+NOT_DEFINED = {
+    **dict.fromkeys(("llava_next", "onevision", "onevision_with_video"), ("pooling",)),
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), NUMBERING),
+    **dict.fromkeys(("qwen2_5_vl_video", "qwen3_vl", "qwen3_vl_video"), ("pooling", *NUMBERING)),
+}
+
+
+@pytest.fixture(params=FAMILIES)
+def named_family(request):
+    """A family's name, a model of it, and its batch of two."""
+    return request.param, *FAMILIES[request.param]()
+
+
+@pytest.fixture
+def family(named_family):
+    """A model and its batch of two."""
+    return named_family[1:]
+
+
+@pytest.mark.parametrize("name", DROPPING)
+def test_removed_tokens_are_those_that_the_stock_model_may_not_see(family, name):
+    model, inputs = family
+    (logits, tokens), trace = pruned(generated, get_method(name), model, inputs)
+    holds_its_promise(trace)
+    kept = kept_by(trace.prefills[-1], inputs)
+    assert kept
+    with forbidding(model, kept):
+        expected, same = generated(model, inputs)
+        step_by_step = stepped(model, inputs, tokens)
+    assert torch.equal(tokens, same)
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
+    assert (expected - generated(model, inputs)[0]).abs().max() > 0.05
+    again, trace = pruned(stepped, get_method(name), model, inputs, tokens)
+    holds_its_promise(trace)
+    torch.testing.assert_close(again, step_by_step, atol=1e-4, rtol=0)
+
+
+def test_keeping_everything_changes_no_bit(family):
+    model, inputs = family
+    method, everything = get_method("fastv"), Budget(fraction=1)
+    logits, tokens = generated(model, inputs)
+    (kept, _), trace = pruned(generated, method, model, inputs, budget=everything)
+    assert torch.equal(logits, kept)
+    assert trace.prefills[-1].entering[:, 0].tolist() == visual_places(inputs).sum(1).tolist()
+    loop, _ = pruned(stepped, method, model, inputs, tokens, budget=everything)
+    assert torch.equal(stepped(model, inputs, tokens), loop)
+
+
+def test_every_method_keeps_its_promise_or_says_that_it_is_not_defined(named_family):
+    name, model, inputs = named_family
+    for method in map(get_method, methods()):
+        if method.tower_reads or method.inside_tower:
+            sentence = f"^{method.label} is not defined here for {type(model).__name__}: "
+        elif method.name in NOT_DEFINED.get(name, ()):
+            sentence = "is not defined "
+        else:
+            _, trace = pruned(generated, method, model, inputs, budget=Budget(fraction=0.5))
+            holds_its_promise(trace)
+            continue
+        with pytest.raises(PruningError, match=sentence):
+            pruned(generated, method, model, inputs, budget=Budget(fraction=0.5))
+
+
+ON_ONE_AXIS = ("llava_next", "onevision", "onevision_with_video", "internvl", "smolvlm")
+
+
+@pytest.mark.parametrize("name", ON_ONE_AXIS)
+def test_tokens_that_are_numbered_anew_are_a_shorter_prompt(name):
+    """DivPrune before layer 0 is the stock model on what it keeps of the embeddings."""
+    model, inputs = FAMILIES[name]()
+    entering = []
+    handle = model.get_decoder().register_forward_pre_hook(
+        lambda module, args, kwargs: entering.append(kwargs["inputs_embeds"]), with_kwargs=True
+    )
+    (logits, tokens), trace = pruned(generated, get_method("divprune"), model, inputs)
+    generated(model, inputs)
+    handle.remove()
+    (kept,) = kept_by(trace.prefills[-1], inputs).values()
+    rows = [hidden[own] for hidden, own in zip(entering[-NEW], kept, strict=True)]
+    expected, same = generated(model, left_padded_rows(rows))
+    assert torch.equal(tokens, same)
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
+
+
+def left_padded_rows(rows: list[Tensor]) -> Inputs:
+    longest = max(map(len, rows))
+    missing = [longest - len(row) for row in rows]
+    mask = [[0] * n + [1] * (longest - n) for n in missing]
+    hidden = [torch.cat([row[:1].expand(n, -1), row]) for n, row in zip(missing, rows, strict=True)]
+    return {"inputs_embeds": torch.stack(hidden), "attention_mask": torch.tensor(mask)}
+
+
+OWN_IMAGES = {
+    "llava_next": {0: slice(0, 2), 1: slice(2, 3)},
+    "internvl": {0: slice(0, 4), 1: slice(4, 9)},
+}
+
+
+@pytest.mark.parametrize("method", ["pyramiddrop", "sparsevlm", "dart", "gprune", "fitprune"])
+@pytest.mark.parametrize("name", OWN_IMAGES)
+def test_a_batch_gives_what_its_prompts_give_alone(name, method):
+    model, inputs = FAMILIES[name]()
+    share = Budget(fraction=0.5)
+    (together, tokens), trace = pruned(generated, get_method(method), model, inputs, budget=share)
+    for row, images in OWN_IMAGES[name].items():
+        own = alone(inputs, row, {"pixel_values": images, "image_sizes": images})
+        (logits, same), single = pruned(generated, get_method(method), model, own, budget=share)
+        assert torch.equal(tokens[row : row + 1], same)
+        torch.testing.assert_close(together[row : row + 1], logits, atol=1e-4, rtol=0)
+        assert torch.equal(trace.prefills[-1].entering[row], single.prefills[-1].entering[0])
+
+
+@pytest.mark.parametrize("name", ["internvl", "llava_next", "qwen2_5_vl", "qwen3_vl_video"])
+def test_beams_share_the_images_of_their_prompt(name):
+    model, inputs = FAMILIES[name]()
+    if name in OWN_IMAGES:  # releases before 5.18 repeat a batch's images one by one
+        images = OWN_IMAGES[name][1]
+        inputs = alone(inputs, 1, {"pixel_values": images, "image_sizes": images})
+
+    def searched(model, inputs):
+        return model.generate(**inputs, max_new_tokens=3, num_beams=2, num_return_sequences=2)
+
+    found, trace = pruned(searched, get_method("fastv"), model, inputs)
+    entering = trace.prefills[-1].entering
+    assert len(found) == len(entering) == 2 * len(inputs["input_ids"])
+    assert torch.equal(entering, trace.prefills[-1].planned)
+    assert torch.equal(entering[::2], entering[1::2])
