@@ -96,7 +96,7 @@ def test_a_family_from_outside_the_package_is_used_and_gone_again(renamed, model
     expected, _ = contract.generate(model, prompts.batch(0), get_method("vitcop"))
     assert asked
     assert torch.equal(contract.logits(found), contract.logits(expected))
-    with pytest.raises(PruningError, match="class Renamed is not supported; allowed: .*Llava"):
+    with pytest.raises(PruningError, match=r"class Renamed is not supported; allowed: .*Llava"):
         attach(renamed, get_method("vitcop"), Budget(20)).__enter__()
 
 
