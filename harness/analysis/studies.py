@@ -93,7 +93,7 @@ class Study:
 
 
 def series_label(shown: Point | Timing) -> str:
-    """Of the line that it is on, as it is called there: seeds may differ along a line."""
+    """As on its line of a figure: budgets in FLOPs are on another than those in tokens."""
     return shown.label + (" in FLOPs" if shown.asked.in_flops else "")
 
 
