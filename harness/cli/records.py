@@ -69,7 +69,7 @@ def table(
     else:
         records = read_records(directories or [OUTPUT], warn, whole=fidelity)
         found = laid_out(records, layout, Style(emphasis, intervals, fidelity, published))
-    whole = wide or format_ is Format.CSV
+    whole = wide or format_ not in (Format.RICH, Format.MARKDOWN)
     if format_ is Format.RICH:
         print_tables(found if whole else at_a_glance(found, sys.stdout), sys.stdout)
     else:
