@@ -1,4 +1,5 @@
-"""The parts of the README and of the pages in docs that are made from records and the registry.
+"""The parts of the README and of the pages in docs that are made from records and the registry,
+and their figure.
 
 `python tests/readme_blocks.py` writes them anew; a test says when that is due.
 """
@@ -16,6 +17,7 @@ from statistics import median
 
 from harness.analysis import speed
 from harness.analysis.stats import round_ratio
+from harness.analysis.studies import studies
 from harness.cli.listing import methods_tables
 from harness.records.file import read_all
 from harness.records.groups import runs_of
@@ -24,6 +26,7 @@ from harness.tables import yardsticks
 from harness.tables.brief import at_a_glance, brief
 from harness.tables.layouts import tables
 from harness.tables.numbers import three_digits
+from harness.tables.page.plots import accuracy_file
 from harness.tables.table import Table, markdown
 from harness.tables.terminal import plain
 
@@ -186,6 +189,17 @@ def _block(name: str) -> str:
     return BLOCKS[name]().strip()
 
 
+def accuracy_figure() -> str:
+    """SVG: the accuracy of `results/benchmark` against counted tokens."""
+    (study,) = studies(list(read_all([ROOT / "results/benchmark"], warn=print)))
+    return accuracy_file(study)
+
+
+FIGURES = {"results/accuracy.svg": accuracy_figure}
+
+
 if __name__ == "__main__":
     for page in PAGES:
         page.write_text(filled(page.read_text()))
+    for name, drawn in FIGURES.items():
+        (ROOT / name).write_text(drawn())

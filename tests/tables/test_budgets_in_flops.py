@@ -16,6 +16,7 @@ from from_bodies import (
     requests_of,
     studies,
 )
+from lxml import html as lxml_html
 from synthetic_records import LAYERS, accuracy, efficiency, efficiency_cell, ledger_row
 
 from harness.analysis.frames import load, load_timings
@@ -99,6 +100,18 @@ def test_fidelity_and_figures_keep_them_apart():
     assert "At the FLOPs of 64 tokens FastV has the highest average, 100.0" in text
     assert "At 64 tokens FastV has the highest average, 0.0" in text
     assert gallery(made(BOTH)) == ([], ["count"])
+
+
+def test_the_page_keeps_them_apart():
+    cells = [efficiency_cell("unpruned", None, 0.1), efficiency_cell("fastv", 64, 0.05)]
+    tree = lxml_html.fromstring(page([*BOTH, efficiency([*cells, timed_in_flops(62)])]))
+    best = tree.xpath("//table[@class='best']/tbody/tr/th/text()")
+    assert best == ["576", "64", "64 in FLOPs"]
+    assert tree.xpath("//h4/text()")[1:] == ["Budget 64", "Budget 64 in FLOPs"]
+    told = " ".join(tree.xpath("//*[local-name()='svg']/@aria-label"))
+    assert "FastV 64 1.93 × 0.0, FastV 64 in FLOPs 1.62 × 100.0" in told
+    assert "at 64: FastV 64 to 64." in told
+    assert "at 64 in FLOPs: FastV in FLOPs 61 to 61." in told
 
 
 def test_the_efficiency_table_begins_a_group_at_each():
