@@ -9,19 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.analysis.frames import load, load_timings
     from harness.errors import BadInput
     from harness.records.cell import Cell
-    from harness.records.file import Record
-    from harness.records.frames import load, load_timings
+    from harness.records.record import Record
 
 __all__ = ["BadInput", "Cell", "Record", "load", "load_timings"]
 
 _FROM = {
     "BadInput": "errors",
     "Cell": "records.cell",
-    "Record": "records.file",
-    "load": "records.frames",
-    "load_timings": "records.frames",
+    "Record": "records.record",
+    "load": "analysis.frames",
+    "load_timings": "analysis.frames",
 }
 
 

@@ -17,7 +17,9 @@ from statistics import median
 from harness.analysis import speed
 from harness.analysis.stats import round_ratio
 from harness.cli.listing import methods_tables
-from harness.records.file import Record, read_all
+from harness.records.file import read_all
+from harness.records.groups import runs_of
+from harness.records.record import EfficiencyRecord
 from harness.tables import yardsticks
 from harness.tables.brief import at_a_glance, brief
 from harness.tables.layouts import tables
@@ -46,21 +48,21 @@ SPEED = ("Method", "Budget", "Tokens", "Selection ms", "Prefill ms", "Of theory"
 
 def _speed() -> str:
     """The columns of the efficiency tables that say what pruning gives, and that in a sentence."""
-    records = list(read_all([ROOT / "results/eighth"], warn=print))
+    records = runs_of(read_all([ROOT / "results/eighth"], warn=print))
     shown = [markdown(_columns(table, SPEED)) for table in tables(records)]
-    reached = [_reached(r) for r in sorted(records, key=lambda r: r["identity"]["batch_size"])]
+    reached = [_reached(r) for r in sorted(records, key=lambda r: r.identity.batch_size)]
     return "\n".join([*shown, " ".join([*reached, _at_equal_context()])])
 
 
-def _reached(record: Record) -> str:
-    upper, *cells = record["cells"]
-    assert upper["budget"] is None
+def _reached(record: EfficiencyRecord) -> str:
+    upper, *cells = record.cells
+    assert upper is record.unpruned
     theory = [speed.theory_share(cell, upper, record)[1] for cell in cells]
     unpruned = {phase: median(speed.rounds(upper, phase)) for phase in ("prefill", "decode")}
     selection = max(median(speed.rounds(c, "selection")) for c in cells) / unpruned["prefill"]
     decode = [median(speed.rounds(cell, "decode")) / unpruned["decode"] for cell in cells]
     return (
-        f"Batch {record['identity']['batch_size']}: all methods reach {min(theory):.2f} to "
+        f"Batch {record.identity.batch_size}: all methods reach {min(theory):.2f} to "
         f"{max(theory):.2f} of the prefill's speed-up that FLOPs promise; no selection takes more "
         f"than {100 * selection:.1f} % of the unpruned prefill; a new token takes "
         f"{min(decode):.2f} to {max(decode):.2f} times the unpruned model's time."
@@ -68,18 +70,18 @@ def _reached(record: Record) -> str:
 
 
 def _at_equal_context() -> str:
-    (record,) = read_all([ROOT / "results/equal-context"], warn=print)
-    upper, *cells = record["cells"]
+    (record,) = runs_of(read_all([ROOT / "results/equal-context"], warn=print))
+    upper, *cells = record.cells
     ratios = [
         round_ratio(speed.rounds(cell, "decode"), speed.decode_at_equal_context(cell, record))
         for cell in cells
     ]
-    values, batch = [ratio.value for ratio in ratios], record["identity"]["batch_size"]
+    values, batch = [ratio.value for ratio in ratios], record.identity.batch_size
     low, high = min(ratio.low for ratio in ratios), max(ratio.high for ratio in ratios)
     return (
         f"At equal context a new token takes {min(values):.2f} to {max(values):.2f} times the "
         f"unpruned model's time, all intervals within [{low:.2f}, {high:.2f}] "
-        f"(`results/equal-context`: batch {batch}, {len(record['order'])} rounds, in an hour of "
+        f"(`results/equal-context`: batch {batch}, {record.rounds} rounds, in an hour of "
         f"slower cores, when the unpruned prefill took "
         f"{median(speed.rounds(upper, 'prefill')):.1f} s)."
     )

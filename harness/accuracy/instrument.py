@@ -1,31 +1,36 @@
 """Accuracy of a cell on a task, by lmms-eval, with all that its record holds of every question.
 
 lmms-eval asks and scores; the model, the tower's outputs and the tokenised questions are shared by
-all cells. lmms-eval is imported by the functions that need it: it takes seconds.
+all cells.
 """
 
 from __future__ import annotations
 
-import random
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from tempfile import TemporaryDirectory
+from itertools import count
+from statistics import fmean
 from time import perf_counter
 from typing import Any
-from unittest.mock import patch
 
-from harness.accuracy.aggregation import arguments, state_kept
 from harness.accuracy.answers import Answer, Answerer, Prompt
-from harness.accuracy.lmms.tasks import TaskLibrary, quiet
-from harness.accuracy.rehearsal import rehearse
-from harness.accuracy.scores import running_score, scored
+from harness.accuracy.lmms.evaluation import (
+    evaluate,
+    scored_again,
+    side_effects_undone,
+    with_scores,
+)
+from harness.accuracy.lmms.tasks import TaskLibrary
+from harness.accuracy.rehearsal import most_images, rehearse
+from harness.accuracy.scores import running_score
 from harness.embedded import benchmark
-from harness.errors import ScoringError, cause
+from harness.errors import BadInput, ScoringError, cause
 from harness.models.load import LoadedModel
 from harness.records.cell import Cell, budget_of
 from harness.records.counted import distinct
+from harness.records.piece import Listener, Piece
+from methods import InfeasibleBudgetError
 from methods.adapters import adapter_for
 from methods.sharing import TowerStore
 
@@ -36,8 +41,11 @@ OnItem = Callable[[float | None], None]
 class Accuracy:
     """Runs cells of one comparison; images go through the vision tower once, within `store_bytes`.
 
-    `limit`: the first so many questions of each task, None for all.
+    `limit`: the first so many questions of each task, None for all. An instrument of `harness.run`:
+    each cell on each task is a piece.
     """
+
+    kind = "accuracy"
 
     def __init__(
         self,
@@ -48,9 +56,51 @@ class Accuracy:
         store_bytes: int = 4 * 2**30,
     ) -> None:
         self.model, self.limit, self.batch_size = model, limit, batch_size
+        self.names = tuple(tasks)
         self.tasks = TaskLibrary(tasks, model.protocol)
         self.store = TowerStore(store_bytes)
         self.prompts: dict[str, Prompt] = {}
+
+    def pieces(self, cells: Sequence[Cell]) -> list[Piece]:
+        """Cell by cell all tasks. Raises BadInput."""
+        versions = {task: self.task_version(task) for task in self.names}
+        asked = {"limit": self.limit, "batch_size": self.batch_size}
+        return [
+            Piece(
+                f"{cell.text} {task}",
+                (cell,),
+                {**cell.identity(), "task": task, "task_version": version, **asked},
+            )
+            for cell in cells
+            for task, version in versions.items()
+        ]
+
+    def prepare(self, pieces: Sequence[Piece]) -> None:
+        """Rehearse the tasks of these pieces. Raises BadInput."""
+        cells: dict[str, list[Cell]] = {}
+        for piece in pieces:
+            cells.setdefault(piece.identity["task"], []).extend(piece.cells)
+        for task, asked in cells.items():
+            self.rehearse(task, asked)
+
+    def measure(
+        self,
+        piece: Piece,
+        cells: Sequence[Cell],
+        listener: Listener,
+        earlier: Mapping[str, Any] | None,
+    ) -> tuple[dict[Cell, dict[str, Any]], dict[str, Any]]:
+        """`run` for the one cell. Raises as it does."""
+        task, (cell,) = piece.identity["task"], cells
+        return {cell: self.run(cell, task, _mean_told(listener, self.items(task)), earlier)}, {}
+
+    def body(
+        self, piece: Piece, results: Mapping[Cell, Mapping[str, Any]], whole: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The cell's result beside its name."""
+        (cell,) = piece.cells
+        outline = {"cell": cell.text, "status": "ok", "reason": None}
+        return {**outline, "method": cell.method.described(), **results[cell]}
 
     def task_version(self, task: str) -> str:
         """Differs whenever questions, data or scoring do. Raises BadInput."""
@@ -60,11 +110,27 @@ class Accuracy:
         """Questions of a task that a cell answers."""
         return min(self.limit or sys.maxsize, len(self.tasks.load(task).eval_docs))
 
-    def rehearse(self, task: str) -> None:
-        """Score invented answers first. Raises BadInput for a task that cannot be scored here."""
+    def rehearse(self, task: str, cells: Sequence[Cell]) -> None:
+        """Score invented answers first. Raises BadInput for a task that cannot be asked or scored
+        here, or whose questions show too many images for every pruned cell.
+        """
         if task not in benchmark.TASKS:
-            with _side_effects_undone():
-                rehearse(task, self.tasks.load(task), range(self.items(task)))
+            loaded, documents = self.tasks.load(task), range(self.items(task))
+            with side_effects_undone():
+                self._check_some_fit(task, most_images(task, loaded, documents), cells)
+                rehearse(task, loaded, documents)
+
+    def _check_some_fit(self, task: str, images: int, cells: Sequence[Cell]) -> None:
+        adapter = adapter_for(self.model.model)
+        sizes = adapter.sizes(max(images, 1) * adapter.shape().image_tokens)
+        refused = []
+        for cell in cells:
+            try:
+                cell.method.build().plan(budget_of(cell), sizes)
+            except InfeasibleBudgetError as error:
+                refused.append(str(error))
+        if refused and len(refused) == sum(cell.budget is not None for cell in cells):
+            raise BadInput(f"task {task!r} has questions with {images} images: {refused[0]}")
 
     def run(
         self,
@@ -85,14 +151,14 @@ class Accuracy:
         answers: dict[int, Answer] = {}
         model = self._model(cell, _teller(task, loaded, answers, on_item))
         try:
-            results = _evaluate(model, loaded, self.limit)
+            results = evaluate(model, loaded, self.limit)
         except Exception as error:
             if len(answers) < self.items(task):
                 raise
             raise ScoringError(cause(error), self._answered(task, answers)) from error
         answered = self._answered(task, answers)
         return {
-            **_with_scores(task, loaded, results, answered),
+            **with_scores(task, loaded, results, answered),
             "wall_seconds": perf_counter() - started,
         }
 
@@ -110,7 +176,7 @@ class Accuracy:
         }
 
     def _model(self, cell: Cell, tell: Callable[..., None]) -> Any:
-        with _side_effects_undone():
+        with side_effects_undone():
             from harness.accuracy.lmms.model import AnsweringModel
         return AnsweringModel(
             self._answerer(cell), self.batch_size, tell, protocol=self.model.protocol
@@ -127,76 +193,15 @@ class Accuracy:
         )
 
 
-def scored_again(
-    task: str, loaded: Any, record: Mapping[str, Any], limit: int | None
-) -> dict[str, Any]:
-    """A record's answers with scores by the task as it is now; nothing is asked again.
+def _mean_told(listener: Listener, total: int) -> OnItem:
+    """Tells how many items are done, and the mean of the scores so far."""
+    scores, done = list[float](), count(1)
 
-    Raises ScoringError as `Accuracy.run` does.
-    """
-    with _side_effects_undone():
-        from harness.accuracy.lmms.model import RepeatingModel
+    def on_item(score: float | None) -> None:
+        scores.extend(() if score is None else (score,))
+        listener.advance(next(done), total, fmean(scores) if scores else None)
 
-    answered = {key: record[key] for key in ("parameters", "ledger", "samples", "shape")}
-    answers = {_document(sample): sample["answer"] for sample in record["samples"]}
-    try:
-        results = _evaluate(RepeatingModel(answers), loaded, limit)
-    except Exception as error:
-        raise ScoringError(cause(error), answered) from error
-    return {**_with_scores(task, loaded, results, answered), "wall_seconds": 0.0}
-
-
-def _evaluate(model: Any, task: Any, limit: int | None) -> dict[str, Any]:
-    """lmms-eval's results. Raises what asking or scoring raises."""
-    from tenacity import RetryError
-
-    functions = [task.config.process_results, *task.aggregation().values()]
-    with _side_effects_undone(), state_kept(functions), TemporaryDirectory() as folder:
-        from lmms_eval.evaluator import simple_evaluate
-        from lmms_eval.tasks import TaskManager
-
-        try:
-            return simple_evaluate(
-                model=model,
-                tasks=[task],
-                task_manager=TaskManager(include_defaults=False),
-                batch_size=model.batch_size,
-                limit=limit,
-                bootstrap_iters=0,
-                process_docs_parallel=1,
-                cli_args=arguments(folder),
-            )
-        except RetryError as error:
-            raise (error.last_attempt.exception() or error) from error
-
-
-def _with_scores(
-    task: str, loaded: Any, results: Mapping[str, Any], answered: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The record's parts with each question's score, and the task's. Raises ScoringError."""
-    images = {_document(sample): sample["image"] for sample in answered["samples"]}
-    try:
-        with _side_effects_undone():
-            score = scored(task, loaded, results, images)
-    except Exception as error:
-        raise ScoringError(cause(error), answered) from error
-    logged = score.samples
-    samples = []
-    for sample in answered["samples"]:
-        about, number = logged[_document(sample)]
-        samples.append({**sample, "target": about["target"], "score": number})
-    return {
-        **answered,
-        "samples": samples,
-        "metric": score.metric,
-        "metrics": score.metrics,
-        "printed": score.printed,
-    }
-
-
-def _document(sample: Mapping[str, Any]) -> int:
-    """lmms-eval's number of the document that a record's sample is about."""
-    return int(str(sample["item"]).rpartition("/")[2])
+    return on_item
 
 
 def _teller(
@@ -232,27 +237,3 @@ def _sample(task: str, doc_id: int, answer: Answer, row: int) -> dict[str, Any]:
         "first_token": answer.first_token,
         "selections": answer.selections,
     }
-
-
-@contextmanager
-def _side_effects_undone() -> Iterator[None]:
-    """No prints, no bars of lmms-eval's; the global random states are as before afterwards."""
-    import numpy as np
-    import torch
-    from tqdm import tqdm
-
-    def silent(*args: Any, **kwargs: Any) -> Any:
-        return tqdm(*args, **{**kwargs, "disable": True})
-
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        with (
-            quiet(),
-            patch("lmms_eval.evaluator.tqdm", silent),
-            patch("lmms_eval.api.task.tqdm", silent),
-        ):
-            yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])

@@ -1,4 +1,4 @@
-"""A task's scoring, tried on invented answers before the model answers anything.
+"""A task's questions and scoring, tried on invented answers before the model answers anything.
 
 What would fail after hours of answering fails within seconds: a judge without a key, a missing
 Java, data of another form, a video where only images can be shown.
@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
+from unittest.mock import patch
 
 from harness.accuracy.aggregation import aggregated, arguments, state_kept
 from harness.accuracy.scores import metric_names
-from harness.errors import BadInput
+from harness.errors import BadInput, cause
 from harness.records.task_metrics import metrics_of
 
 INVENTED = ("yes", "A", "a red circle")
@@ -23,31 +24,42 @@ FEW = 4
 SECONDS = 20.0
 
 
+def most_images(name: str, task: Any, documents: Sequence[int]) -> int:
+    """That one of the first few questions shows. Raises BadInput for what cannot be asked."""
+    from harness.accuracy.lmms.model import images_shown
+
+    try:
+        return max(images_shown(name, task, task.eval_docs[i]) for i in documents[:FEW])
+    except BadInput:
+        raise
+    except (Exception, SystemExit) as error:  # tasks end the process where a video is missing
+        raise BadInput(f"task {name!r} cannot be asked here: {cause(error)}") from error
+
+
 def rehearse(name: str, task: Any, documents: Sequence[int]) -> None:
     """Score invented answers to `documents`. Raises BadInput with what stands in the way."""
     chosen = documents if len(documents) <= WHOLE else documents[:FEW]
-    failure: list[BaseException] = []
+    failure: list[str] = []
 
     def run() -> None:
         try:
             _score(name, task, chosen)
         except BaseException as error:  # handed to the thread that waits
-            failure.append(error)
+            failure.append(f"{type(error).__name__}: {error}")
 
     # a judge that does not answer is asked again for minutes; nobody waits for that
     thread = Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(SECONDS)
+    with patch("sys.unraisablehook", lambda _: None):  # a scorer half made complains as it goes
+        thread.start()
+        thread.join(SECONDS)
     if thread.is_alive():
         raise BadInput(
             f"task {name!r} took over {SECONDS:.0f} s to score {len(chosen)} invented answers; "
             f"a judge that is asked for every answer needs its key{_instead(name)}"
         )
     if failure:
-        error = failure[0]
-        raise BadInput(
-            f"task {name!r} cannot be scored here: {type(error).__name__}: {error}{_instead(name)}"
-        ) from error
+        java = "; its scorer is a Java program: install Java" if "'java'" in failure[0] else ""
+        raise BadInput(f"task {name!r} cannot be scored here: {failure[0]}{java}{_instead(name)}")
 
 
 def _score(name: str, task: Any, documents: Sequence[int]) -> None:

@@ -10,10 +10,12 @@ from math import isnan, nan
 from harness.analysis.emphasis import no_better
 from harness.analysis.fidelity import Fidelity, fidelity_of
 from harness.analysis.outcomes import Outcomes, relative
-from harness.analysis.rows import Row, rows_of
+from harness.analysis.rows import Row, rows_of, unpruned_of
 from harness.analysis.stats import task_means
 from harness.analysis.task_scores import columns_of, in_one_unit
-from harness.records.file import ASKED, Record
+from harness.records.cell import Asked
+from harness.records.identity import TOLD_APART_BY
+from harness.records.record import AccuracyRecord
 
 AVERAGE, RELATIVE = "Average", "Relative"
 RANDOM = "random"
@@ -22,7 +24,6 @@ _NOT_SAID = {
     "protocol": "protocol hf",
     "chat_template": "its own chat template",
 }
-_TOLD_APART_BY = ("model_digest", "dtype", "attention", "device", "batch_size", "limit", *ASKED)
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Block:
-    """The methods at one budget, of one configuration."""
+    """The methods at one budget, of tokens or of FLOPs, of one configuration."""
 
     model: str
     checkpoint: str
@@ -46,20 +47,20 @@ class Block:
     lines: tuple[Line, ...]
 
 
-def configuration_names(configurations: Sequence[Sequence[Record]]) -> list[str]:
+def configuration_names(configurations: Sequence[Sequence[AccuracyRecord]]) -> list[str]:
     """The model of each; what else they differ in where a model has several configurations."""
-    identities = [records[0]["identity"] for records in configurations]
+    identities = [records[0].identity for records in configurations]
     names = []
     for identity in identities:
-        same = [other for other in identities if other["model"] == identity["model"]]
+        same = [other for other in identities if other.model == identity.model]
         differing = [
-            _setting(key, identity.get(key))
-            for key in _TOLD_APART_BY
-            if len({other.get(key) for other in same}) > 1
+            _setting(key, getattr(identity, key))
+            for key in TOLD_APART_BY
+            if len({getattr(other, key) for other in same}) > 1
         ]
         if len(same) > 1 and not differing:
-            differing = [f"code {identity['code_digest'][:10]}"]
-        names.append(", ".join([identity["model"], *differing]))
+            differing = [f"code {identity.code_digest[:10]}"]
+        names.append(", ".join([identity.model, *differing]))
     return names
 
 
@@ -69,37 +70,39 @@ def _setting(key: str, value: object) -> str:
     return f"{key.removesuffix('_digest').replace('_', ' ')} {str(value)[:10]}"
 
 
-def blocks_of(records: Sequence[Record], model: str, fidelity: bool) -> list[Block]:
+def blocks_of(records: Sequence[AccuracyRecord], model: str, fidelity: bool) -> list[Block]:
     """Unpruned first, then a block a budget from large to small."""
     rows = rows_of(records)
-    upper = next((row for row in rows if row.budget is None and row.complete), None)
+    upper = unpruned_of(rows)
     one_unit = in_one_unit(columns_of(records))
-    close = fidelity_of(records) if fidelity else {}
+    close = fidelity_of(records) if fidelity and upper else {}
     blocks = []
-    for budget, group in groupby(rows, lambda row: row.budget):
+    for _, group in groupby(rows, lambda row: row.asked.amount):
         alike = list(group)
         noise = _within_noise(alike)
         lines = tuple(
             Line(
                 row,
                 _values(row, upper, one_unit),
-                close.get((row.method, budget)),
+                close.get(row.asked),
                 i in noise,
-                row.note if row.note and not row.outcomes else "not measured",
+                row.note if row.note and (row.failed or not row.outcomes) else "not measured",
             )
             for i, row in enumerate(alike)
         )
-        heading = " · ".join(part for part in (model, _heading(budget, upper)) if part)
-        blocks.append(Block(model, records[0]["identity"]["model"], heading, lines))
+        heading = " · ".join(part for part in (model, _heading(alike[0].asked, upper)) if part)
+        blocks.append(Block(model, records[0].identity.model, heading, lines))
     return blocks
 
 
-def _heading(budget: int | None, upper: Row | None) -> str:
+def _heading(asked: Asked, upper: Row | None) -> str:
     whole = upper.tokens if upper else nan
-    if budget is None:
+    if asked.budget is None:
         return "Upper bound" + ("" if isnan(whole) else f": {whole:.0f} tokens (100 %)")
-    share = "" if isnan(whole) else f" (↓ {100 * (1 - budget / whole):.1f} %)"
-    return f"Retain {budget} tokens{share}"
+    if asked.in_flops:
+        return f"The FLOPs of {asked.budget} tokens"
+    share = "" if isnan(whole) else f" (↓ {100 * (1 - asked.budget / whole):.1f} %)"
+    return f"Retain {asked.budget} tokens{share}"
 
 
 def _values(row: Row, upper: Row | None, one_unit: bool) -> dict[str, Outcomes]:
@@ -114,8 +117,8 @@ def _values(row: Row, upper: Row | None, one_unit: bool) -> dict[str, Outcomes]:
 
 
 def _within_noise(rows: Sequence[Row]) -> set[int]:
-    control = next((row for row in rows if row.method == RANDOM and row.complete), None)
+    control = next((row for row in rows if row.asked.method == RANDOM and row.complete), None)
     tested = [i for i, row in enumerate(rows) if row.complete and row is not control]
-    if control is None or control.budget is None:
+    if control is None or control.asked.budget is None:
         return set()
     return {tested[k] for k in no_better([rows[i].outcomes for i in tested], control.outcomes)}

@@ -5,126 +5,64 @@ Every quantity is an outcome an item, so that means and intervals are made as th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from math import exp, log
-from operator import gt, lt
-from typing import Any
+from collections.abc import Mapping, Sequence
 
+from harness.analysis.metrics import METRICS
 from harness.analysis.outcomes import Outcomes, Scores, averaged
-from harness.records.cell import Cell
-from harness.records.file import Record
+from harness.records.cell import Asked
+from harness.records.record import AccuracyRecord
+from harness.records.samples import Answer
 
-Sample = Mapping[str, Any]
-Key = tuple[str, int | None]
-About = tuple[str, str]  # task, item
-
-ROUNDING = 1e-4
-"""Probability below which what is left beside the listed tokens is only their rounding."""
-
-HOW_TO_READ = (
-    "Fidelity, to the unpruned model on the same questions: Same, equal answers; To wrong and To "
-    "right, questions whose score fell and rose; KL, divergence of the first answer token's "
-    "distribution in nats, a lower bound of it: over the tokens that both records list, all "
-    "others as one."
-)
+Fidelity = Mapping[str, Outcomes]
+"""By the names of `METRICS`."""
+Answers = Mapping[str, Mapping[str, Answer]]
+"""By task and item."""
 
 
-@dataclass(frozen=True)
-class Fidelity:
-    """The first three are 0 or 100, for percent; `kl` in nats."""
-
-    same: Outcomes
-    to_wrong: Outcomes
-    to_right: Outcomes
-    kl: Outcomes
-
-
-def fidelity_of(records: Sequence[Record]) -> dict[Key, Fidelity]:
-    """By method and budget, of whole records of one configuration; empty without unpruned.
+def fidelity_of(records: Sequence[AccuracyRecord]) -> dict[Asked, Fidelity]:
+    """Of what each cell but its seed asks, of whole records of one configuration; empty without
+    unpruned.
 
     Seeds of a method are averaged question by question.
     """
-    done = [record for record in records if record["status"] == "ok"]
-    upper = {key: s for r in done if r["identity"]["budget"] is None for key, s in _samples(r)}
-    groups: dict[Key, dict[int, list[Record]]] = {}
-    for record in done:
-        cell = Cell.parse(record["cell"])
-        if cell.budget is not None:
-            seeds = groups.setdefault((cell.method.text, cell.budget), {})
-            seeds.setdefault(cell.seed, []).append(record)
-    return (
-        {key: _fidelity(list(seeds.values()), upper) for key, seeds in groups.items()}
-        if upper
-        else {}
-    )
+    upper = unpruned_answers(records)
+    groups: dict[Asked, dict[int, list[AccuracyRecord]]] = {}
+    for record in records:
+        if upper and record.is_ok and not record.cell.is_unpruned:
+            seeds = groups.setdefault(record.cell.asked, {})
+            seeds.setdefault(record.cell.seed, []).append(record)
+    return {asked: _fidelity(list(seeds.values()), upper) for asked, seeds in groups.items()}
 
 
-def _samples(record: Record) -> list[tuple[About, Sample]]:
-    task = record["identity"]["task"]
-    return [((task, str(sample["item"])), sample) for sample in record["samples"]]
+def unpruned_answers(records: Sequence[AccuracyRecord]) -> Answers:
+    """What the unpruned model answered in these records."""
+    done = (record for record in records if record.is_ok and record.cell.is_unpruned)
+    return {record.task: record.samples.by_item for record in done}
 
 
-def _fidelity(by_seed: Sequence[Sequence[Record]], upper: Mapping[About, Sample]) -> Fidelity:
-    def outcomes(value: Callable[[Sample, Sample], float | None]) -> Outcomes:
-        return averaged([_outcomes(records, upper, value) for records in by_seed])
-
-    return Fidelity(
-        outcomes(lambda ours, theirs: 100.0 * (ours["answer"] == theirs["answer"])),
-        outcomes(lambda ours, theirs: _share(ours, theirs, lt)),
-        outcomes(lambda ours, theirs: _share(ours, theirs, gt)),
-        outcomes(lambda ours, theirs: divergence(theirs["first_token"], ours["first_token"])),
-    )
+def compared(record: AccuracyRecord, upper: Answers) -> dict[str, list[float | None]]:
+    """By metric, of each question in the record's order; None where there is nothing to say."""
+    ours, theirs = record.samples.by_item, upper.get(record.task, {})
+    pairs = [(ours[item], theirs.get(item)) for item in record.samples.items]
+    return {
+        name: [metric.of(our, their) if their else None for our, their in pairs]
+        for name, metric in METRICS.items()
+    }
 
 
-def _share(ours: Sample, theirs: Sample, compare: Callable[[float, float], bool]) -> float | None:
-    """Of 100; None for questions that have no score of their own."""
-    if ours["score"] is None or theirs["score"] is None:
-        return None
-    return 100.0 * compare(ours["score"], theirs["score"])
+def _fidelity(by_seed: Sequence[Sequence[AccuracyRecord]], upper: Answers) -> Fidelity:
+    seeds = [{r.task: (r, compared(r, upper)) for r in records} for records in by_seed]
+    return {name: averaged([_outcomes(seed, name) for seed in seeds]) for name in METRICS}
 
 
 def _outcomes(
-    records: Sequence[Record],
-    upper: Mapping[About, Sample],
-    value: Callable[[Sample, Sample], float | None],
+    by_task: Mapping[str, tuple[AccuracyRecord, Mapping[str, Sequence[float | None]]]], name: str
 ) -> Outcomes:
-    """`value` of each sample and unpruned's answer to the same question, where there is one."""
+    """One metric's values of the questions of which it says something."""
     found = {}
-    for record in records:
-        pairs = [(sample, upper[key]) for key, sample in _samples(record) if key in upper]
-        rows = [
-            (str(sample["item"]), str(sample["image"]), found_value)
-            for sample, theirs in pairs
-            if (found_value := value(sample, theirs)) is not None
-        ]
+    for task, (record, values) in by_task.items():
+        columns = zip(record.samples.items, record.samples.images, values[name], strict=True)
+        rows = [(item, image, value) for item, image, value in columns if value is not None]
         if rows:
-            found[record["identity"]["task"]] = Scores.of(rows)
+            found[task] = Scores.of(rows)
     return found
-
-
-def divergence(whole: Mapping[str, Sequence], pruned: Mapping[str, Sequence]) -> float | None:
-    """KL(whole || pruned) in nats of two records' first tokens: `ids` and `logprobs`.
-
-    None where one of them has no log-probabilities, as those of a baseline have not.
-
-    Only the most likely tokens are recorded. Those that both list count by themselves, all others
-    as one: merging outcomes can only lower the divergence, so this is a lower bound of it.
-    """
-    p, q = (_probabilities(token) for token in (whole, pruned))
-    if not (p and q):
-        return None
-    pairs = [(p[token], q[token]) for token in p if token in q]
-    rest = tuple(1 - sum(column) for column in zip(*pairs, strict=True)) if pairs else (1.0, 1.0)
-    if min(rest) > ROUNDING or not pairs:
-        pairs.append((rest[0], rest[1]))
-    else:  # joined to the last listed token, which keeps the bound
-        last = pairs.pop()
-        pairs.append((max(last[0] + rest[0], 0.0), max(last[1] + rest[1], 1e-12)))
-    return max(sum(a * log(a / b) for a, b in pairs if a > 0), 0.0)
-
-
-def _probabilities(first_token: Mapping[str, Sequence]) -> dict[int, float]:
-    """Above 0 even where a float has no such small number."""
-    listed = zip(first_token.get("ids", ()), first_token.get("logprobs", ()), strict=True)
-    return {i: max(exp(logarithm), 1e-300) for i, logarithm in listed if logarithm is not None}

@@ -6,15 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import nan
 from statistics import fmean
-from typing import Any
 
 from harness.analysis import stats
 from harness.analysis.outcomes import Outcomes, averaged
 from harness.analysis.task_scores import Column, columns_of, without_interval
 from harness.errors import sentence
-from harness.records.cell import Cell, infeasible
-from harness.records.file import Record
+from harness.records.cell import Asked, infeasible
 from harness.records.ledger import mean_cache_bytes, mean_entering, mean_prefill_flops
+from harness.records.record import AccuracyRecord
 
 
 @dataclass(frozen=True)
@@ -27,10 +26,8 @@ class Row:
     """
 
     label: str
-    budget: int | None
-    method: str = ""  # name and settings, as a cell writes them
+    asked: Asked
     venue: str = ""
-    matched: bool = False  # the budget is one of FLOPs
     note: str = ""
     failed: bool = False
     complete: bool = False  # every task of the table, for every seed
@@ -43,79 +40,72 @@ class Row:
     cache_bytes: dict[str, float] = field(default_factory=dict)
 
 
-def rows_of(records: Sequence[Record]) -> list[Row]:
+def rows_of(records: Sequence[AccuracyRecord]) -> list[Row]:
     """Unpruned first, then budgets from large to small; by label, controls last."""
     columns = columns_of(records)
-    groups: dict[tuple[Any, ...], list[Record]] = {}
+    groups: dict[tuple[object, ...], list[AccuracyRecord]] = {}
     for record in records:
         groups.setdefault(_method(record), []).append(record)
-    ordered = sorted(groups.values(), key=lambda group: Cell.parse(group[0]["cell"]).order)
+    ordered = sorted(groups.values(), key=lambda group: group[0].cell.order)
     return [_row(group, columns) for group in ordered]
 
 
-def _method(record: Record) -> tuple[Any, ...]:
+def unpruned_of(rows: Sequence[Row]) -> Row | None:
+    """The row that all others are compared with, where it has every task of the table."""
+    return next((row for row in rows if row.asked.is_unpruned and row.complete), None)
+
+
+def _method(record: AccuracyRecord) -> tuple[object, ...]:
     """What is equal in the records of one row; one text may mean settings with other defaults."""
-    cell = Cell.parse(record["cell"])
-    settings = sorted(record["identity"]["settings"].items())
-    return cell.method.text, cell.budget, cell.matched, str(settings)
+    return record.cell.asked, record.cell.matched, str(sorted(record.identity.settings.items()))
 
 
-def _row(records: Sequence[Record], columns: Sequence[Column]) -> Row:
+def _row(records: Sequence[AccuracyRecord], columns: Sequence[Column]) -> Row:
     tasks = len({column.task for column in columns})
-    cell = Cell.parse(records[0]["cell"])
-    seeds = sorted({record["identity"]["seed"] for record in records})
-    label = _label(records[0], cell, len(seeds))
-    venue = records[0]["method"].get("venue", "")
-    head = (label, cell.budget, cell.method.text, venue, cell.matched is not None)
-    if broken := next((r["reason"] for r in records if r.get("broken")), None):
+    first_of = records[0]
+    seeds = sorted({record.cell.seed for record in records})
+    over = f" ({len(seeds)} seeds)" if len(seeds) > 1 else ""
+    head = (first_of.label + over, first_of.cell.asked, first_of.method.venue)
+    if broken := next((record.reason for record in records if record.broken), None):
         return Row(*head, f"FAILED: {broken}", failed=True)
-    if any(record["status"] == "infeasible" for record in records):
-        return Row(*head, infeasible(records[0].get("feasible")))
-    held = [record for record in records if record["status"] == "ok"]
+    if any(record.status == "infeasible" for record in records):
+        return Row(*head, infeasible(first_of.feasible))
+    held = [record for record in records if record.is_ok]
     first, others = ([c for c in columns if c.first is wanted] for wanted in (True, False))
-    by_seed = [[r for r in held if r["identity"]["seed"] == seed] for seed in seeds]
+    by_seed = [[record for record in held if record.cell.seed == seed] for seed in seeds]
     outcomes = [_outcomes(own, first) for own in by_seed]
     return Row(
         *head,
         _note(records, tasks * len(seeds)),
-        any(record["status"] == "failed" for record in records),
+        any(record.status == "failed" for record in records),
         len(held) == tasks * len(seeds),
         averaged(outcomes),
         averaged([_outcomes(own, others) for own in by_seed]),
-        {record["identity"]["task"]: len(record["samples"]) for record in held},
+        {record.task: len(record.samples) for record in held},
         tuple(fmean(stats.task_means(own).values()) for own in outcomes if own),
-        fmean(mean_entering(record["ledger"]) for record in held) if held else nan,
-        _by_task(held, lambda r: mean_prefill_flops(r["ledger"], r["shape"])),
-        _by_task(held, lambda r: mean_cache_bytes(r["ledger"], r["shape"], _dtype(r))),
+        fmean(mean_entering(record.ledger) for record in held) if held else nan,
+        _by_task(held, lambda r: mean_prefill_flops(r.ledger, r.shape)),
+        _by_task(held, lambda r: mean_cache_bytes(r.ledger, r.shape, r.identity.dtype)),
     )
 
 
-def _label(record: Record, cell: Cell, seeds: int) -> str:
-    settings = " ".join(f"{name}={value}" for name, value in cell.method.settings)
-    over = f"({seeds} seeds)" if seeds > 1 else ""
-    return " ".join(part for part in (record["method"]["label"], settings, over) if part)
-
-
-def _note(records: Sequence[Record], expected: int) -> str:
-    failed = [r for r in records if r["status"] == "failed"]
+def _note(records: Sequence[AccuracyRecord], expected: int) -> str:
+    failed = next((record for record in records if record.status == "failed"), None)
     if failed:
-        reason = sentence(failed[0]["reason"])
-        return f"FAILED in {failed[0]['identity']['task']}: {reason}"
+        return f"FAILED in {failed.task}: {sentence(failed.reason or '')}"
     missing = f"{len(records)} of {expected} runs" if len(records) < expected else ""
     return "; ".join(dict.fromkeys(filter(None, [missing, *map(without_interval, records)])))
 
 
-def _outcomes(records: Sequence[Record], columns: Sequence[Column]) -> Outcomes:
-    by_task = {record["identity"]["task"]: record for record in records}
+def _outcomes(records: Sequence[AccuracyRecord], columns: Sequence[Column]) -> Outcomes:
+    by_task = {record.task: record for record in records}
     return {c.name: c.scores(by_task[c.task]) for c in columns if c.task in by_task}
 
 
-def _by_task(records: Sequence[Record], value: Callable[[Record], float]) -> dict[str, float]:
+def _by_task(
+    records: Sequence[AccuracyRecord], value: Callable[[AccuracyRecord], float]
+) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for record in records:
-        found.setdefault(record["identity"]["task"], []).append(value(record))
+        found.setdefault(record.task, []).append(value(record))
     return {task: fmean(values) for task, values in found.items()}
-
-
-def _dtype(record: Record) -> str:
-    return str(record["identity"]["dtype"])

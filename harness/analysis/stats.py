@@ -111,7 +111,8 @@ def _parts(ours: Outcomes, theirs: Outcomes) -> Array:
     sums, counts = _by_image(differences(ours, theirs))
     if not sums.size:
         return np.zeros((2, 0))
-    return (np.stack([sums, counts]) / counts.sum(1, keepdims=True)).mean(1)
+    means: Array = (np.stack([sums, counts]) / counts.sum(1, keepdims=True)).mean(1)
+    return means
 
 
 def _by_image(outcomes: Outcomes) -> tuple[Array, Array]:
@@ -147,7 +148,8 @@ def _bootstrap(sums: Array, counts: Array) -> Estimate:
 def _row_means(values: Array) -> Array:
     """Means over the last axis without NaN: a resample may miss all images of a small task."""
     present = ~np.isnan(values)
-    return np.where(present, values, 0).sum(1) / np.maximum(present.sum(1), 1)
+    means: Array = np.where(present, values, 0).sum(1) / np.maximum(present.sum(1), 1)
+    return means
 
 
 @lru_cache(maxsize=4)

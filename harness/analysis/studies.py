@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 from statistics import fmean
-from typing import Any
 
 from harness.analysis.blocks import AVERAGE, Block, blocks_of, configuration_names
 from harness.analysis.rows import Row
 from harness.analysis.stats import Estimate, mean_interval, median_spread, round_ratio
-from harness.records.cell import Cell
-from harness.records.file import Record
-from harness.records.frames import rounds
+from harness.records.cell import Asked, Cell
 from harness.records.groups import configurations
-
-TIMED = ("vision_tower", "projector", "selection", "prefill")
-"""Phases up to the first token."""
-_SAME = ("model_digest", "dtype", "attention")
+from harness.records.identity import SAME_MODEL
+from harness.records.phases import ONCE
+from harness.records.record import AccuracyRecord, EfficiencyRecord, Record
+from harness.records.timed import TimedCell
 
 
 @dataclass(frozen=True)
 class Point:
-    """A method at a budget; None is unpruned. `scores` in percent, by benchmark and `AVERAGE`."""
+    """A method at a budget. `scores` in percent, by benchmark and `AVERAGE`."""
 
-    method: str
+    asked: Asked
     label: str
-    budget: int | None
     tokens: float
     scores: Mapping[str, Estimate]
 
@@ -35,36 +32,58 @@ class Point:
 class Timing:
     """A cell of an efficiency run; `phases`: median seconds, the decode of all tokens as one."""
 
-    method: str
+    asked: Asked
     label: str
-    budget: int | None
     first_token_seconds: Estimate
     ratio: Estimate
     phases: Mapping[str, float]
+
+    @property
+    def selection_share(self) -> float:
+        """Of the time to the first token."""
+        return self.phases["selection"] / self.first_token_seconds.value
 
 
 @dataclass(frozen=True)
 class Study:
     """One configuration: `records` are whole, `run` is the newest efficiency record of its kind.
 
-    `layers`: visual tokens that entered each decoder layer, mean over questions, by method and
-    budget.
+    `layers`: visual tokens that entered each decoder layer, mean over questions.
     """
 
     name: str
-    records: Sequence[Record]
-    run: Record | None
+    records: Sequence[AccuracyRecord]
+    run: EfficiencyRecord | None
     blocks: Sequence[Block]
     points: Sequence[Point]
     timings: Sequence[Timing]
-    layers: Mapping[tuple[str, int | None], Sequence[float]]
+    layers: Mapping[Asked, Sequence[float]]
 
     @property
-    def labels(self) -> dict[str, str]:
-        """How each method is called, in a fixed order; unpruned is not among them."""
-        found = {point.method: point.label for point in self.points if point.budget is not None}
-        found |= {t.method: t.label for t in self.timings if t.budget and t.method not in found}
-        return dict(sorted(found.items(), key=lambda pair: Cell.parse(f"{pair[0]}@1").order))
+    def unpruned(self) -> Point | None:
+        """What all others are compared with."""
+        return next((point for point in self.points if point.asked.is_unpruned), None)
+
+    @property
+    def budgets(self) -> list[str]:
+        """As they are labelled, from large to small."""
+        found = {point.asked.amount: point.asked.budget_label for point in self.points}
+        return [found[key] for key in sorted(found, key=lambda k: (-(k[0] or 0), k[1])) if key[0]]
+
+    @property
+    def labels(self) -> dict[Asked, str]:
+        """How each series is called, in a fixed order; unpruned is not among them."""
+        found: dict[Asked, str] = {}
+        every: list[Point | Timing] = [*self.points, *self.timings]
+        for shown in every:
+            if shown.asked.budget:
+                of = " in FLOPs" if shown.asked.in_flops else ""
+                found.setdefault(shown.asked.series, shown.label + of)
+        return dict(sorted(found.items(), key=lambda pair: (_order(pair[0].method), pair[0][1:])))
+
+
+def _order(method: str) -> tuple[object, ...]:
+    return Cell.parse(f"{method}@1").order
 
 
 def studies(records: Sequence[Record]) -> list[Study]:
@@ -74,12 +93,9 @@ def studies(records: Sequence[Record]) -> list[Study]:
     return [_study(group, name, runs) for group, name in pairs]
 
 
-def _study(records: Sequence[Record], name: str, runs: Sequence[Record]) -> Study:
+def _study(records: Sequence[AccuracyRecord], name: str, runs: Sequence[EfficiencyRecord]) -> Study:
     blocks = blocks_of(records, "", fidelity=True)
-    identity = records[0]["identity"]
-    run = next(
-        (r for r in reversed(runs) if all(r["identity"][k] == identity[k] for k in _SAME)), None
-    )
+    run = next((run for run in reversed(runs) if is_timing_of(run, records[0])), None)
     points = [
         _point(line.row, {c: mean_interval(o) for c, o in line.values.items() if o})
         for block in blocks
@@ -89,54 +105,50 @@ def _study(records: Sequence[Record], name: str, runs: Sequence[Record]) -> Stud
     return Study(name, records, run, blocks, points, _timings(run), _layers(records))
 
 
+def is_timing_of(run: EfficiencyRecord, record: AccuracyRecord) -> bool:
+    """Whether its times are those of the model that answered."""
+    return not any(run.identity.differing(record.identity, SAME_MODEL))
+
+
 def _point(row: Row, scores: dict[str, Estimate]) -> Point:
-    return Point(row.method, row.label, row.budget, row.tokens, scores)
+    return Point(row.asked, row.label, row.tokens, scores)
 
 
-def _timings(run: Record | None) -> list[Timing]:
+def _timings(run: EfficiencyRecord | None) -> list[Timing]:
     if run is None:
         return []
-    by_cell: dict[str, list[dict[str, Any]]] = {}
-    for row in rounds(run):
-        by_cell.setdefault(row["cell"], []).append(row)
-    whole = [_first_token(row) for row in by_cell.get("unpruned", [])]
-    cells = {cell["cell"]: cell for cell in run["cells"]}
-    ordered = sorted(by_cell, key=lambda text: Cell.parse(text).order)
-    return [_timing(text, by_cell[text], cells[text], whole) for text in ordered]
+    whole = _first_token(run.unpruned) if run.unpruned else []
+    timed = [cell for cell in run.cells if cell.is_ok]
+    return [_timing(cell, whole) for cell in sorted(timed, key=lambda timed: timed.cell.order)]
 
 
-def _timing(
-    text: str, rows: Sequence[Mapping[str, Any]], cell: Mapping[str, Any], whole: Sequence[float]
-) -> Timing:
-    parsed = Cell.parse(text)
-    first = [_first_token(row) for row in rows]
-    label = " ".join([cell["method"]["label"], *(f"{k}={v}" for k, v in parsed.method.settings)])
-    decode = [sum(steps) for steps in cell["raw_seconds"]["decode"]]
-    phases = {p: median_spread([row[f"{p}_seconds"] for row in rows]).value for p in TIMED}
+def _timing(timed: TimedCell, whole: Sequence[float]) -> Timing:
+    first = _first_token(timed)
+    decode = [sum(steps) for steps in timed.raw("decode")]
+    phases = {phase: median_spread(timed.rounds(phase)).value for phase in ONCE}
     return Timing(
-        parsed.method.text,
-        label,
-        parsed.budget,
+        timed.cell.asked,
+        timed.label,
         median_spread(first),
-        round_ratio(first, whole) if whole else Estimate(*[float("nan")] * 3),
+        round_ratio(first, whole) if whole else Estimate(nan, nan, nan),
         {**phases, "decode": median_spread(decode).value},
     )
 
 
-def _first_token(row: Mapping[str, Any]) -> float:
-    return sum(row[f"{phase}_seconds"] for phase in TIMED)
+def _first_token(timed: TimedCell) -> list[float]:
+    """Seconds up to the first token, of each round."""
+    return [sum(phases) for phases in zip(*map(timed.rounds, ONCE), strict=True)]
 
 
-def _layers(records: Sequence[Record]) -> dict[tuple[str, int | None], list[float]]:
-    entering: dict[tuple[str, int | None], list[list[int]]] = {}
+def _layers(records: Sequence[AccuracyRecord]) -> dict[Asked, list[float]]:
+    entering: dict[Asked, list[Sequence[int]]] = {}
     for record in records:
-        if record["status"] == "ok":
-            cell = Cell.parse(record["cell"])
-            rows = entering.setdefault((cell.method.text, cell.budget), [])
-            rows += [row["entering"] for row in record["ledger"] for _ in range(row["samples"])]
+        if record.is_ok:
+            rows = entering.setdefault(record.cell.asked, [])
+            rows += [row.entering for row in record.ledger for _ in range(row.samples)]
     return {
-        key: [fmean(layer) for layer in zip(*rows, strict=True)]
-        for key, rows in entering.items()
+        asked: [fmean(layer) for layer in zip(*rows, strict=True)]
+        for asked, rows in entering.items()
         if rows
     }
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness.analysis.outcomes import Scores
-from harness.records.file import Record
+from harness.records.record import AccuracyRecord, TaskScore
 from harness.records.task_metrics import PERCENT, TASK_METRICS, Metric, metrics_of
 
 
@@ -42,19 +42,19 @@ class Column:
             return "%" if self.scale == PERCENT else ""
         return self.metric.unit
 
-    def scores(self, record: Record) -> Scores:
+    def scores(self, record: AccuracyRecord) -> Scores:
         """Of one finished record of the task."""
         if self.by_question:
             return _by_question(record).scaled(self.scale)
-        found = record["metrics"][self.metric.name]
-        return _by_group(self.name, found["value"], found["without"]).scaled(self.scale)
+        found = _score(record, self.metric)
+        return _by_group(self.name, found.value, found.without).scaled(self.scale)
 
 
-def columns_of(records: Iterable[Record]) -> list[Column]:
+def columns_of(records: Iterable[AccuracyRecord]) -> list[Column]:
     """Of all tasks of the records, by task; each task's first metric comes first."""
-    by_task: dict[str, list[Record]] = {}
+    by_task: dict[str, list[AccuracyRecord]] = {}
     for record in records:
-        by_task.setdefault(record["identity"]["task"], []).append(record)
+        by_task.setdefault(record.task, []).append(record)
     return [column for task in sorted(by_task) for column in _columns(task, by_task[task])]
 
 
@@ -63,20 +63,18 @@ def in_one_unit(columns: Iterable[Column]) -> bool:
     return len({column.unit for column in columns if column.first}) <= 1
 
 
-def without_interval(record: Record) -> str:
+def without_interval(record: AccuracyRecord) -> str:
     """Why a shown score of a finished record has no interval; empty where all have one."""
-    reasons = {
-        name: found["why"] for name, found in record.get("metrics", {}).items() if found["why"]
-    }
+    reasons = {name: found.why for name, found in (record.metrics or {}).items() if found.why}
     return "; ".join(f"no interval for {name}: {why}" for name, why in reasons.items())
 
 
-def _columns(task: str, records: Sequence[Record]) -> list[Column]:
-    done = [record for record in records if record["status"] == "ok"]
-    held = [record for record in done if "metrics" in record]
+def _columns(task: str, records: Sequence[AccuracyRecord]) -> list[Column]:
+    done = [record for record in records if record.is_ok]
+    held = [record for record in done if record.metrics is not None]
     if len(held) < len(done) or not held:
         return [Column(task, _only_metric(task, done), True, _scale_of_scores(done), True)]
-    metrics = [m for m in metrics_of(task, list(held[0]["metrics"])) if _in_all(m, held)]
+    metrics = [m for m in metrics_of(task, list(held[0].metrics or ())) if _in_all(m, held)]
     by_question = _by_questions(metrics[0], held)
     return [
         Column(task, metrics[0], True, _scale(metrics[0], held, by_question), by_question),
@@ -87,39 +85,45 @@ def _columns(task: str, records: Sequence[Record]) -> list[Column]:
     ]
 
 
-def _only_metric(task: str, records: Sequence[Record]) -> Metric:
+def _only_metric(task: str, records: Sequence[AccuracyRecord]) -> Metric:
     """Of records that hold one score a question and no more, as all did before."""
-    names = {record.get("metric", "score") for record in records}
+    names = {record.metric for record in records}
     known = [metric for metric in TASK_METRICS.get(task, ()) if {metric.name} == names]
     return replace(known[0], scale=None) if known else Metric("score", None)
 
 
-def _in_all(metric: Metric, records: Sequence[Record]) -> bool:
-    return all(metric.name in record["metrics"] for record in records)
+def _in_all(metric: Metric, records: Sequence[AccuracyRecord]) -> bool:
+    return all(metric.name in (record.metrics or ()) for record in records)
 
 
-def _by_questions(metric: Metric, records: Sequence[Record]) -> bool:
+def _score(record: AccuracyRecord, metric: Metric) -> TaskScore:
+    return (record.metrics or {})[metric.name]
+
+
+def _by_questions(metric: Metric, records: Sequence[AccuracyRecord]) -> bool:
     """Whether every cell's score is the mean of its questions': then all are compared by them."""
-    return all(record["metrics"][metric.name]["per_question"] is not None for record in records)
+    return all(_score(record, metric).per_question is not None for record in records)
 
 
-def _scale(metric: Metric, records: Sequence[Record], by_question: bool) -> float:
+def _scale(metric: Metric, records: Sequence[AccuracyRecord], by_question: bool) -> float:
     """What makes a printed number of a question's, or of lmms-eval's, which may be in percent."""
-    found = [record["metrics"][metric.name] for record in records]
+    found = [_score(record, metric) for record in records]
     if metric.scale is not None:
-        return metric.scale * (found[0]["per_question"] if by_question else 1.0)
+        per_question = found[0].per_question if by_question else None
+        return metric.scale * (1.0 if per_question is None else per_question)
     if by_question:
         return _scale_of_scores(records)
-    return PERCENT if all(abs(f["value"]) <= 1 for f in found) else 1.0
+    return PERCENT if all(abs(f.value) <= 1 for f in found) else 1.0
 
 
-def _scale_of_scores(records: Sequence[Record]) -> float:
-    scores = [sample["score"] for record in records for sample in record["samples"]]
+def _scale_of_scores(records: Sequence[AccuracyRecord]) -> float:
+    scores = (score for record in records for score in record.samples.scores)
     return PERCENT if all(0 <= score <= 1 for score in scores) else 1.0
 
 
-def _by_question(record: Record) -> Scores:
-    return Scores.of([(str(s["item"]), str(s["image"]), s["score"]) for s in record["samples"]])
+def _by_question(record: AccuracyRecord) -> Scores:
+    samples = record.samples
+    return Scores(samples.items, samples.images, np.array(samples.scores, dtype=np.float64))
 
 
 def _by_group(name: str, value: float, without: Sequence[float] | None) -> Scores:

@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from enum import StrEnum
 from importlib.metadata import version
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from harness.cli import options, words
 from harness.cli import records as cli_records
-from harness.cli.options import (
-    OUTPUT,
-    Attention,
-    Device,
-    Dtype,
-    Fresh,
-    RecordsOutput,
-    Repeats,
-    Seed,
-    refuse,
-)
+from harness.cli.options import OUTPUT, refuse
 from harness.cli.output import OutputLostError, guarded_output
 from harness.errors import BadInput, warn
-from harness.records.cell import UNPRUNED
 
 BAD_INPUT = 2
 BROKEN_PIPE = 141
@@ -69,70 +59,27 @@ def _about(
 @app.command()
 def compare(
     context: typer.Context,
-    methods: Annotated[
-        str,
-        typer.Option(
-            help="Names, or `all`; with settings: `sparsevlm:variant=plus`. "
-            "Unpruned always runs first."
-        ),
-    ] = "vitcop,fastv",
-    budgets: Annotated[
-        str, typer.Option(help="Visual tokens a layer, each from 1 to the image's tokens.")
-    ] = "192,128,64",
-    match: Annotated[
-        str,
-        typer.Option(
-            help="What a budget fixes: `tokens` a layer, or `flops`, the prefill FLOPs (selection "
-            "counted) of so many tokens in every layer."
-        ),
-    ] = "tokens",
-    model: Annotated[
-        str,
-        typer.Option(
-            help="`embedded`, `tiny`, the directory of a checkpoint, or ORG/NAME[@REVISION] as on "
-            "the Hugging Face hub, from its cache where that is not reached."
-        ),
-    ] = "embedded",
-    tasks: Annotated[
-        str, typer.Option(help="`embedded` for its five, or names of any lmms-eval tasks.")
-    ] = "embedded",
-    suite: Annotated[
-        str | None,
-        typer.Option(help="A set of tasks, in place of --tasks; `harness list tasks` has them."),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Questions a task, the first ones; all if not given.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(help="Questions answered at once.")] = 1,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    attention: Attention = "sdpa",
-    protocol: Annotated[
-        str,
-        typer.Option(
-            help="`hf`: the checkpoint's own chat template and processor. `llava`: prompt and "
-            "padded images of LLaVA-1.5's own code, as in published figures."
-        ),
-    ] = "hf",
-    chat_template: Annotated[
-        Path | None, typer.Option(help="A Jinja file instead of the checkpoint's chat template.")
-    ] = None,
-    controls: Annotated[
-        bool, typer.Option("--controls", help="Also `uniform`, and `random` with five seeds.")
-    ] = False,
-    no_accuracy: Annotated[
-        bool, typer.Option("--no-accuracy", help="Do not answer questions.")
-    ] = False,
-    no_efficiency: Annotated[
-        bool, typer.Option("--no-efficiency", help="Do not measure time and memory.")
-    ] = False,
-    repeats: Repeats = 10,
-    seed: Seed = 0,
-    output: RecordsOutput = OUTPUT,
-    fresh: Fresh = False,
-    report: Annotated[
-        bool, typer.Option("--report", help="Also write `report.html` beside the records.")
-    ] = False,
+    methods: options.Methods = "vitcop,fastv",
+    budgets: options.Budgets = "192,128,64",
+    match: options.Matched = "tokens",
+    model: options.Model = "embedded",
+    tasks: options.Tasks = "embedded",
+    suite: options.Suite = None,
+    limit: options.Limit = None,
+    batch_size: options.BatchSize = 1,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    attention: options.Attention = "sdpa",
+    protocol: options.AskedBy = "hf",
+    chat_template: options.ChatTemplate = None,
+    controls: options.Controls = False,
+    accuracy: options.Accuracy = True,
+    efficiency: options.Efficiency = True,
+    repeats: options.Repeats = 10,
+    seed: options.Seed = 0,
+    output: options.RecordsOutput = OUTPUT,
+    fresh: options.Fresh = False,
+    report: options.Report = False,
 ) -> int:
     """Compare methods on accuracy and efficiency, and print both tables.
 
@@ -149,89 +96,55 @@ def compare(
 
     `harness compare --no-accuracy --repeats 100 --device cuda`
     """
-    from harness.records.task_metrics import suite as tasks_of_suite
-    from harness.run.compare import compare as run
-    from harness.run.request import read_request
-    from methods.interface import PruningError
+    from harness.analysis.told import told
+    from harness.cli.results import finished
+    from harness.models.protocols import protocol_of
+    from harness.records.file import check_file
+    from harness.run.compare import compared
+    from harness.run.request import Request
 
-    if no_accuracy:
-        refuse(
-            context, "with --no-accuracy", "tasks", "suite", "limit", "protocol", "chat_template"
-        )
+    if not (accuracy or efficiency):
+        raise BadInput("--no-accuracy with --no-efficiency leaves nothing to do; give one of them")
+    if not accuracy:
+        of_answers = ("tasks", "suite", "limit", "protocol", "chat_template", "report")
+        refuse(context, "with --no-accuracy", *of_answers)
     if suite is not None:
         refuse(context, "with --suite", "tasks")
-    if no_efficiency:
+    if not efficiency:
         refuse(context, "with --no-efficiency", "repeats")
-    if methods.strip() == UNPRUNED and not controls:
+    if not methods and not controls:
         refuse(context, "without a method that prunes", "budgets", "match")
-    try:
-        return run(
-            read_request(
-                methods=methods,
-                budgets=budgets,
-                match=match,
-                model=model,
-                tasks=tasks if suite is None else ",".join(tasks_of_suite(suite)),
-                limit=limit,
-                batch_size=batch_size,
-                device=device,
-                dtype=dtype,
-                attention=attention,
-                protocol=protocol,
-                chat_template=chat_template,
-                controls=controls,
-                accuracy=not no_accuracy,
-                efficiency=not no_efficiency,
-                repeats=repeats,
-                seed=seed,
-                output=output,
-                fresh=fresh,
-                report=report,
-            )
-        )
-    except PruningError as error:
-        raise BadInput(str(error)) from error
+    if report:
+        check_file(output / "report.html", replace=True)
+    request = Request(
+        **_alike(context),
+        tasks=suite or tasks,
+        batch_sizes=(batch_size,),
+        protocol=protocol_of(protocol, chat_template),
+    )
+    return finished(request, compared(request, told))
 
 
 @app.command()
 def efficiency(
     context: typer.Context,
-    model: Annotated[
-        str,
-        typer.Option(help="A preset such as `random:llava-1.5-7b`, or as in `harness compare`."),
-    ] = "random:llava-1.5-7b",
-    methods: Annotated[
-        str, typer.Option(help="Names, or `all`. Unpruned always runs, too.")
-    ] = "all",
-    budgets: Annotated[
-        str, typer.Option(help="Visual tokens a layer, each from 1 to the images' tokens.")
-    ] = "192,128,64",
-    batch_size: Annotated[
-        str, typer.Option(help="Samples at once; a list makes one table each.")
-    ] = "1,8",
-    prompt_tokens: Annotated[int, typer.Option(help="Text tokens of the prompt.")] = 64,
-    new_tokens: Annotated[int, typer.Option(help="Tokens of the answer.")] = 16,
-    images: Annotated[
-        int | None, typer.Option(help="Images a prompt; the model's own number if not given.")
-    ] = None,
-    repeats: Repeats = 20,
-    minutes: Annotated[
-        float | None,
-        typer.Option(help="Begin no further round this long after the first step."),
-    ] = None,
-    find_max_batch: Annotated[
-        float | None,
-        typer.Option(help="Also find the largest batch that fits into so many GiB."),
-    ] = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    attention: Attention = "sdpa",
-    allow_busy: Annotated[
-        bool, typer.Option("--allow-busy", help="Measure on a busy or slowed GPU all the same.")
-    ] = False,
-    seed: Seed = 0,
-    output: RecordsOutput = OUTPUT,
-    fresh: Fresh = False,
+    model: options.Model = "random:llava-1.5-7b",
+    methods: options.Methods = "all",
+    budgets: options.Budgets = "192,128,64",
+    batch_sizes: options.BatchSizes = "1,8",
+    prompt_tokens: options.PromptTokens = 64,
+    new_tokens: options.NewTokens = 16,
+    images: options.Images = None,
+    repeats: options.Repeats = 20,
+    most_minutes: options.Minutes = None,
+    memory_gib: options.FindMaxBatch = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    attention: options.Attention = "sdpa",
+    allow_busy: options.AllowBusy = False,
+    seed: options.Seed = 0,
+    output: options.RecordsOutput = OUTPUT,
+    fresh: options.Fresh = False,
 ) -> int:
     """Measure time and memory by phase, beside what the device allows; needs no lmms-eval.
 
@@ -244,41 +157,26 @@ def efficiency(
 
     `harness efficiency --model random:llava-1.5-7b-eighth --device cpu --batch-size 1`
     """
-    from harness.run.efficiency import Extent, check_extent, parse_batch_sizes
-    from harness.run.efficiency import efficiency as run
-    from harness.run.request import read_request
-    from methods.interface import PruningError
+    from harness.analysis.told import told
+    from harness.cli.results import finished
+    from harness.run.compare import compared
+    from harness.run.request import Request
 
     if device == "cpu":
         refuse(context, "on a CPU", "allow_busy")
-    if methods.strip() == UNPRUNED:
+    if not methods:
         refuse(context, "without a method that prunes", "budgets")
-    sizes = parse_batch_sizes(batch_size)
-    try:
-        request = read_request(
-            methods=methods,
-            budgets=budgets,
-            model=model,
-            tasks="embedded",
-            limit=None,
-            batch_size=sizes[0],
-            device=device,
-            dtype=dtype,
-            attention=attention,
-            controls=False,
-            accuracy=False,
-            efficiency=True,
-            repeats=repeats,
-            seed=seed,
-            output=output,
-            fresh=fresh,
-        )
-        extent = Extent(
-            sizes, prompt_tokens, new_tokens, images, allow_busy, find_max_batch, minutes
-        )
-        return run(request, check_extent(extent))
-    except PruningError as error:
-        raise BadInput(str(error)) from error
+    request = Request(**_alike(context), accuracy=False)
+    return finished(request, compared(request, told))
+
+
+def _alike(context: typer.Context) -> dict[str, Any]:
+    """The options of a command that its request has under the same name, with the same values."""
+    from harness.run.request import Request
+
+    differ = {"tasks", "protocol"}  # these are made of two options each
+    known = {field.name for field in fields(Request)} - differ
+    return {name: value for name, value in context.params.items() if name in known}
 
 
 app.command()(cli_records.table)
@@ -304,7 +202,16 @@ def list_(what: Annotated[Listed, typer.Argument(help="What to list.")]) -> None
 
 @app.command()
 def data(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write to.")],
+    output: Annotated[
+        Any,
+        typer.Option(
+            "--output",
+            "-o",
+            parser=words.directory,
+            metavar="DIRECTORY",
+            help="Directory to write to.",
+        ),
+    ],
 ) -> None:
     """Write the embedded benchmark as parquet and YAML, for lmms-eval's `--include_path`.
 
@@ -312,12 +219,10 @@ def data(
 
     `harness data -o benchmark && python -m lmms_eval --include_path benchmark --tasks embedded …`
     """
-    from harness.embedded import benchmark
-    from harness.run.request import check_output
+    from harness.embedded import export
 
-    check_output(output)
     try:
-        benchmark.write(output)
+        export.write(output)
     except ValueError as error:
         raise BadInput(str(error)) from error
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from harness.analysis.emphasis import Emphasis
+from harness.cli import words
 from harness.cli.options import OUTPUT, Directories, refuse
 from harness.errors import BadInput, warn
 from harness.tables.choices import Format, Intervals, Layout
@@ -54,7 +55,7 @@ def table(
 
     `harness table --published-only --model LLaVA-1.5-7B --budget 64`
     """
-    from harness.records.frames import read_records
+    from harness.records.groups import read_records
     from harness.tables.brief import at_a_glance, brief
     from harness.tables.layouts import WRITERS, laid_out
     from harness.tables.paper import Style
@@ -118,7 +119,7 @@ def report(
 
     `harness report results/local -o report.html`
     """
-    from harness.records.frames import read_records
+    from harness.records.groups import read_records
     from harness.tables.page import write_report
 
     write_report(read_records(directories or [OUTPUT], warn, whole=True), output, force)
@@ -182,7 +183,12 @@ def regress(
         ),
     ] = None,
     max_slowdown: Annotated[
-        str, typer.Option(help="Of time and memory, relative to unpruned in the same run.")
+        Any,
+        typer.Option(
+            parser=words.percentage("--max-slowdown"),
+            metavar="PERCENT",
+            help="Of time and memory, relative to unpruned in the same run.",
+        ),
     ] = "5%",
     update: Annotated[
         bool, typer.Option("--update", help="Make CURRENT the baseline, and say what changed.")
@@ -193,7 +199,14 @@ def regress(
     json: Annotated[Path | None, typer.Option(help="File for all findings.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="File for the table.")] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Directory of records that are measured now.")
+        Any,
+        typer.Option(
+            "--output",
+            "-o",
+            parser=words.directory,
+            metavar="DIRECTORY",
+            help="Directory of records that are measured now.",
+        ),
     ] = OUTPUT / "regress",
 ) -> int:
     """Compare records with a baseline, each quantity by its nature, and give a verdict.
@@ -212,8 +225,6 @@ def regress(
     from harness.regress.gate import Gate
     from harness.regress.gate import regress as run
     from harness.regress.records import Limits
-    from harness.run.request import check_output, percentage
-    from methods.interface import PruningError
 
     if current is not None:
         refuse(context, "with CURRENT records", "output")
@@ -221,9 +232,6 @@ def regress(
         refuse(context, "without --update", "allow_dirty")
     if is_benchmarks(against):
         refuse(context, "on benchmarks", "tolerance")
-    check_output(output)
-    limits = Limits(percentage("--max-slowdown", max_slowdown), tolerance)
-    try:
+    limits = Limits(max_slowdown, tolerance)
+    with words.method_blamed():
         return run(Gate(against, current, limits, output, update, allow_dirty, json, markdown))
-    except PruningError as error:
-        raise BadInput(str(error)) from error

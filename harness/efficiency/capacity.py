@@ -9,13 +9,13 @@ from dataclasses import asdict, replace
 
 import torch
 
-from harness.efficiency.memory import peaks, weight_bytes
+from harness.efficiency.trackers import Probe
+from harness.efficiency.trackers.memory import peaks, weight_bytes
 from harness.efficiency.workload import Load, Workload
 from harness.models.load import LoadedModel
 from harness.records import cost
 from methods import Budget, Method
 from methods.adapters import adapter_for
-from methods.clock import Clock
 
 GIB = 2**30
 
@@ -29,7 +29,7 @@ def largest_batch(
     def fits(batch: int) -> bool:
         try:
             workload = Workload.of(loaded, replace(load, batch_size=batch))
-            found = peaks(lambda clock: _answer(workload, method, budget, clock), device)
+            found = peaks(Probe(workload, method, budget).run, device)
         except torch.OutOfMemoryError:
             return False
         # on a GPU the peak has the weights already, and inputs that were there before
@@ -79,11 +79,6 @@ def give_back_memory() -> None:
     """Free what a broken run has left."""
     gc.collect()
     torch.cuda.empty_cache()
-
-
-def _answer(workload: Workload, method: Method, budget: Budget, clock: Clock) -> None:
-    with workload.attached(method, budget, clock):
-        workload.generate()
 
 
 @contextmanager

@@ -11,12 +11,12 @@ import torch
 
 from harness.efficiency.capacity import give_back_memory, largest_batch
 from harness.efficiency.clocks import Stopwatch, synchronize
-from harness.efficiency.kernels import attention_kernels, counted_flops
-from harness.efficiency.memory import cache_bytes, peaks
+from harness.efficiency.trackers import Probe, gathered
 from harness.efficiency.workload import Workload
 from harness.errors import cause
 from harness.records.cell import Cell, budget_of
 from harness.records.counted import broken_promises, distinct, ledgers_of
+from harness.records.phases import ONCE, PHASES
 from methods import InfeasibleBudgetError, Method
 from methods.adapters import adapter_for
 from methods.interface import MechanismError, Plan
@@ -25,14 +25,10 @@ from methods.trace import Prefill
 WARMUPS = 2
 STEADY = 0.05
 """A cell is warm when its last two runs differ by less than this share."""
-ONCE = ("vision_tower", "projector", "selection", "prefill")
-"""Phases that a run has once, or in parts that are summed; "selection" is not in "prefill"."""
-LISTS = ("stages", "decode", "between_tokens")
-"""Seconds of each selecting stage, of each new token's forward, and between two forwards."""
 OUT_OF_MEMORY = "out_of_memory"
 
 Seconds = dict[str, Any]
-"""Of one run: seconds of each phase of `ONCE`, "end_to_end", and `LISTS` as lists."""
+"""Of one run: seconds of each phase, of those in parts that are not summed as lists."""
 
 
 class BrokenPromiseError(RuntimeError):
@@ -51,6 +47,7 @@ class TimedCell:
     warmups: list[Seconds] = field(default_factory=list)
     rounds: list[Seconds] = field(default_factory=list)
     measured: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict)
 
     def attempt(self, step: Callable[[], None]) -> None:
         """Run a step; what goes wrong in it becomes the cell's result and stops no other cell.
@@ -89,27 +86,25 @@ class TimedCell:
         if reason := next(filter(None, broken), None):
             raise BrokenPromiseError(reason)
         self.warmups.append(seconds)
+        self.counts = self.counts or self._counts(prefill)
 
     def time(self) -> None:
         self.rounds.append(time_run(self.workload, self._method, self.cell)[0])
 
     def inspect(self) -> None:
-        """Counts, memory, FLOPs and kernels: none of it is timed."""
-        method, budget = self._method, budget_of(self.cell)
-        device = self.workload.loaded.model.device
-        kept, prefill = cache_bytes(self.workload, method, budget)
-        shape = adapter_for(self.workload.loaded.model).shape()
-        ledger, _ = distinct(ledgers_of(prefill, shape))
-        self.measured = {
+        """What the trackers tell of a warm cell: none of it is timed."""
+        probe = Probe(self.workload, self._method, budget_of(self.cell))
+        self.measured = {**self.counts, **gathered(lambda tracker: tracker.of_cell(probe))}
+
+    def _counts(self, prefill: Prefill) -> dict[str, Any]:
+        """What entered, by which plan: the same in every run."""
+        ledger, _ = distinct(ledgers_of(prefill, adapter_for(self.workload.loaded.model).shape()))
+        return {
             "parameters": dict(prefill.plans[0].parameters),
             "ledger": ledger,
             "text": ledger[0]["text"],
             "stages": stage_names(prefill.plans[0]),
             "merged_rows": _merged_rows(prefill),
-            **peaks(self._generate, device),
-            "kv_cache_bytes": kept,
-            "counted_flops": counted_flops(self.workload, method, budget),
-            "attention": attention_kernels(lambda: self._generate(new_tokens=1), device),
         }
 
     def find_largest_batch(self, memory_gib: float) -> None:
@@ -135,10 +130,6 @@ class TimedCell:
     @property
     def _method(self) -> Method:
         return self.cell.method.build()
-
-    def _generate(self, clock: Any = None, new_tokens: int | None = None) -> None:
-        with self.workload.attached(self._method, budget_of(self.cell), clock):
-            self.workload.generate(new_tokens)
 
 
 def time_run(workload: Workload, method: Method, cell: Cell) -> tuple[Seconds, Prefill]:
@@ -190,4 +181,4 @@ def _merged_rows(prefill: Any) -> int:
 
 
 def _columns(runs: Sequence[Seconds]) -> dict[str, list]:
-    return {phase: [run[phase] for run in runs] for phase in (*ONCE, *LISTS, "end_to_end")}
+    return {phase.name: [run[phase.name] for run in runs] for phase in PHASES}

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from harness.errors import BadInput
 from harness.models.load import LoadedModel
+from harness.models.placement import free_bytes
 from methods import Budget, Method, attach
 from methods.adapters import adapter_for
 from methods.clock import Clock
 
+GIB = 2**30
 _BEFORE_IMAGE = 5
 """Text tokens before the first image, as in LLaVA's prompts; the others follow the last one."""
 _KERNELS = [
@@ -35,10 +38,6 @@ class Load:
     prompt_tokens: int = 64
     new_tokens: int = 16
     seed: int = 0
-
-    def identity(self) -> dict[str, int]:
-        """Its part of a record's identity, but for the batch size, which every record has."""
-        return {k: v for k, v in asdict(self).items() if k != "batch_size"}
 
 
 @dataclass(frozen=True)
@@ -117,3 +116,18 @@ def _words(loaded: LoadedModel, batch: int, tokens: int, generator: torch.Genera
     vocabulary = loaded.model.config.get_text_config().vocab_size
     words = torch.randint(vocabulary - 1, (batch, tokens), generator=generator)
     return words + (words >= loaded.model.config.image_token_id)
+
+
+def check_room(loaded: LoadedModel, load: Load) -> None:
+    """Raises BadInput for a batch whose inputs alone are more than the memory that is free."""
+    config = loaded.model.config
+    vision, text = config.vision_config, config.get_text_config()
+    tokens = load.prompt_tokens + load.images * adapter_for(loaded.model).shape().image_tokens
+    values = load.images * vision.num_channels * vision.image_size**2 + tokens * text.hidden_size
+    needed = load.batch_size * values * loaded.model.dtype.itemsize
+    free = free_bytes(loaded.device)
+    if needed > free:
+        raise BadInput(
+            f"the inputs of batch {load.batch_size} take {needed / GIB:.1f} GiB, "
+            f"{free / GIB:.1f} GiB are free; allowed: a smaller --batch-size"
+        )

@@ -2,7 +2,7 @@
 
 Every task has each of its answers equally often (up to one), so that no constant answer and no
 guess from the question's words earns more than chance. The images come from seeds of their own;
-a question of each task falls on nearly every image. `write` gives lmms-eval the same items as
+a question of each task falls on nearly every image. `export` gives lmms-eval the same items as
 files.
 """
 
@@ -13,7 +13,6 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
@@ -111,14 +110,6 @@ def stratum(question: str, answer: str) -> tuple[str, str]:
     if words[:2] == ["how", "many"]:
         return ("color" if "objects" in words else "shape"), answer
     return (words[1] if words[0] == "what" else words[0]), answer
-
-
-def write(directory: str | Path, tasks: Sequence[str] = TASKS) -> None:
-    """Writes tasks for `lmms_eval --include_path directory`; see `export.write`."""
-    # here, so that to name the tasks or to look at an item needs no pyarrow
-    from harness.embedded import export
-
-    export.write(Path(directory), tasks)
 
 
 def _scene(number: int) -> scenes.Scene:

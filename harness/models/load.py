@@ -51,30 +51,93 @@ class LoadedModel:
     protocol: Protocol = OWN
 
 
-def check_model(
+@dataclass(frozen=True)
+class Source:
+    """A model that was found and checked, not yet loaded.
+
+    `name`: as it was asked for, with the commit of one from the Hugging Face hub; `directory`: of
+    its files, None for "tiny" and for presets; `images`: of a prompt unless told.
+    """
+
+    name: str
+    directory: Path | None
+    placement: Placement
+    protocol: Protocol
+    images: int = 1
+
+    @property
+    def can_answer(self) -> bool:
+        """A preset has random weights and no tokenizer."""
+        return not is_preset(self.name)
+
+    def digest(self) -> str:
+        """`LoadedModel.digest`; loads nothing but "tiny"."""
+        if self.directory is not None:
+            return digest_files(self.directory)
+        return _tensor_digest(_tiny()) if self.can_answer else preset_digest(self.name)
+
+    def load(self) -> LoadedModel:
+        """The model as and where it was asked for. Raises BadInput where that cannot be."""
+        import torch
+
+        placement = self.placement
+        kind = getattr(torch, placement.dtype)
+        with _quiet():
+            if self.directory is not None:
+                model, processor = _from_directory(self.directory, kind, placement.attention)
+            elif self.can_answer:
+                model, processor = _tiny(), _tiny_processor()
+                model.set_attn_implementation(placement.attention)
+                model.to(kind)
+            else:
+                model = build(self.name, placement.device, kind, placement.attention)
+                processor = None
+        model.requires_grad_(False).eval().to(placement.device)
+        if processor is not None:
+            _prepare(processor)
+        digest = self.digest()
+        return LoadedModel(
+            model, processor, self.name, digest, **vars(placement), protocol=self.protocol
+        )
+
+
+def resolve(
     name: str,
     device: str = "auto",
     dtype: str = "auto",
     attention: str = "sdpa",
     protocol: Protocol = OWN,
-) -> Placement:
-    """Refuses what cannot be loaded and asked, without loading a weight; returns what "auto"
-    stands for.
+) -> Source:
+    """Finds what is asked for and refuses what cannot be loaded and asked; loads no weight.
 
     Raises BadInput.
     """
     check_names(device, dtype, attention)
-    own = "float32"
     if is_preset(name):
-        preset(name)
-        own = "bfloat16"
-    elif name != TINY:
-        directory = model_directory(name)
-        own = own_dtype(directory)
-        check_files(directory)
-        with _quiet():
-            check_fit(directory, protocol)
-    return placed(device, dtype, attention, own)
+        images = preset(name).images
+        own = placed(device, dtype, attention, "bfloat16")
+        return Source(name, None, own, protocol, images)
+    if name == TINY:
+        return Source(name, None, placed(device, dtype, attention, "float32"), protocol)
+    directory = model_directory(name)
+    stored = own_dtype(directory)
+    check_files(directory)
+    with _quiet():
+        check_fit(directory, protocol)
+    own = placed(device, dtype, attention, stored)
+    from_hub = is_hub_name(name) and not Path(name).is_dir()
+    return Source(pinned(name) if from_hub else name, directory, own, protocol)
+
+
+def load_model(
+    name: str,
+    device: str = "auto",
+    dtype: str = "auto",
+    attention: str = "sdpa",
+    protocol: Protocol = OWN,
+) -> LoadedModel:
+    """A named model, a preset's or that of a directory. Raises BadInput as `resolve` does."""
+    return resolve(name, device, dtype, attention, protocol).load()
 
 
 def model_directory(name: str) -> Path:
@@ -99,51 +162,8 @@ def model_directory(name: str) -> Path:
     )
 
 
-def model_digest(name: str) -> str:
-    """`LoadedModel.digest` without loading anything but "tiny". Raises BadInput."""
-    if is_preset(name):
-        return preset_digest(name)
-    return _tensor_digest(_tiny()) if name == TINY else digest_files(model_directory(name))
-
-
-def load_model(
-    name: str,
-    device: str = "auto",
-    dtype: str = "auto",
-    attention: str = "sdpa",
-    protocol: Protocol = OWN,
-) -> LoadedModel:
-    """A named model, a preset's or that of a directory. Raises BadInput as `check_model` does."""
-    import torch
-
-    placement = check_model(name, device, dtype, attention, protocol)
-    kind = getattr(torch, placement.dtype)
-    with _quiet():
-        if is_preset(name):
-            model, processor = build(name, placement.device, kind, placement.attention), None
-        elif name == TINY:
-            model, processor = _tiny(), _tiny_processor()
-            model.set_attn_implementation(placement.attention)
-            model.to(kind)
-        else:
-            model, processor = _from_directory(model_directory(name), kind, placement.attention)
-    model.requires_grad_(False).eval().to(placement.device)
-    if processor is not None:
-        _prepare(processor)
-    return LoadedModel(
-        model,
-        processor,
-        pinned(name) if is_hub_name(name) and not Path(name).is_dir() else name,
-        model_digest(name),
-        placement.device,
-        placement.dtype,
-        placement.attention,
-        protocol,
-    )
-
-
 def _from_directory(directory: Path, dtype: Any, attention: str) -> tuple[Any, Any]:
-    """Model and processor of a directory that `check_model` has passed."""
+    """Model and processor of a directory that `resolve` has passed."""
     from transformers import AutoModelForImageTextToText
 
     with blamed(f"the model in {directory} cannot be loaded"):

@@ -91,11 +91,6 @@ def preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def images_of(name: str) -> int:
-    """Images of a prompt for a model that was not told how many."""
-    return preset(name).images if is_preset(name) else 1
-
-
 def parameters(name: str) -> int:
     """Weights of a preset's matrices, embeddings included."""
     own = preset(name)

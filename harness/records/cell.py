@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import BadInput
 
@@ -98,6 +98,35 @@ class MethodSpec:
         return {"name": self.known_as, **own, "label": f"{label} ({place})"}
 
 
+class Asked(NamedTuple):
+    """What a row of a table is of: a method with its settings, as a cell writes them, and a budget,
+    of tokens or of their FLOPs.
+    """
+
+    method: str
+    budget: int | None
+    in_flops: bool = False
+
+    @property
+    def is_unpruned(self) -> bool:
+        return self.budget is None
+
+    @property
+    def amount(self) -> tuple[int | None, bool]:
+        """Equal for all rows of one block of a table."""
+        return self.budget, self.in_flops
+
+    @property
+    def series(self) -> Asked:
+        """Without its number: equal along the line of a figure."""
+        return self._replace(budget=None)
+
+    @property
+    def budget_label(self) -> str:
+        """`192`, or `192 in FLOPs` where the cell costs what so many tokens in every layer cost."""
+        return "" if self.budget is None else f"{self.budget}{' in FLOPs' if self.in_flops else ''}"
+
+
 @dataclass(frozen=True)
 class Cell:
     """One row of work: `budget` in visual tokens a layer; None leaves the model unpruned.
@@ -117,6 +146,17 @@ class Cell:
         return self.budget if self.matched is None else self.matched
 
     @property
+    def is_unpruned(self) -> bool:
+        return self.budget is None
+
+    @property
+    def asked(self) -> Asked:
+        """What the cell has in common with others of its row: those of other seeds, and those that
+        cost the same by other tokens.
+        """
+        return Asked(self.method.text, self.budget, self.matched is not None)
+
+    @property
     def text(self) -> str:
         """`fastv@64`, `random@64#3`, `fastv@64=61`, `unpruned`; seed 0 is not written."""
         budget = "" if self.budget is None else f"@{self.budget}"
@@ -124,11 +164,13 @@ class Cell:
         return self.method.text + budget + matched + (f"#{self.seed}" if self.seed else "")
 
     @property
-    def order(self) -> tuple[bool, int, int, str]:
-        """Sorts the rows of a table: unpruned, then from large budgets to small, controls last."""
-        name = self.method.known_as
+    def order(self) -> tuple[bool, int, bool, int, str]:
+        """Sorts the rows of a table: unpruned, then from large budgets to small, of one number
+        that of tokens before that of FLOPs, controls last.
+        """
+        name, in_flops = self.method.known_as, self.matched is not None
         control = CONTROLS.index(name) + 1 if name in CONTROLS else 0
-        return self.budget is not None, -(self.budget or 0), control, self.method.text
+        return not self.is_unpruned, -(self.budget or 0), in_flops, control, self.method.text
 
     def identity(self) -> dict[str, Any]:
         """Of its records: with all settings, also those left at their defaults, as JSON values."""
@@ -174,11 +216,6 @@ def budget_of(cell: Cell) -> Budget:
     from methods.interface import Budget
 
     return Budget(fraction=1.0) if cell.tokens is None else Budget(cell.tokens)
-
-
-def budget_label(tokens: int | None, flops: bool) -> str:
-    """`192`, or `192 in FLOPs` where the cell costs what so many tokens in every layer cost."""
-    return "" if tokens is None else f"{tokens}{' in FLOPs' if flops else ''}"
 
 
 def infeasible(feasible: Sequence[int | None] | None) -> str:

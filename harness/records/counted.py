@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.records.ledger import broken_promise
+from harness.records.ledger import broken_promise, ledger_of
 
 if TYPE_CHECKING:
     from methods.interface import Budget, Method
@@ -32,7 +32,7 @@ def broken_promises(prefill: Prefill, method: Method, budget: Budget) -> list[st
     cut = {row for selection in prefill.selections for row in selection.rows}
     return [
         broken_promise([row], budget.tokens, published, () if i in cut else (0,))
-        for i, row in enumerate(_counted(prefill))
+        for i, row in enumerate(ledger_of(_counted(prefill)))
     ]
 
 

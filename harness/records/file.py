@@ -8,7 +8,6 @@ reader the file is one JSON document. Knows nothing else of what a record means.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import os
 import re
@@ -21,20 +20,20 @@ from reprlib import repr as short
 from typing import Any
 
 from harness.errors import BadInput
-from harness.records.form import fault
+from harness.records.faults import fault
+from harness.records.identity import identity_hash
+from harness.records.record import Record, record_of
 
 SCHEMA = 1
 SUFFIX = ".json.gz"
 KINDS = ("accuracy", "efficiency")
 DETAILS = ("first_token", "selections")
-ASKED = ("protocol", "chat_template")
-"""Of an identity, where a model was not asked by its own template and processor."""
 _PARTIAL = re.compile(r"\..{1,40}\.[0-9a-f]{8}\.tmp")
 MOST_BYTES = 2**30
 """Of a file, and of each of its two parts unpacked."""
 _HALF_A_LETTER = re.compile(r"\\u[dD][89a-fA-F]")  # harmless where its other half follows
 
-Record = dict[str, Any]
+Content = dict[str, Any]
 
 
 class UnreadableRecordError(ValueError):
@@ -45,17 +44,11 @@ class WrongContentError(UnreadableRecordError):
     """The file is whole and of this schema, but a reader could not use it; the message says why."""
 
 
-def identity_hash(identity: Mapping[str, Any]) -> str:
-    """Hex SHA-256 of the identity as canonical JSON."""
-    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def file_name(record: Mapping[str, Any]) -> str:
+def file_name(body: Mapping[str, Any]) -> str:
     """`{kind}-{cell}-{task}-{first 10 hex of the identity's hash}.json.gz`."""
-    parts = [record["kind"], record.get("cell"), record["identity"].get("task")]
+    parts = [body["kind"], body.get("cell"), body["identity"].get("task")]
     stem = "-".join(re.sub(r"[^\w@#=.+]+", "_", part) for part in parts if part)
-    return f"{stem[:180]}-{identity_hash(record['identity'])[:10]}{SUFFIX}"
+    return f"{stem[:180]}-{identity_hash(body['identity'])[:10]}{SUFFIX}"
 
 
 def check_file(path: Path, replace: bool) -> None:
@@ -69,28 +62,28 @@ def check_file(path: Path, replace: bool) -> None:
         raise BadInput(f"{path} exists; --force replaces it")
 
 
-def write(directory: Path, record: Mapping[str, Any]) -> Path:
-    """Write `record` under its own name, replacing one of the same identity; all or nothing.
+def write(directory: Path, body: Mapping[str, Any]) -> Path:
+    """Write a record under its own name, replacing one of the same identity; all or nothing.
 
     Equal records give equal bytes. Creates the directory. Raises OSError, leaving no partial file.
     """
-    light, details = _parted(record)
+    light, details = _parted(body)
     head, tail = _json(light)[:-1], f',"details":{_json(details)}}}'
-    path = directory / file_name(record)
+    path = directory / file_name(body)
     members = [gzip.compress(text.encode(), mtime=0) for text in (head, tail)]
     write_atomically(path, b"".join(members))
     return path
 
 
-def _parted(record: Mapping[str, Any]) -> tuple[Record, list[Record]]:
+def _parted(body: Mapping[str, Any]) -> tuple[Content, list[Content]]:
     """The record without its samples' details, and these; an empty detail stays where it is."""
-    samples = record.get("samples", ())
+    samples = body.get("samples", ())
     details = [{k: s[k] for k in DETAILS if s.get(k)} for s in samples]
     light = [
         {k: v for k, v in sample.items() if k not in detail}
         for sample, detail in zip(samples, details, strict=True)
     ]
-    return {**record, **({"samples": light} if "samples" in record else {})}, details
+    return {**body, **({"samples": light} if "samples" in body else {})}, details
 
 
 def _json(value: object) -> str:
@@ -226,7 +219,7 @@ def checked(content: object) -> Record:
     return _well_formed(_outlined(content), whole=False)
 
 
-def _outlined(content: object) -> Record:
+def _outlined(content: object) -> Content:
     if not isinstance(content, dict) or content.get("kind") not in KINDS:
         raise UnreadableRecordError("it is not a record of this harness")
     if content.get("schema") != SCHEMA:
@@ -236,15 +229,15 @@ def _outlined(content: object) -> Record:
     return content
 
 
-def _well_formed(record: Record, whole: bool) -> Record:
-    if found := fault(record, whole):
+def _well_formed(content: Content, whole: bool) -> Record:
+    if found := fault(content, whole):
         raise WrongContentError(found)
-    return record
+    return record_of(content)
 
 
-def outline(record: Mapping[str, Any]) -> Record:
-    """The record as `read_outline` would give it."""
-    return _parted(record)[0]
+def outline(body: Mapping[str, Any]) -> Content:
+    """What `read_outline` would read."""
+    return _parted(body)[0]
 
 
 def read_all(

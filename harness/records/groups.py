@@ -2,65 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
-from harness.records.file import Record, identity_hash
-from harness.records.ledger import judged
+from harness.errors import BadInput
+from harness.records.file import read, read_all, read_outline
 from harness.records.method_versions import told_apart
-
-_OF_A_CELL = {
-    *("method", "method_file", "settings", "budget", "matched", "seed"),
-    *("task", "task_version"),
-}
+from harness.records.record import AccuracyRecord, EfficiencyRecord, Record
 
 
-def configurations(records: Iterable[Record]) -> tuple[list[list[Record]], list[Record]]:
+def read_records(
+    directories: Iterable[Path],
+    warn: Callable[[str], None] = lambda line: None,
+    whole: bool = False,
+) -> list[Record]:
+    """All records of the directories, outlines or `whole`. Raises BadInput if there are none.
+
+    `warn` hears of files that cannot be read, and of a task's older versions.
+    """
+    wanted = list(directories)
+    for directory in wanted:
+        if not directory.is_dir():
+            raise BadInput(f"there is no directory {directory}")
+    records = list(read_all(wanted, warn, read if whole else read_outline))
+    if not records:
+        raise BadInput(f"no records in {', '.join(map(str, wanted))}")
+    for line in left_out(records):
+        warn(line)
+    return records
+
+
+def configurations(
+    records: Iterable[Record],
+) -> tuple[list[list[AccuracyRecord]], list[EfficiencyRecord]]:
     """Accuracy records by configuration, and the runs of efficiency; the newest last.
 
-    Of duplicates, and of records of several versions of a task, the newest are left. Cells that
-    broke their promise are failed, and versions of an edited method have names of their own.
+    Of duplicates, and of records of several versions of a task, the newest are left. Versions of
+    an edited method have names of their own.
     """
-    newest_last = told_apart(sorted(map(judged, _distinct(records)), key=_created))
-    groups: dict[str, list[Record]] = {}
-    for record in newest_last:
-        if record["kind"] == "accuracy":
-            groups.setdefault(_configuration(record["identity"]), []).append(record)
-    runs = [record for record in newest_last if record["kind"] == "efficiency"]
-    return [_newest_versions(group) for group in groups.values()], runs
+    newest_last = told_apart(sorted(_distinct(records), key=_created))
+    groups: dict[str, list[AccuracyRecord]] = {}
+    for record in answers_of(newest_last):
+        groups.setdefault(record.identity.configuration, []).append(record)
+    return [_newest_versions(group) for group in groups.values()], runs_of(newest_last)
+
+
+def answers_of(records: Iterable[Record]) -> list[AccuracyRecord]:
+    """Those of accuracy."""
+    return [record for record in records if isinstance(record, AccuracyRecord)]
+
+
+def runs_of(records: Iterable[Record]) -> list[EfficiencyRecord]:
+    """Those of efficiency."""
+    return [record for record in records if isinstance(record, EfficiencyRecord)]
 
 
 def _distinct(records: Iterable[Record]) -> list[Record]:
     """Of records with one identity, such as copies in two directories, the newest."""
     newest: dict[str, Record] = {}
     for record in records:
-        key = identity_hash(record["identity"])
+        key = record.identity.hash
         if key not in newest or _created(newest[key]) <= _created(record):
             newest[key] = record
     return list(newest.values())
 
 
-def _newest_versions(records: Sequence[Record]) -> list[Record]:
+def _newest_versions(records: Sequence[AccuracyRecord]) -> list[AccuracyRecord]:
     """Without records of a task's older versions: their questions are others. Newest last."""
-    newest = {r["identity"]["task"]: r["identity"]["task_version"] for r in records}
-    return [r for r in records if r["identity"]["task_version"] == newest[r["identity"]["task"]]]
+    newest = {record.task: record.identity.task_version for record in records}
+    return [record for record in records if record.identity.task_version == newest[record.task]]
 
 
 def left_out(records: Iterable[Record]) -> list[str]:
     """A sentence for each older version of a task, whose records no table shows."""
-    accuracy = [record for record in records if record["kind"] == "accuracy"]
-    newest = {(r["identity"]["task"]): r for r in sorted(accuracy, key=_created)}
-    versions = {(r["identity"]["task"], r["identity"]["task_version"]) for r in accuracy}
+    answers = sorted(answers_of(records), key=_created)
+    newest = {record.task: record.identity.task_version for record in answers}
+    versions = {(record.task, record.identity.task_version) for record in answers}
     return [
-        f"{task} of version {version} is left out, {used} is newer"
+        f"{task} of version {version} is left out, {newest[task]} is newer"
         for task, version in sorted(versions)
-        if (used := newest[task]["identity"]["task_version"]) != version
+        if version != newest[task]
     ]
 
 
-def _configuration(identity: Mapping[str, Any]) -> str:
-    return identity_hash({k: v for k, v in identity.items() if k not in _OF_A_CELL})
-
-
 def _created(record: Record) -> str:
-    return str(record["provenance"].get("created", ""))
+    return str(record.provenance.created)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +14,49 @@ if TYPE_CHECKING:
     from methods.trace import Prefill, StageSelection
 
 
-def selections_of(prefill: Prefill, visual: Sequence[int], model: Any) -> list[list[dict]]:
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a stage kept of one sample; `layer` is None inside the tower, `segment` the image of
+    several, `kept` a `mask` of the `rows` that it saw, and `groups` the output row of each, -1 for
+    none, where rows were merged. A baseline has only a digest: there `kept` is None.
+    """
+
+    stage: str
+    layer: int | None
+    segment: int | None
+    rows: int
+    kept: str | None
+    groups: Sequence[int] | None
+    _body: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Selection:
+        get = body.get
+        return cls(
+            body["stage"],
+            get("layer"),
+            get("segment"),
+            get("rows", 0),
+            get("kept"),
+            get("groups"),
+            body,
+        )
+
+    @property
+    def digest(self) -> str:
+        """Of all that was kept and merged, ten hexadecimal digits; what a baseline holds."""
+        return self._body.get("digest") or json_digest(self._body)
+
+
+def json_digest(value: object) -> str:
+    """Ten hexadecimal digits, of the value as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def selections_of(
+    prefill: Prefill, visual: Sequence[int], model: Any
+) -> list[list[dict[str, Any]]]:
     """For each sample, in the order of the stages: what was kept of the rows that the stage saw.
 
     `visual`: each sample's visual tokens before any cut. "kept" is `mask` of the anchors; "groups"
@@ -20,7 +65,7 @@ def selections_of(prefill: Prefill, visual: Sequence[int], model: Any) -> list[l
     from methods.adapters import adapter_for
 
     tower_rows = adapter_for(model).shape().tower_rows
-    found: list[list[dict]] = [[] for _ in visual]
+    found: list[list[dict[str, Any]]] = [[] for _ in visual]
     counts = list(visual)
     from_tower = [0] * len(counts)
     for selection in prefill.selections:

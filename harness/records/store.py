@@ -9,9 +9,9 @@ from typing import Any
 
 from harness.errors import BadInput
 from harness.records import file as records
-from harness.records.file import Record
-from harness.records.ledger import judged
+from harness.records.identity import identity_hash
 from harness.records.lock import held
+from harness.records.record import AccuracyRecord, Record, record_of
 
 
 class Store:
@@ -21,31 +21,25 @@ class Store:
         self.directory, self.written = directory, 0
         found = () if fresh else list(records.read_all([directory], warn))
         self._reusable = _by_identity(record for record in found if _reusable(record))
-        self._answered = _by_identity(record for record in found if is_answered(record))
+        self._answered = _by_identity(record for record in found if is_unscored(record))
 
-    def find(self, identity: Mapping[str, Any]) -> Record | None:
-        """The record of exactly this identity."""
-        known = self._reusable.get(records.identity_hash(identity))
-        return known if known is not None and known["identity"] == identity else None
+    def find(self, identity: Mapping[str, Any]) -> Any:
+        """The record of exactly this identity, of the kind that it is of, or None."""
+        return _exactly(self._reusable, identity)
 
-    def answered(self, identity: Mapping[str, Any]) -> Record | None:
+    def answered(self, identity: Mapping[str, Any]) -> Any:
         """The whole record of exactly this identity whose answers could not be scored."""
-        known = self._answered.get(records.identity_hash(identity))
-        if known is None or known["identity"] != identity:
-            return None
-        return records.read(self.directory / records.file_name(known))
+        known = _exactly(self._answered, identity)
+        return known and records.read(self.directory / records.file_name(known.body))
 
-    def keep(self, record: Record) -> Record:
-        """Write it now; its outline. Raises BadInput when disk or permissions do not allow it."""
+    def keep(self, body: Mapping[str, Any]) -> Record:
+        """Write it now; the record's outline. Raises BadInput when disk or permissions do not allow
+        it.
+        """
         with self._writing():
-            records.write(self.directory, record)
+            records.write(self.directory, body)
         self.written += 1
-        return records.outline(record)
-
-    def keep_text(self, name: str, text: str) -> None:
-        """Put a file beside the records. Raises BadInput as `keep` does."""
-        with self._writing():
-            records.write_atomically(self.directory / name, text.encode())
+        return record_of(records.outline(body))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -59,12 +53,17 @@ class Store:
 
 
 def _by_identity(found: Iterable[Record]) -> dict[str, Record]:
-    return {records.identity_hash(record["identity"]): record for record in found}
+    return {record.identity.hash: record for record in found}
 
 
-def is_answered(record: Record) -> bool:
+def _exactly(known: Mapping[str, Record], identity: Mapping[str, Any]) -> Record | None:
+    found = known.get(identity_hash(identity))
+    return found if found is not None and found.identity.body == identity else None
+
+
+def is_unscored(record: Record) -> bool:
     """Whether all its questions were answered, though they could not be scored."""
-    return record.get("status") == "failed" and "samples" in record
+    return isinstance(record, AccuracyRecord) and record.is_unscored
 
 
 @contextmanager
@@ -78,6 +77,5 @@ def opened(directory: Path, warn: Callable[[str], None], fresh: bool = False) ->
 
 
 def _reusable(record: Record) -> bool:
-    known = judged(record)
-    cells = known["cells"] if record["kind"] == "efficiency" else [known]
-    return all(cell["status"] in ("ok", "infeasible") for cell in cells)
+    results = [record] if isinstance(record, AccuracyRecord) else record.cells
+    return all(result.status in ("ok", "infeasible") for result in results)

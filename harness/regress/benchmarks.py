@@ -80,6 +80,12 @@ def benchmark_findings(before: Run, after: Run, max_slowdown: float) -> list[Fin
     return found
 
 
+def made_dirty(run: Run) -> bool | None:
+    """Whether no commit holds what was measured; None where that is not told."""
+    dirty: bool | None = run.get("commit_info", {}).get("dirty")
+    return dirty
+
+
 def write_benchmarks(path: Path, run: Run) -> None:
     """The run as a baseline, gzipped; equal runs give equal bytes. Raises OSError."""
     kept = {

@@ -6,50 +6,55 @@ floating point, so that it is compared on equal versions and machines only.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.records.file import Record
-from harness.records.ledger import mean_entering, mean_prefill_flops
+from harness.records.ledger import LedgerRow, mean_entering, mean_prefill_flops
+from harness.records.record import AccuracyRecord, EfficiencyRecord
+from harness.records.selections import Selection, json_digest
+from harness.records.timed import TimedCell
 from harness.regress.findings import Finding, Kind, Verdict, not_comparable
 from harness.regress.sources import Pair, place_difference, version_differences
 
-Row = Mapping[str, Any]
+Parts = Mapping[str, str]
+"""What is compared of a sample, by name."""
 
 
 @dataclass(frozen=True)
 class Counted:
     """What one cell did to its samples: a ledger row and the parameters of each, by item."""
 
-    rows: Mapping[str, Row]
+    rows: Mapping[str, LedgerRow]
     parameters: Mapping[str, Any]
     tokens: float
     flops: float
 
 
-def answered(records: Sequence[Record]) -> Counted:
+def answered(records: Sequence[AccuracyRecord]) -> Counted:
     """The counts of a cell's accuracy records, one a task."""
-    samples = [(sample, record) for record in records for sample in record["samples"]]
-    total = len(samples)
+    rows = {
+        item: record.ledger[row]
+        for record in records
+        for item, row in zip(record.samples.items, record.samples.rows, strict=True)
+    }
+    counts = [(len(record.samples), record.ledger, record.shape) for record in records]
+    total = sum(count for count, _, _ in counts)
     return Counted(
-        {str(sample["item"]): record["ledger"][sample["ledger"]] for sample, record in samples},
-        {record["identity"]["task"]: record["parameters"] for record in records},
-        sum(mean_entering(r["ledger"]) * len(r["samples"]) for r in records) / total,
-        sum(mean_prefill_flops(r["ledger"], r["shape"]) * len(r["samples"]) for r in records)
-        / total,
+        rows,
+        {record.task: record.parameters for record in records},
+        sum(mean_entering(ledger) * count for count, ledger, _ in counts) / total,
+        sum(mean_prefill_flops(ledger, shape) * count for count, ledger, shape in counts) / total,
     )
 
 
-def timed(cell: Row, record: Record) -> Counted:
+def timed(cell: TimedCell, record: EfficiencyRecord) -> Counted:
     """The counts of a cell of an efficiency record."""
     return Counted(
-        {f"row {index}": row for index, row in enumerate(cell["ledger"])},
-        {"": cell["parameters"]},
-        mean_entering(cell["ledger"]),
-        mean_prefill_flops(cell["ledger"], record["shape"]),
+        {f"row {index}": row for index, row in enumerate(cell.ledger)},
+        {"": cell.parameters},
+        mean_entering(cell.ledger),
+        mean_prefill_flops(cell.ledger, record.shape),
     )
 
 
@@ -57,8 +62,8 @@ def counted_findings(
     cell: str, before: Counted, after: Counted, prefix: str = ""
 ) -> Iterator[Finding]:
     """Tokens and KV rows of every layer, FLOPs, parameters."""
-    yield _layers(cell, f"{prefix}tokens", "entering", before, after)
-    yield _layers(cell, f"{prefix}KV rows", "cached", before, after)
+    yield _layers(cell, f"{prefix}tokens", before, after, lambda row: row.entering)
+    yield _layers(cell, f"{prefix}KV rows", before, after, lambda row: row.cached)
     yield exact(cell, f"{prefix}FLOPs", before.flops, after.flops)
     yield _parameters(cell, f"{prefix}parameters", before.parameters, after.parameters)
 
@@ -66,15 +71,15 @@ def counted_findings(
 def sample_findings(cell: str, pairs: Sequence[Pair]) -> Iterator[Finding]:
     """Selections and answers of every question, where the same program would give them again."""
     place = next(filter(None, (_place(pair) for pair in pairs)), "")
-    before = _samples([pair.before for pair in pairs])
-    after = _samples([pair.after for pair in pairs])
-    for quantity, of in (("selections", selection_digests), ("answers", _answer)):
-        if quantity == "selections" and not any(map(of, before.values())):
+    before, after = ([pair.before for pair in pairs], [pair.after for pair in pairs])
+    for quantity, of in (("selections", _selected), ("answers", _answers)):
+        theirs, ours = of(before), of(after)
+        if quantity == "selections" and not any(theirs.values()):
             continue
         if place:
             yield not_comparable(cell, quantity, Kind.EXACT, place)
         else:
-            yield _sampled(cell, quantity, before, after, of)
+            yield _sampled(cell, quantity, theirs, ours)
 
 
 def exact(
@@ -85,25 +90,27 @@ def exact(
     return Finding(cell, quantity, Kind.EXACT, verdict, before, after, why=why)
 
 
-def selection_digests(sample: Row) -> dict[str, str]:
-    """Digest of what each stage kept and merged, by stage; a baseline holds only these."""
+def _selected(records: Sequence[AccuracyRecord]) -> dict[str, Parts]:
+    """By item, digest of what each stage kept and merged; a baseline holds only these."""
     return {
-        _stage(kept): kept.get("digest") or _digest(_text(kept)) for kept in sample["selections"]
+        item: {_stage(kept): kept.digest for kept in selections}
+        for record in records
+        for item, selections in zip(record.samples.items, record.samples.selections, strict=True)
     }
 
 
-def _stage(kept: Row) -> str:
-    place = "in the tower" if kept["layer"] is None else f"before layer {kept['layer']}"
-    segment = f" of image {kept['segment']}" if kept.get("segment") else ""
-    return f"stage {kept['stage']} {place}{segment}"
+def _stage(kept: Selection) -> str:
+    place = "in the tower" if kept.layer is None else f"before layer {kept.layer}"
+    segment = f" of image {kept.segment}" if kept.segment else ""
+    return f"stage {kept.stage} {place}{segment}"
 
 
-def _answer(sample: Row) -> dict[str, str]:
-    return {"answer": str(sample["answer"])}
-
-
-def _samples(records: Sequence[Record]) -> dict[str, Row]:
-    return {str(sample["item"]): sample for record in records for sample in record["samples"]}
+def _answers(records: Sequence[AccuracyRecord]) -> dict[str, Parts]:
+    return {
+        item: {"answer": answer}
+        for record in records
+        for item, answer in zip(record.samples.items, record.samples.answers, strict=True)
+    }
 
 
 def _place(pair: Pair) -> str:
@@ -112,13 +119,8 @@ def _place(pair: Pair) -> str:
 
 
 def _sampled(
-    cell: str,
-    quantity: str,
-    before: Mapping[str, Row],
-    after: Mapping[str, Row],
-    of: Callable[[Row], Mapping[str, str]],
+    cell: str, quantity: str, theirs: Mapping[str, Parts], ours: Mapping[str, Parts]
 ) -> Finding:
-    theirs, ours = ({item: of(s) for item, s in side.items()} for side in (before, after))
     other = [item for item in theirs if theirs[item] != ours.get(item)]
     why = ""
     if other:
@@ -126,13 +128,19 @@ def _sampled(
         part = next((name for name in parts if parts[name] != now.get(name)), "stages")
         why = f"{part}: " if quantity == "selections" else ""
         why += f"{len(other)} of {len(theirs)} questions, first {other[0]}"
-    return exact(cell, quantity, _digest(_text(theirs)), _digest(_text(ours)), why)
+    return exact(cell, quantity, json_digest(theirs), json_digest(ours), why)
 
 
-def _layers(cell: str, quantity: str, column: str, before: Counted, after: Counted) -> Finding:
+def _layers(
+    cell: str,
+    quantity: str,
+    before: Counted,
+    after: Counted,
+    column: Callable[[LedgerRow], Sequence[int]],
+) -> Finding:
     """Means over layers and samples as `before` and `after`; the first layer that differs."""
     theirs, ours = (
-        {item: row[column] for item, row in side.rows.items()} for side in (before, after)
+        {item: column(row) for item, row in side.rows.items()} for side in (before, after)
     )
     why = _first_layer(theirs, ours)
     verdict = Verdict.WORSE if why else Verdict.SAME
@@ -157,7 +165,9 @@ def _mean(rows: Mapping[str, Sequence[int]]) -> float:
     return sum(sum(row) / len(row) for row in rows.values()) / len(rows)
 
 
-def _parameters(cell: str, quantity: str, before: Row, after: Row) -> Finding:
+def _parameters(
+    cell: str, quantity: str, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> Finding:
     """By task; the first that differs, and its first parameter that does."""
     why = ""
     for task in before:
@@ -165,13 +175,4 @@ def _parameters(cell: str, quantity: str, before: Row, after: Row) -> Finding:
         changed = [n for n in dict.fromkeys([*theirs, *ours]) if theirs.get(n) != ours.get(n)]
         if changed and not why:
             why = f"{changed[0]}: {theirs.get(changed[0])} → {ours.get(changed[0])}"
-    return exact(cell, quantity, _digest(_text(before)), _digest(_text(after)), why)
-
-
-def _text(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
-def _digest(text: str) -> str:
-    """Ten hexadecimal digits."""
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    return exact(cell, quantity, json_digest(before), json_digest(after), why)

@@ -9,13 +9,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from harness.analysis.told import told
 from harness.errors import BadInput, warn
-from harness.records.file import Record, file_name, read
+from harness.records.file import file_name, read
 from harness.records.provenance import ROOT, commit_of
+from harness.records.record import Record
 from harness.regress import baseline
 from harness.regress.benchmarks import (
     benchmark_findings,
     is_benchmarks,
+    made_dirty,
     read_benchmarks,
     write_benchmarks,
 )
@@ -23,7 +26,8 @@ from harness.regress.findings import Finding
 from harness.regress.records import Limits, record_findings
 from harness.regress.sources import IncomparableError, read_directory, version_differences
 from harness.regress.table import NOTHING_COMPARABLE, as_json, exit_status, verdict_table
-from harness.run.compare import INTERRUPTED, measure, prepared
+from harness.run.cells import INTERRUPTED
+from harness.run.compare import compare
 from harness.tables.table import markdown
 from harness.tables.terminal import show
 
@@ -117,9 +121,8 @@ class _Records:
             baseline.check_clean(commit_of(ROOT)[1])
         found: list[Record] = []
         for request in baseline.requests_of(before, self.gate.output):
-            with prepared(request) as (work, tools):
-                outlines = measure(request, work, tools)
-                found += [read(request.output / file_name(record)) for record in outlines]
+            outlines = compare(request, told)
+            found += [read(request.output / file_name(record.body)) for record in outlines]
         return found
 
     def findings(self, before: list[Record], after: list[Record]) -> list[Finding]:
@@ -130,7 +133,7 @@ class _Records:
 
     def update(self, after: list[Record]) -> str:
         if not self.gate.allow_dirty:
-            baseline.check_clean(any(record["provenance"].get("dirty") for record in after))
+            baseline.check_clean(any(record.provenance.dirty for record in after))
         with _writing(self.gate.against):
             return baseline.write_baseline(self.gate.against, after)
 
@@ -159,7 +162,7 @@ class _Benchmarks:
 
     def update(self, after: dict[str, Any]) -> str:
         if not self.gate.allow_dirty:
-            baseline.check_clean(after.get("commit_info", {}).get("dirty"))
+            baseline.check_clean(made_dirty(after))
         with _writing(self.gate.against):
             write_benchmarks(self.gate.against, after)
         return f"{self.gate.against} holds {len(after['benchmarks'])} benchmarks"

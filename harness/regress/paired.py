@@ -8,7 +8,7 @@ from dataclasses import replace
 from harness.analysis.outcomes import Outcomes
 from harness.analysis.stats import SIGNIFICANCE, holm, mean_of, paired_difference
 from harness.analysis.task_scores import Column, columns_of
-from harness.records.file import Record
+from harness.records.record import AccuracyRecord
 from harness.regress.findings import Finding, Kind, Verdict, not_comparable
 from harness.regress.sources import Pair
 
@@ -60,6 +60,6 @@ def _judged(finding: Finding, tolerance: float | None) -> Finding:
     return finding
 
 
-def _outcomes(records: Sequence[Record], columns: Mapping[str, Column]) -> Outcomes:
-    by_task = {record["identity"]["task"]: record for record in records}
+def _outcomes(records: Sequence[AccuracyRecord], columns: Mapping[str, Column]) -> Outcomes:
+    by_task = {record.task: record for record in records}
     return {task: columns[task].scores(record) for task, record in by_task.items()}

@@ -6,19 +6,19 @@ on different ones are not compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from math import nan
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis.speed import rounds
 from harness.analysis.stats import Estimate
+from harness.records.phases import SHOWN
+from harness.records.timed import TimedCell
 from harness.regress.findings import Finding, Kind, Verdict, not_comparable
 from harness.regress.significance import change_of_medians
-from harness.regress.sources import Pair, place_difference
-from harness.tables.efficiency import PHASES
 
 FEWEST_ROUNDS = 10
 """With fewer, a commit compared with itself raised alarms too often (`results/same-commit.txt`)."""
@@ -27,24 +27,31 @@ SELECTION_ALLOWANCE = 10
 """Times the allowed slowdown. A selection takes milliseconds, which vary far more from run to run;
 what it costs is in the prefill, too."""
 
-Measured = Mapping[str, Any]
 Array = NDArray[np.float64]
 
 
-def time_findings(pair: Pair, cell: str, max_slowdown: float) -> Iterator[Finding]:
-    """Each phase of one cell, then its peak memory; nothing for unpruned, which is the measure."""
-    before, after = (_ratios(_cell_of(r, cell), _upper(r)) for r in (pair.before, pair.after))
-    place = place_difference(pair.before, pair.after)
-    for phase in before:
+class Against(NamedTuple):
+    """A cell, and the unpruned cell of the same run."""
+
+    cell: TimedCell
+    upper: TimedCell
+
+
+def time_findings(
+    before: Against, after: Against, place: str, max_slowdown: float
+) -> Iterator[Finding]:
+    """Each phase of one cell, then its peak memory; `place`: what differs between the machines."""
+    cell, theirs, ours = before.cell.cell.text, _ratios(before), _ratios(after)
+    for phase in theirs:
         quantity = phase.replace("_", " ") + " ×"
         if place:
             yield not_comparable(cell, quantity, Kind.RATIO, place)
-        elif phase not in after:
+        elif phase not in ours:
             yield not_comparable(cell, quantity, Kind.RATIO, "not measured in the current run")
         else:
             allowed = max_slowdown * (SELECTION_ALLOWANCE if phase == "selection" else 1)
-            yield ratio_finding(cell, quantity, (after[phase],), (before[phase],), allowed)
-    yield _memory(pair, cell, max_slowdown, place)
+            yield ratio_finding(cell, quantity, (ours[phase],), (theirs[phase],), allowed)
+    yield _memory(before, after, place, max_slowdown)
 
 
 def ratio_finding(
@@ -78,38 +85,28 @@ def _ratio(samples: Sequence[Array]) -> float:
     return medians[0] if len(medians) == 1 else medians[0] / medians[1]
 
 
-def _ratios(cell: Measured, upper: Measured) -> dict[str, Array]:
+def _ratios(timed: Against) -> dict[str, Array]:
     """float64 [rounds] by phase; the selection is measured by unpruned's prefill, having none."""
     found = {}
-    for phase in PHASES:
-        ours = np.asarray(rounds(cell, phase), dtype=np.float64)
-        theirs = rounds(upper, "prefill" if phase == "selection" else phase)
+    for phase in (phase.name for phase in SHOWN):
+        ours = np.asarray(rounds(timed.cell, phase), dtype=np.float64)
+        theirs = rounds(timed.upper, "prefill" if phase == "selection" else phase)
         if ours.any() and all(theirs):
             found[phase] = ours / np.asarray(theirs, dtype=np.float64)
     return found
 
 
-def _memory(pair: Pair, cell: str, max_slowdown: float, place: str) -> Finding:
+def _memory(before: Against, after: Against, place: str, max_slowdown: float) -> Finding:
     """The peak that torch counts on a device, which is the same in every run.
 
     The peak of a process is one sample of a noisy quantity, and says nothing about a change.
     """
-    quantity = "peak memory ×"
-    ours, upper = _cell_of(pair.before, cell), _upper(pair.before)
-    if place or ours["peak_kind"] != "device":
+    cell, quantity = before.cell.cell.text, "peak memory ×"
+    if place or before.cell.peak_kind != "device":
         why = place or "the process's peak is sampled once a run"
         return not_comparable(cell, quantity, Kind.RATIO, why)
-    before = ours["peak_bytes"] / upper["peak_bytes"]
-    after = _cell_of(pair.after, cell)["peak_bytes"] / _upper(pair.after)["peak_bytes"]
-    change = after / before - 1
+    theirs, ours = (timed.peak_bytes / upper.peak_bytes for timed, upper in (before, after))
+    change = ours / theirs - 1
     verdict = _verdict(Estimate(change, change, change), max_slowdown)
     difference = Estimate(change, nan, nan)
-    return Finding(cell, quantity, Kind.RATIO, verdict, before, after, difference)
-
-
-def _cell_of(record: Mapping[str, Any], text: str) -> Measured:
-    return next(cell for cell in record["cells"] if cell["cell"] == text)
-
-
-def _upper(record: Mapping[str, Any]) -> Measured:
-    return next(cell for cell in record["cells"] if cell["budget"] is None)
+    return Finding(cell, quantity, Kind.RATIO, verdict, theirs, ours, difference)

@@ -8,14 +8,14 @@ from math import inf
 
 from harness.errors import BadInput, sentence
 from harness.records.cell import Cell
-from harness.records.file import Record
-from harness.records.ledger import judged
+from harness.records.record import Record
+from harness.records.result import Result
 from harness.regress import sources
 from harness.regress.exact import answered, counted_findings, exact, sample_findings, timed
 from harness.regress.findings import Finding, Kind, Verdict, not_comparable
 from harness.regress.paired import accuracy_finding, with_verdicts
-from harness.regress.ratio import time_findings
-from harness.regress.sources import Pair
+from harness.regress.ratio import Against, time_findings
+from harness.regress.sources import Pair, Runs
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,11 @@ def record_findings(
     before: Sequence[Record], after: Sequence[Record], limits: Limits
 ) -> list[Finding]:
     """Raises sources.IncomparableError where the two were not asked the same."""
-    before, after = (list(map(judged, records)) for records in (before, after))
     answers = sources.answer_pairs(before, after)
     times = sources.time_pairs(before, after)
     cells: dict[str, list[Pair]] = {}
     for pair in answers:
-        cells.setdefault(pair.before["cell"], []).append(pair)
+        cells.setdefault(pair.before.cell.text, []).append(pair)
     found = [finding for cell, pairs in cells.items() for finding in _answered(cell, pairs)]
     accuracy = with_verdicts([f for f in found if f.kind is Kind.PAIRED], limits.tolerance)
     found = [f for f in found if f.kind is not Kind.PAIRED] + accuracy
@@ -55,22 +54,22 @@ def _answered(cell: str, pairs: Sequence[Pair]) -> Iterator[Finding]:
     held = [pair for pair in pairs if _counted(pair.before, pair.after)]
     for pair in pairs:
         if pair not in held:
-            name = f"status of {pair.before['identity']['task']}"
-            yield _status(cell, name, pair.before, pair.after)
+            yield _status(cell, f"status of {pair.before.task}", pair.before, pair.after)
     if held:
-        before, after = (answered(list(side)) for side in zip(*held, strict=True))
+        before, after = answered([p.before for p in held]), answered([p.after for p in held])
         counts = counted_findings(cell, before, after)
         yield from _with_promise(cell, counts, [pair.after for pair in held])
         yield from sample_findings(cell, held)
         yield accuracy_finding(cell, held)
 
 
-def _timed(pair: Pair, limits: Limits) -> Iterator[Finding]:
-    theirs, ours = ({c["cell"]: c for c in r["cells"]} for r in (pair.before, pair.after))
-    upper = next((text for text, c in theirs.items() if c["budget"] is None), None)
-    measured = upper in ours and theirs[upper]["status"] == ours[upper]["status"] == "ok"
-    for cell, before in theirs.items():
-        after = ours.get(cell)
+def _timed(pair: Runs, limits: Limits) -> Iterator[Finding]:
+    """A cell of FLOPs is the same cell where other tokens cost as much."""
+    ours = {timed.cell.asked: timed for timed in pair.after.cells}
+    theirs_upper, ours_upper = pair.before.unpruned, pair.after.unpruned
+    place = sources.place_difference(*pair)
+    for before in pair.before.cells:
+        cell, after = before.cell.text, ours.get(before.cell.asked)
         if after is None:
             yield not_comparable(cell, "times", Kind.RATIO, "not timed in the current run")
         elif not _counted(before, after):
@@ -78,22 +77,22 @@ def _timed(pair: Pair, limits: Limits) -> Iterator[Finding]:
         else:
             sides = timed(before, pair.before), timed(after, pair.after)
             yield from _with_promise(cell, counted_findings(cell, *sides, "timed "), [after])
-            yield exact(cell, "KV bytes", before["kv_cache_bytes"], after["kv_cache_bytes"])
-            if cell != upper and measured and after["status"] == "ok":
-                yield from time_findings(pair, cell, limits.max_slowdown)
+            yield exact(cell, "KV bytes", before.kv_cache_bytes, after.kv_cache_bytes)
+            if theirs_upper and ours_upper and after.is_ok and not before.cell.is_unpruned:
+                against = Against(before, theirs_upper), Against(after, ours_upper)
+                yield from time_findings(*against, place, limits.max_slowdown)
 
 
-def _counted(before: Record, after: Record) -> bool:
+def _counted(before: Result, after: Result) -> bool:
     """Whether counts can be compared: also those that broke their promise, where they did not."""
-    kept = before["status"] == "ok"
-    return kept and (after["status"] == "ok" or bool(after.get("broken") and after["ledger"]))
+    return before.is_ok and (after.is_ok or bool(after.broken and after.ledger))
 
 
 def _with_promise(
-    cell: str, findings: Iterable[Finding], after: Sequence[Record]
+    cell: str, findings: Iterable[Finding], after: Sequence[Result]
 ) -> Iterator[Finding]:
     """A promise that is broken now is the reason of what differs, or what differs itself."""
-    broken = next((record["reason"] for record in after if record.get("broken")), "")
+    broken = next((str(result.reason) for result in after if result.broken), "")
     found = list(findings)
     for finding in found:
         worse = broken and finding.verdict is Verdict.WORSE
@@ -102,9 +101,9 @@ def _with_promise(
         yield exact(cell, "promise", "kept", "broken", broken)
 
 
-def _status(cell: str, quantity: str, before: Record, after: Record) -> Finding:
-    statuses = before["status"], after["status"]
-    why = sentence(after["reason"] or "")
+def _status(cell: str, quantity: str, before: Result, after: Result) -> Finding:
+    statuses = before.status, after.status
+    why = sentence(after.reason or "")
     if statuses == ("failed", "failed"):
         return not_comparable(cell, quantity, Kind.EXACT, f"failed in both: {why}")
     if statuses == ("failed", "ok"):

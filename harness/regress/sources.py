@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import BadInput, warn
-from harness.records.cell import Cell
-from harness.records.file import (
-    ASKED,
-    SUFFIX,
-    Record,
-    UnreadableRecordError,
-    WrongContentError,
-    read,
-)
-from harness.records.method_versions import version_of
+from harness.records.cell import Asked
+from harness.records.file import SUFFIX, UnreadableRecordError, WrongContentError, read
+from harness.records.groups import answers_of, runs_of
+from harness.records.identity import COMPARABLE_ANSWERS, COMPARABLE_TIMES, Identity
+from harness.records.record import AccuracyRecord, EfficiencyRecord, Record
 
-MUST_BE_EQUAL = ("model_digest", "batch_size", "dtype", "attention", "seed")
-_OF_ANSWERS = (*MUST_BE_EQUAL, "task_version", "limit", *ASKED)
-_OF_TIMES = (*MUST_BE_EQUAL, "new_tokens", "prompt")
-
-Name = tuple[str, int, str]
-"""Cell as if its seed were 0, seed, task."""
+Name = tuple[Asked, int, str]
+"""What a cell asks, its seed, its task."""
 
 
 class IncomparableError(Exception):
@@ -32,10 +23,17 @@ class IncomparableError(Exception):
 
 
 class Pair(NamedTuple):
-    """The records of one cell on one task, or the efficiency records of two runs."""
+    """The records of one cell on one task."""
 
-    before: Record
-    after: Record
+    before: AccuracyRecord
+    after: AccuracyRecord
+
+
+class Runs(NamedTuple):
+    """The efficiency records of two runs."""
+
+    before: EfficiencyRecord
+    after: EfficiencyRecord
 
 
 def read_directory(directory: Path) -> list[Record]:
@@ -48,7 +46,7 @@ def read_directory(directory: Path) -> list[Record]:
     found = [record for path in sorted(directory.glob(f"*{SUFFIX}")) if (record := _read(path))]
     if not found:
         raise BadInput(f"no records in {directory}")
-    return sorted(found, key=lambda record: str(record["provenance"].get("created")))
+    return sorted(found, key=lambda record: str(record.provenance.created))
 
 
 def _read(path: Path) -> Record | None:
@@ -74,23 +72,22 @@ def answer_pairs(before: Sequence[Record], after: Sequence[Record]) -> list[Pair
     if theirs and ours and not shared:
         _refuse_other_seed(theirs, ours)
     pairs = [Pair(theirs[name][-1], _partner(theirs[name][-1], ours[name])) for name in shared]
-    for pair, name in zip(pairs, shared, strict=True):
-        _check_equal(pair, _OF_ANSWERS, f"{pair.before['cell']} on {name[-1]}")
+    for old, new in pairs:
+        what = f"{old.cell.text} on {old.task}"
+        _check_equal(old.identity, new.identity, COMPARABLE_ANSWERS, what)
     _check_versions([pair.before for pair in pairs], "the baseline holds")
     _check_versions([pair.after for pair in pairs], "the current records hold")
-    return sorted(pairs, key=lambda pair: Cell.parse(pair.before["cell"]).order)
+    return sorted(pairs, key=lambda pair: pair.before.cell.order)
 
 
-def time_pairs(before: Sequence[Record], after: Sequence[Record]) -> list[Pair]:
+def time_pairs(before: Sequence[Record], after: Sequence[Record]) -> list[Runs]:
     """The newest efficiency record of each side, where both have one. Raises IncomparableError."""
-    theirs, ours = (
-        [record for record in records if record["kind"] == "efficiency"]
-        for records in (before, after)
-    )
+    theirs, ours = runs_of(before), runs_of(after)
     if not (theirs and ours):
         return []
-    pair = Pair(theirs[-1], ours[-1])
-    _check_equal(pair, _OF_TIMES, "the efficiency run")
+    pair = Runs(theirs[-1], ours[-1])
+    identities = pair.before.identity, pair.after.identity
+    _check_equal(*identities, COMPARABLE_TIMES, "the efficiency run")
     return [pair]
 
 
@@ -101,25 +98,24 @@ def unmatched(before: Sequence[Record], after: Sequence[Record]) -> dict[str, st
     for here, there, side in ((theirs, ours, "baseline"), (ours, theirs, "current")):
         for name in here:
             if name not in there:
-                found.setdefault(here[name][-1]["cell"], []).append(
-                    f"{name[-1]} only in the {side}"
-                )
+                where = found.setdefault(here[name][-1].cell.text, [])
+                where.append(f"{name[-1]} only in the {side}")
     return {cell: ", ".join(where) for cell, where in found.items()}
 
 
 def place_difference(before: Record, after: Record) -> str:
     """What makes floating point differ between two machines, or "" where nothing does."""
     for field in ("device_name", "cpu", "threads"):
-        values = [record["provenance"].get(field) for record in (before, after)]
+        values = [getattr(record.provenance, field) for record in (before, after)]
         if values[0] != values[1]:
             return f"{field.removesuffix('_name')} {values[0]} → {values[1]}"
-    devices = [record["identity"]["device"] for record in (before, after)]
+    devices = [record.identity.device for record in (before, after)]
     return f"device {devices[0]} → {devices[1]}" if devices[0] != devices[1] else ""
 
 
 def version_differences(before: Record, after: Record) -> list[str]:
     """`transformers 5.23.0 → 5.24.0` of every library whose version differs."""
-    theirs, ours = (record["identity"]["versions"] for record in (before, after))
+    theirs, ours = (record.identity.versions for record in (before, after))
     return [
         f"{name} {theirs.get(name)} → {ours.get(name)}"
         for name in dict.fromkeys([*theirs, *ours])
@@ -127,49 +123,36 @@ def version_differences(before: Record, after: Record) -> list[str]:
     ]
 
 
-def _by_name(records: Iterable[Record]) -> dict[Name, list[Record]]:
-    found: dict[Name, list[Record]] = {}
-    for record in records:
-        if record["kind"] == "accuracy":
-            found.setdefault(_name(record), []).append(record)
+def _by_name(records: Iterable[Record]) -> dict[Name, list[AccuracyRecord]]:
+    found: dict[Name, list[AccuracyRecord]] = {}
+    for record in answers_of(records):
+        name = (record.cell.asked, record.cell.seed, record.task)
+        found.setdefault(name, []).append(record)
     return found
 
 
-def _name(record: Record) -> Name:
-    cell = Cell.parse(record["cell"])
-    return replace(cell, seed=0).text, cell.seed, record["identity"]["task"]
-
-
-def _partner(record: Record, candidates: Sequence[Record]) -> Record:
-    equal = [c for c in candidates if not list(_unequal(record, c, _OF_ANSWERS))]
+def _partner(record: AccuracyRecord, candidates: Sequence[AccuracyRecord]) -> AccuracyRecord:
+    differing = (record.identity.differing(c.identity, COMPARABLE_ANSWERS) for c in candidates)
+    equal = [c for c, found in zip(candidates, differing, strict=True) if not any(found)]
     return (equal or candidates)[-1]
 
 
-def _unequal(before: Record, after: Record, fields: Iterable[str]) -> Iterator[str]:
-    theirs, ours = before["identity"], after["identity"]
-    return (field for field in fields if theirs.get(field) != ours.get(field))
-
-
-def _check_equal(pair: Pair, fields: Iterable[str], what: str) -> None:
-    for field in _unequal(pair.before, pair.after, fields):
-        values = (_short(record["identity"], field) for record in (pair.before, pair.after))
+def _check_equal(before: Identity, after: Identity, fields: Iterable[str], what: str) -> None:
+    for field in before.differing(after, fields):
+        values = (str(getattr(identity, field))[:20] for identity in (before, after))
         raise IncomparableError(_differs(field, what, *values))
 
 
-def _check_versions(records: Iterable[Record], side_holds: str) -> None:
+def _check_versions(records: Iterable[AccuracyRecord], side_holds: str) -> None:
     """One cell's answers on several tasks are of one version of its method."""
     versions: dict[str, str] = {}
     for record in records:
-        version = version_of(record["identity"])
-        if versions.setdefault(record["cell"], version) != version:
+        cell, version = record.cell.text, record.identity.method_file
+        if versions.setdefault(cell, version) != version:
             raise IncomparableError(
                 f"the records cannot be compared: {side_holds} answers of two versions of "
-                f"{record['cell']}, whose file was edited in between"
+                f"{cell}, whose file was edited in between"
             )
-
-
-def _short(identity: Mapping[str, Any], field: str) -> str:
-    return str(identity.get(field))[:20]
 
 
 def _differs(field: str, what: str, before: object, after: object) -> str:
@@ -181,7 +164,8 @@ def _differs(field: str, what: str, before: object, after: object) -> str:
 
 def _refuse_other_seed(before: Mapping[Name, Any], after: Mapping[Name, Any]) -> None:
     """Where the cells of both sides differ in nothing but their seeds."""
-    seeds = {(cell, task): seed for cell, seed, task in after}
-    for cell, seed, task in before:
-        if (cell, task) in seeds:
-            raise IncomparableError(_differs("seed", f"{cell} on {task}", seed, seeds[cell, task]))
+    seeds = {(asked, task): seed for asked, seed, task in after}
+    for (asked, seed, task), held in before.items():
+        if (asked, task) in seeds:
+            what = f"{replace(held[-1].cell, seed=0).text} on {task}"
+            raise IncomparableError(_differs("seed", what, seed, seeds[asked, task]))

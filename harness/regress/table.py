@@ -88,12 +88,9 @@ def as_json(findings: Sequence[Finding], versions: Sequence[str] = (), **setting
 
 def _described(finding: Finding) -> dict[str, Any]:
     flat = asdict(finding)
-    difference = flat.pop("difference")
-    flat |= {
-        "difference": difference["value"],
-        "low": difference["low"],
-        "high": difference["high"],
-    }
+    found = finding.difference
+    del flat["difference"]
+    flat |= {"difference": found.value, "low": found.low, "high": found.high}
     return {k: None if isinstance(v, float) and isnan(v) else v for k, v in flat.items()}
 
 

@@ -1,4 +1,4 @@
-"""The work of a comparison, cell by cell: reused where it is known, measured and kept where not.
+"""The work of a comparison, piece by piece: reused where it is known, measured and kept where not.
 
 Cells are independent: one that fails becomes a record of its failure, and the others go on. Where
 unpruned fails, or what pruning itself is made of, no other cell could be right: none is run.
@@ -6,47 +6,27 @@ unpruned fails, or what pruning itself is made of, no other cell could be right:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
-from statistics import fmean
-from typing import Any, Protocol
+from typing import Any
 
-from harness.analysis.task_scores import columns_of
 from harness.errors import BadInput, ScoringError, sentence
 from harness.records.cell import Cell, infeasible
-from harness.records.file import SCHEMA, Record, unwritable
-from harness.records.ledger import judged
+from harness.records.file import SCHEMA, unwritable
+from harness.records.piece import Piece
 from harness.records.provenance import now
+from harness.records.record import Record
 from harness.records.store import Store
+from harness.run.instruments import Instrument, Results
 from harness.run.progress import Progress
 from harness.run.request import Feasible
 
-Identity = Mapping[str, Any]
-Measured = Mapping[str, Any]
+INTERRUPTED = 130
+"""The exit status after Ctrl-C."""
 
 
-class Measure(Protocol):
-    """`harness.efficiency.instrument.measure` for a loaded model; `on_step` as there."""
-
-    def __call__(
-        self, cells: Sequence[Cell], *, on_step: Callable[[str, int, int], None]
-    ) -> Measured: ...
-
-
-class AccuracyRunner(Protocol):
-    """`harness.accuracy.instrument.Accuracy`, or a stand-in."""
-
-    def task_version(self, task: str) -> str: ...
-    def items(self, task: str) -> int: ...
-    def rehearse(self, task: str) -> None: ...
-    def run(
-        self,
-        cell: Cell,
-        task: str,
-        on_item: Callable[[float | None], None],
-        earlier: Record | None = None,
-    ) -> dict[str, Any]: ...
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while cells were measured; the message says what is kept."""
 
 
 @dataclass
@@ -54,86 +34,97 @@ class Work:
     """Cells to compare and what all their records share.
 
     `infeasible`: cells that cannot be, with the budgets that can; `identity`: model, digest, dtype,
-    attention, device, batch size, code and versions; `provenance` as of the start; `stopped`: why
-    no further cell is run.
+    attention, device, code and versions; `provenance` as of the start; `stopped`: why no further
+    cell is run.
     """
 
     cells: Sequence[Cell]
     infeasible: Mapping[Cell, Feasible]
-    identity: Identity
+    identity: Mapping[str, Any]
     provenance: Mapping[str, Any]
     store: Store
     progress: Progress
     stopped: str | None = field(default=None, init=False)
 
-    def accuracy(
-        self, runner: AccuracyRunner, tasks: Sequence[str], limit: int | None
-    ) -> list[Record]:
-        """One record a cell and task, in order. Raises BadInput when one cannot be written."""
-        versions = {task: runner.task_version(task) for task in tasks}
-        tasks_of = [{"task": t, "task_version": v, "limit": limit} for t, v in versions.items()]
-        wanted = [
-            (cell, {**cell.identity(), **task, **self.identity})
-            for cell in self.cells
-            for task in tasks_of
-        ]
-        found = [self.store.find(identity) for _, identity in wanted]
-        if reused := sum(known is not None for known in found):
-            where = self.store.directory
-            self.progress.say(f"reused {reused} of {len(found)} accuracy records from {where}")
-        pairs = list(zip(wanted, found, strict=True))
-        for task in tasks:
-            if any(known is None and i["task"] == task for (_, i), known in pairs):
-                runner.rehearse(task)
-        runs = sum(known is None and cell not in self.infeasible for (cell, _), known in pairs)
-        numbers = count(1)
-        return [
-            known or self._answered(cell, identity, runner, numbers, runs)
-            for (cell, identity), known in pairs
-        ]
+    def records(self, instruments: Iterable[Instrument]) -> list[Record]:
+        """Outlines of one record a piece, in order.
 
-    def _answered(
-        self,
-        cell: Cell,
-        identity: Identity,
-        runner: AccuracyRunner,
-        numbers: Iterator[int],
-        runs: int,
-    ) -> Record:
-        """The kept record of one cell on one task, whatever came of it."""
-        if cell in self.infeasible:
-            return self._keep_accuracy(cell, identity, _infeasible(self.infeasible[cell]))
-        earlier = self.store.answered(identity)
+        Raises BadInput when a record cannot be written, and Interrupted on Ctrl-C.
+        """
+        try:
+            return [
+                known or self._made(instrument, piece, number)
+                for instrument in instruments
+                for piece, known, number in self._planned(instrument)
+            ]
+        except KeyboardInterrupt as interruption:
+            raise Interrupted(_kept(self.store)) from interruption
+        finally:
+            self.progress.stop()
+
+    def _planned(
+        self, instrument: Instrument
+    ) -> Iterator[tuple[Piece, Record | None, tuple[int, int]]]:
+        """Its pieces, each with the record that is there already, or which of how many it is."""
+        pieces = instrument.pieces(self.cells)
+        known = [self.store.find(self._identity(piece)) for piece in pieces]
+        self._say_reused(instrument.kind, sum(map(bool, known)), len(pieces))
+        new = [piece for piece, record in zip(pieces, known, strict=True) if record is None]
+        instrument.prepare(new)
+        number, runs = 0, sum(bool(self._feasible(piece)) for piece in new)
+        for piece, record in zip(pieces, known, strict=True):
+            number += record is None and bool(self._feasible(piece))
+            yield piece, record, (number, runs)
+
+    def _identity(self, piece: Piece) -> dict[str, Any]:
+        return {**self.identity, **piece.identity}
+
+    def _say_reused(self, kind: str, reused: int, pieces: int) -> None:
+        if reused:
+            what = f"{reused} of {pieces} {kind} records" if pieces > 1 else f"the {kind} record"
+            self.progress.say(f"reused {what} from {self.store.directory}")
+
+    def _feasible(self, piece: Piece) -> list[Cell]:
+        return [cell for cell in piece.cells if cell not in self.infeasible]
+
+    def _made(self, instrument: Instrument, piece: Piece, number: tuple[int, int]) -> Record:
+        """The kept record of one piece, whatever came of it."""
+        cells = self._feasible(piece)
+        if not cells:
+            return self._keep(instrument, piece, {}, {})
+        earlier = self.store.answered(self._identity(piece))
         if self.stopped:
-            return earlier or self._keep_accuracy(cell, identity, _failed(self.stopped))
-        self.progress.begin(f"{cell.text} {identity['task']}", next(numbers), runs)
+            return earlier or self._keep(instrument, piece, _all_failed(cells, self.stopped), {})
+        self.progress.begin(piece.name, *number)
         if earlier is not None:
-            self.progress.say(f"{cell.text} {identity['task']}: answered before, scored again")
-        measured = self._run(cell, identity["task"], runner, earlier)
-        record = self._keep_accuracy(cell, identity, measured)
-        self.progress.end(_summary(record))
-        if cell.budget is None and record["status"] == "failed":
-            self._stop(f"{cell.text} failed on {identity['task']}: {record['reason']}")
+            self.progress.say(f"{piece.name}: answered before, scored again")
+        results, whole = self._measured(instrument, piece, cells, earlier)
+        record = self._keep(instrument, piece, results, whole)
+        self.progress.end(record)
+        for cell in cells:
+            if cell.budget is None and results[cell].get("status") == "failed":
+                where = piece.identity.get("task", instrument.kind)
+                self._stop(f"{cell.text} failed on {where}: {results[cell]['reason']}")
         return record
 
-    def _run(
-        self, cell: Cell, task: str, runner: AccuracyRunner, earlier: Record | None
-    ) -> Measured:
-        total, scores, done = runner.items(task), list[float](), count(1)
-
-        def on_item(item_score: float | None) -> None:
-            scores.extend(() if item_score is None else (item_score,))
-            self.progress.advance(next(done), total, fmean(scores) if scores else None)
-
+    def _measured(
+        self, instrument: Instrument, piece: Piece, cells: Sequence[Cell], earlier: Record | None
+    ) -> tuple[Results, Mapping[str, Any]]:
+        """What a record can hold of it; what breaks off is a failure of all the cells."""
+        whole: Mapping[str, Any] = {}
         try:
-            return runner.run(cell, task, on_item, earlier)
+            answers = None if earlier is None else earlier.body
+            results, whole = instrument.measure(piece, cells, self.progress, answers)
         except BadInput:
             raise
         except ScoringError as error:  # what was answered is kept, for the same command to score
-            return {**error.answered, **_failed(sentence(error))}
-        except Exception as error:  # whatever it is, it becomes the cell's result and is shown
+            results = {cell: {**error.answered, **_failed(sentence(error))} for cell in cells}
+        except Exception as error:  # whatever it is, it becomes the cells' result and is shown
             self._stop_at_mechanism(error)
-            return _failed(_reason(error))
+            results = _all_failed(cells, f"{type(error).__name__}: {sentence(error)}")
+        if wrong := unwritable(whole):
+            return _all_failed(cells, _not_kept(wrong)), {}
+        return {cell: _writable(result) for cell, result in results.items()}, whole
 
     def _stop_at_mechanism(self, error: Exception) -> None:
         from methods.interface import MechanismError  # after the cell has run: it imports torch
@@ -147,92 +138,36 @@ class Work:
             self.stopped = f"not run, because {why}"
             self.progress.say(f"the comparison stops, no other cell is run: {why}")
 
-    def _keep_accuracy(self, cell: Cell, identity: Identity, measured: Measured) -> Record:
-        outline = {
-            "cell": cell.text,
-            "status": "ok",
-            "reason": None,
-            "method": cell.method.described(),
+    def _keep(
+        self, instrument: Instrument, piece: Piece, results: Results, whole: Mapping[str, Any]
+    ) -> Record:
+        others = {
+            cell: _infeasible(self.infeasible[cell])
+            for cell in piece.cells
+            if cell in self.infeasible
         }
-        return self._keep("accuracy", identity, {**outline, **_writable(measured)})
-
-    def efficiency(self, measure: Measure, settings: Identity) -> Record:
-        """The record of one run of interleaved rounds over all cells, a method's first seed only.
-
-        `settings` are the run's own part of its identity. Raises BadInput as `accuracy` does.
-        """
-        cells = list({(cell.method, cell.budget): cell for cell in reversed(self.cells)}.values())
-        cells.reverse()
-        identity = {**self.identity, **settings, "cells": [cell.text for cell in cells]}
-        identity |= {"cell_identities": [cell.identity() for cell in cells]}
-        if known := self.store.find(identity):
-            self.progress.say(f"reused the efficiency record from {self.store.directory}")
-            return known
-        feasible = [cell for cell in cells if cell not in self.infeasible]
-        if self.stopped:
-            return self._keep_timed(cells, identity, _all_failed(feasible, self.stopped))
-        self.progress.begin("efficiency", 1, 1)
-        record = self._keep_timed(cells, identity, self._timed(feasible, measure))
-        failed = [row["reason"] for row in record["cells"] if row["status"] == "failed"]
-        rounds = f"{settings['repeats']} rounds over {len(feasible)} cells"
-        self.progress.end(f"FAILED: {failed[0]}" if failed else rounds)
-        return record
-
-    def _timed(self, cells: Sequence[Cell], measure: Measure) -> Measured:
-        """What was measured; a run that breaks off is a failure of all its cells."""
-        try:
-            measured = measure(cells, on_step=self.progress.step)
-        except BadInput:
-            raise
-        except Exception as error:  # as for accuracy
-            self._stop(_reason(error))
-            return _all_failed(cells, _reason(error))
-        wrong = unwritable({**measured, "cells": ()})
-        return _all_failed(cells, _not_kept(wrong)) if wrong else measured
-
-    def _keep_timed(self, cells: Sequence[Cell], identity: Identity, measured: Measured) -> Record:
-        results = {row["cell"]: _writable(row) for row in measured["cells"]}
-        results |= {cell.text: _infeasible(bounds) for cell, bounds in self.infeasible.items()}
-        ordered = [{**_row(cell), **results[cell.text]} for cell in cells]
-        return self._keep("efficiency", identity, {**measured, "cells": ordered})
-
-    def _keep(self, kind: str, identity: Identity, content: Measured) -> Record:
+        outline = {"schema": SCHEMA, "kind": instrument.kind, "identity": self._identity(piece)}
+        content = instrument.body(piece, {**results, **others}, whole)
         provenance = {**self.provenance, "created": now()}
-        outline = {"schema": SCHEMA, "kind": kind, "identity": dict(identity)}
         return self.store.keep({**outline, **content, "provenance": provenance})
-
-
-def _row(cell: Cell) -> dict[str, Any]:
-    """The outline of an efficiency record's cell."""
-    return {
-        "cell": cell.text,
-        "method": cell.method.described(),
-        "budget": cell.budget,
-        "matched": cell.matched,
-    }
 
 
 def _failed(reason: str) -> dict[str, Any]:
     return {"status": "failed", "reason": reason}
 
 
-def _all_failed(cells: Sequence[Cell], reason: str) -> Measured:
-    rows = [{"cell": cell.text, **_failed(reason)} for cell in cells]
-    return {"shape": {}, "order": [], "cells": rows}
+def _all_failed(cells: Sequence[Cell], reason: str) -> Results:
+    return dict.fromkeys(cells, _failed(reason))
 
 
-def _writable(measured: Measured) -> Measured:
+def _writable(result: Mapping[str, Any]) -> Mapping[str, Any]:
     """As it is, or the failure to keep it."""
-    wrong = unwritable(measured)
-    return _failed(_not_kept(wrong)) if wrong else measured
+    wrong = unwritable(result)
+    return _failed(_not_kept(wrong)) if wrong else result
 
 
 def _not_kept(wrong: str) -> str:
     return f"no record can hold what was measured: {wrong}"
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {sentence(error)}"
 
 
 def _infeasible(feasible: Feasible) -> dict[str, Any]:
@@ -240,11 +175,8 @@ def _infeasible(feasible: Feasible) -> dict[str, Any]:
     return {"status": "infeasible", "reason": reason, "feasible": list(feasible)}
 
 
-def _summary(record: Record) -> str:
-    record = judged(record)
-    if record["status"] != "ok":
-        return f"FAILED: {record['reason']}"
-    (column,) = [column for column in columns_of([record]) if column.first]
-    mean = float(column.scores(record).values.mean())
-    unit = f" {column.unit}" if column.unit else ""
-    return f"{mean:.1f}{unit} of {len(record['samples'])} questions"
+def _kept(store: Store) -> str:
+    return (
+        f"interrupted; the records of all finished cells are kept in {store.directory}, "
+        f"{store.written} of them from this run; the same command goes on from there"
+    )

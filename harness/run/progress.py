@@ -5,17 +5,22 @@ A run is one cell on one task, or the efficiency measurement of all cells.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
 from typing import Any, TextIO
 
+from harness.records.record import Record
 from harness.visible import visible
 
 
 class Progress:
-    """Plain: a line for each finished run, with the time left if all runs take like the mean."""
+    """Plain: a line for each finished run, with the time left if all runs take like the mean.
 
-    def __init__(self, file: TextIO) -> None:
-        self.file = file
+    `told`: a finished record in a few words.
+    """
+
+    def __init__(self, file: TextIO, told: Callable[[Record], str]) -> None:
+        self.file, self.told = file, told
         self.name, self.number, self.runs, self.doing = "", 0, 0, ""
         self.began = self.started = monotonic()
 
@@ -35,12 +40,12 @@ class Progress:
             self.doing = doing
             self.say(f"[{self.number}/{self.runs}] {self.name}: {doing}")
 
-    def end(self, result: str) -> None:
+    def end(self, record: Record) -> None:
         """The run is finished."""
         now = monotonic()
         left = (now - self.started) / self.number * (self.runs - self.number)
         remaining = f", about {duration(left)} left" if self.number < self.runs else ""
-        took = duration(now - self.began)
+        result, took = self.told(record), duration(now - self.began)
         self.say(f"[{self.number}/{self.runs}] {self.name}: {result} in {took}{remaining}")
 
     def say(self, line: str) -> None:
@@ -57,12 +62,12 @@ class LiveProgress(Progress):
     It is drawn by the calls alone: a thread that draws would disturb what is being timed.
     """
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: TextIO, told: Callable[[Record], str]) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bar
 
-        super().__init__(file)
+        super().__init__(file, told)
         self.bar = Bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
@@ -111,9 +116,9 @@ class LiveProgress(Progress):
         self.bar.stop()
 
 
-def progress_on(file: TextIO) -> Progress:
+def progress_on(file: TextIO, told: Callable[[Record], str]) -> Progress:
     """Live where `file` is a terminal."""
-    return LiveProgress(file) if file.isatty() else Progress(file)
+    return LiveProgress(file, told) if file.isatty() else Progress(file, told)
 
 
 def score(mean: float) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from harness.accuracy.lmms.tasks import TaskLibrary
 from harness.errors import BadInput, ScoringError, sentence, warn
-from harness.records.file import Record, file_name, read, read_all
-from harness.records.provenance import now
-from harness.records.store import Store, is_answered, opened
+from harness.records.file import file_name, read, read_all
+from harness.records.groups import answers_of
+from harness.records.record import AccuracyRecord
+from harness.records.store import Store, opened
 
 
 def rescore(directory: Path) -> int:
@@ -20,33 +21,34 @@ def rescore(directory: Path) -> int:
     if not directory.is_dir():
         raise BadInput(f"there is no directory {directory}")
     with opened(directory, warn) as store:
-        records = [record for record in read_all([directory], warn) if "samples" in record]
+        records = [r for r in answers_of(read_all([directory], warn)) if len(r.samples)]
         if not records:
             raise BadInput(f"no record in {directory} holds answers")
-        library = TaskLibrary(list(dict.fromkeys(r["identity"]["task"] for r in records)))
+        library = TaskLibrary(list(dict.fromkeys(record.task for record in records)))
         made = list(_rescored(records, library, store))
     warn(f"{len(made)} of {len(records)} records of answers were scored anew")
-    return int(any(record["status"] == "failed" for record in made))
+    return int(any(record.status == "failed" for record in made))
 
 
-def _rescored(records: list[Record], library: TaskLibrary, store: Store) -> Iterator[Record]:
-    from harness.accuracy.instrument import scored_again
+def _rescored(
+    records: list[AccuracyRecord], library: TaskLibrary, store: Store
+) -> Iterator[AccuracyRecord]:
+    from harness.accuracy.lmms.evaluation import scored_again
 
-    for outline in records:
-        task = outline["identity"]["task"]
-        version = library.version(task)
-        if not is_answered(outline) and outline["identity"]["task_version"] == version:
+    for record in records:
+        version = library.version(record.task)
+        if not record.is_unscored and record.identity.task_version == version:
             continue
-        path = store.directory / file_name(outline)
-        record = read(path)
-        identity = {**record["identity"], "task_version": version}
+        path = store.directory / file_name(record.body)
+        (whole,) = answers_of([read(path)])
         try:
-            scores = scored_again(task, library.load(task), record, identity["limit"])
-            made = {**record, **scores, "status": "ok", "reason": None}
+            task = library.load(record.task)
+            scores = scored_again(record.task, task, whole.body, record.identity.limit)
+            changes = {**scores, "status": "ok", "reason": None}
         except ScoringError as error:
-            made = {**record, "status": "failed", "reason": sentence(error)}
-            warn(f"{record['cell']} {task}: {made['reason']}")
-        made |= {"identity": identity, "provenance": {**record["provenance"], "rescored": now()}}
-        yield store.keep(made)
-        if is_answered(record) and file_name(made) != path.name:
+            changes = {"status": "failed", "reason": sentence(error)}
+            warn(f"{record.cell.text} {record.task}: {sentence(error)}")
+        made = whole.rescored(version, changes)
+        yield from answers_of([store.keep(made)])
+        if record.is_unscored and file_name(made) != path.name:
             path.unlink()

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from math import nan
 
 from harness.analysis.outcomes import Outcomes, relative
-from harness.analysis.rows import Row, rows_of
+from harness.analysis.rows import Row, rows_of, unpruned_of
 from harness.analysis.stats import mean_interval, mean_spread, paired_difference, task_means
 from harness.analysis.task_scores import Column as Shown
 from harness.analysis.task_scores import columns_of, in_one_unit
-from harness.records.cell import budget_label
-from harness.records.file import Record
+from harness.records.record import AccuracyRecord
 from harness.tables import numbers
 from harness.tables.brief import larger_half, unsure
 from harness.tables.table import Brief, Column, Parts, Table, separate
@@ -31,21 +30,23 @@ LEGEND = (
 )
 
 
-def accuracy_table(records: Sequence[Record]) -> Table:
+def accuracy_table(records: Sequence[AccuracyRecord]) -> Table:
     """Unpruned first, then budget by budget; a row that broke its promise has no numbers."""
     rows = rows_of(records)
     shown = columns_of(records)
     tasks = list(dict.fromkeys(column.task for column in shown))
-    upper = next((row for row in rows if row.budget is None and row.complete), None)
+    upper = unpruned_of(rows)
     flops = numbers.flops_unit(sum(row.flops.values()) / len(tasks) for row in rows)
     cache = numbers.bytes_unit(sum(row.cache_bytes.values()) / len(tasks) for row in rows)
     whole = None if in_one_unit(shown) else task_means(upper.outcomes) if upper else {}
     cells = [_cells(row, shown, upper, whole, flops[0], cache[0]) for row in rows]
     columns = _columns(shown, whole is not None, flops[1], cache[1])
-    begins = frozenset(i for i, row in enumerate(rows) if row.budget != rows[i - 1].budget)
+    begins = frozenset(
+        i for i, row in enumerate(rows) if row.asked.amount != rows[i - 1].asked.amount
+    )
     source = f"{_items(rows, tasks)} · {numbers.origin(records)}"
     failed = any(row.failed for row in rows)
-    blocks = {i: f"{_budget(rows[i])} a layer" for i in begins if rows[i].budget is not None}
+    blocks = {i: f"{_budget(rows[i])} a layer" for i in begins if rows[i].asked.budget is not None}
     return Table(
         "Accuracy",
         columns,
@@ -53,7 +54,7 @@ def accuracy_table(records: Sequence[Record]) -> Table:
         begins,
         (HOW_TO_READ, source),
         failed,
-        about=" · ".join((records[0]["identity"]["model"], _items(rows, tasks))),
+        about=" · ".join((records[0].identity.model, _items(rows, tasks))),
         legend=(*LEGEND, *(f"{row.label}, {_budget(row)}: {row.note}" for row in rows if row.note)),
         blocks=blocks,
     )
@@ -106,7 +107,7 @@ def _cells(
     means = task_means({**row.outcomes, **row.others})
     return (
         (row.label,),
-        (budget_label(row.budget, row.matched),),
+        (row.asked.budget_label,),
         (numbers.number(row.tokens),),
         *((numbers.number(means.get(column.name, nan)),) for column in shown),
         _mean(row, whole),
@@ -158,7 +159,8 @@ def _diff_text(parts: Parts) -> str:
 
 
 def _budget(row: Row) -> str:
-    return f"{row.budget} tokens{' in FLOPs' if row.matched else ''}" if row.budget else "unpruned"
+    asked = row.asked
+    return f"{asked.budget} tokens{' in FLOPs' if asked.in_flops else ''}" if asked.budget else ""
 
 
 def _flops(row: Row, upper: Row | None, unit: float) -> Parts:
@@ -178,8 +180,4 @@ def _average(by_task: dict[str, float]) -> float:
 
 
 def _items(rows: Sequence[Row], tasks: Sequence[str]) -> str:
-    """`300 questions a task`, or each task's number where they differ."""
-    counts = {task: max(row.questions.get(task, 0) for row in rows) for task in tasks}
-    if len(set(counts.values())) == 1:
-        return f"{next(iter(counts.values()))} questions a task"
-    return "questions: " + ", ".join(f"{task} {count}" for task, count in counts.items())
+    return numbers.questions({t: max(row.questions.get(t, 0) for row in rows) for t in tasks})

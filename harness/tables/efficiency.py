@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isinf
 from statistics import median
-from typing import Any
 
 from harness.analysis import speed
 from harness.analysis.speed import rounds
 from harness.analysis.stats import median_spread, round_ratio
 from harness.errors import sentence
-from harness.records.cell import Cell, budget_label, infeasible
-from harness.records.file import Record
+from harness.records.cell import infeasible
 from harness.records.gpu import complaints
 from harness.records.ledger import mean_entering, mean_prefill_flops
+from harness.records.phases import SHOWN
+from harness.records.record import EfficiencyRecord
+from harness.records.timed import TimedCell
 from harness.tables import numbers
 from harness.tables.table import Column, Parts, Table, separate
 
-Measured = Mapping[str, Any]
-
-PHASES = {
-    "vision_tower": "Vision tower ms",
-    "projector": "Projector ms",
-    "selection": "Selection ms",
-    "prefill": "Prefill ms",
-    "decode": "Decode ms/token",
-    "end_to_end": "End to end ms",
-}
 FAILED = "FAILED"
 HOW_TO_READ = (
     "Tokens: visual tokens that entered a decoder layer, counted. Times: median (quartiles) over "
@@ -54,89 +45,84 @@ PEAKS = {
 }
 
 
-def efficiency_table(record: Record) -> Table:
-    """Rows in the order of the accuracy table; `record` is judged."""
-    cells = sorted(record["cells"], key=lambda cell: Cell.parse(cell["cell"]).order)
-    upper = next((c for c in cells if c["budget"] is None and c["status"] == "ok"), None)
-    notes = [_note(cell) for cell in cells]
-    held = [cell for cell, note in zip(cells, notes, strict=True) if not note]
+def efficiency_table(record: EfficiencyRecord) -> Table:
+    """Rows in the order of the accuracy table."""
+    cells = sorted(record.cells, key=lambda timed: timed.cell.order)
+    held = [cell for cell in cells if cell.is_ok]
     run = _Run(
         record,
-        upper if upper in held else None,
+        record.unpruned,
         numbers.flops_unit(_flops(cell, record) for cell in held),
-        numbers.bytes_unit(cell["peak_bytes"] for cell in held),
-        numbers.bytes_unit(cell["kv_cache_bytes"] for cell in held),
+        numbers.bytes_unit(cell.peak_bytes for cell in held),
+        numbers.bytes_unit(cell.kv_cache_bytes for cell in held),
     )
-    columns, rows = _columns(run), [run.row(c, n) for c, n in zip(cells, notes, strict=True)]
-    budgets = [cell["budget"] for cell in cells]
+    budgets = [timed.cell.asked.amount for timed in cells]
     begins = frozenset(i for i, budget in enumerate(budgets) if budget != budgets[i - 1])
-    failed = any(note.startswith(FAILED) for note in notes)
-    failed |= any(run["status"] == "failed" for run in record.get("equal_context", ()))
-    batch = f", batch {record['identity']['batch_size']}" if "rates" in record else ""
-    return Table(f"Efficiency{batch}", columns, tuple(rows), begins, _notes(record, held), failed)
+    statuses = [*(cell.status for cell in cells), *(run.status for run in record.equal_context)]
+    batch = f", batch {record.identity.batch_size}" if record.rates else ""
+    rows, notes, failed = tuple(map(run.row, cells)), _notes(record, held), "failed" in statuses
+    return Table(f"Efficiency{batch}", _columns(run), rows, begins, notes, failed)
 
 
 @dataclass(frozen=True)
 class _Run:
     """What the rows of one table share: units are (size, name)."""
 
-    record: Record
-    upper: Measured | None
+    record: EfficiencyRecord
+    upper: TimedCell | None
     flops: tuple[float, str]
     peak: tuple[float, str]
     cache: tuple[float, str]
 
-    def row(self, cell: Measured, note: str) -> tuple[Parts, ...]:
-        spec = Cell.parse(cell["cell"]).method
-        label = " ".join([cell["method"]["label"], *(f"{k}={v}" for k, v in spec.settings)])
-        budget = budget_label(cell["budget"], cell.get("matched") is not None)
-        head: tuple[Parts, ...] = ((label,), (budget,))
-        if note:
-            return (*head, *((),) * (len(PHASES) + 11), (note,))
+    def row(self, cell: TimedCell) -> tuple[Parts, ...]:
+        head: tuple[Parts, ...] = ((cell.label,), (cell.cell.asked.budget_label,))
+        if not cell.is_ok:
+            return (*head, *((),) * (len(SHOWN) + 11), (_note(cell),))
         doubts = "; ".join(speed.doubts(cell, self.record))
         return (*head, *self._numbers(cell), (doubts,))
 
-    def _numbers(self, cell: Measured) -> tuple[Parts, ...]:
+    def _numbers(self, cell: TimedCell) -> tuple[Parts, ...]:
         floors = speed.floors(cell, self.record)
         return (
-            (numbers.number(mean_entering(cell["ledger"])),),
-            *(self._time(cell, phase, floors.get(phase)) for phase in PHASES),
+            (numbers.number(mean_entering(cell.ledger)),),
+            *(self._time(cell, phase.name, floors.get(phase.name)) for phase in SHOWN),
             (numbers.number(speed.context(cell, self.record), 0),) if floors else (),
             self._at_equal_context(cell),
             self._flops(cell),
             *self._against_unpruned(cell, bool(floors)),
-            self._bytes(cell, "peak_bytes", self.peak),
-            self._bytes(cell, "prefill_peak_bytes", self.peak),
-            self._bytes(cell, "decode_peak_bytes", self.peak),
-            self._bytes(cell, "kv_cache_bytes", self.cache),
-            (str(cell["largest_batch"]["batch"]),) if "largest_batch" in cell else (),
+            _bytes(cell.peak_bytes, self.peak),
+            _bytes(cell.prefill_peak_bytes, self.peak),
+            _bytes(cell.decode_peak_bytes, self.peak),
+            _bytes(cell.kv_cache_bytes, self.cache),
+            () if cell.largest_batch is None else (str(cell.largest_batch),),
         )
 
-    def _time(self, cell: Measured, phase: str, floor: speed.Floor | None) -> Parts:
+    def _time(self, cell: TimedCell, phase: str, floor: speed.Floor | None) -> Parts:
         """Median and quartiles in ms, the ratio to unpruned and its interval, the floor in ms."""
         ours = rounds(cell, phase)
-        if not any(ours) or (phase == "projector" and "rates" not in self.record):
+        if not any(ours) or (phase == "projector" and not self.record.rates):
             return ()
         spread = median_spread([1000 * seconds for seconds in ours])
         times = [numbers.three_digits(v) for v in (spread.value, spread.low, spread.high)]
-        least = numbers.three_digits(1000 * floor.seconds(self.record["rates"])) if floor else ""
+        rates = self.record.rates
+        least = numbers.three_digits(1000 * floor.seconds(rates)) if floor and rates else ""
         if self.upper is None or cell is self.upper:
             return (*times, "", "", "", least)
         ratio = round_ratio(ours, rounds(self.upper, phase))
         return (*times, *numbers.estimate(ratio, decimals=2), least)
 
-    def _at_equal_context(self, cell: Measured) -> Parts:
+    def _at_equal_context(self, cell: TimedCell) -> Parts:
         plain = speed.decode_at_equal_context(cell, self.record)
         if not plain:
             return ()
         return numbers.estimate(round_ratio(rounds(cell, "decode"), plain), decimals=2)
 
-    def _flops(self, cell: Measured) -> Parts:
+    def _flops(self, cell: TimedCell) -> Parts:
         flops = _flops(cell, self.record)
         share = 100 * flops / _flops(self.upper, self.record) if self.upper else float("nan")
         return numbers.three_digits(flops / self.flops[0]), numbers.number(share, 0)
 
-    def _against_unpruned(self, cell: Measured, known: bool) -> tuple[Parts, Parts]:
+    def _against_unpruned(self, cell: TimedCell, known: bool) -> tuple[Parts, Parts]:
         """Shares of what theory promises, and the break-even."""
         if not known or self.upper is None or cell is self.upper:
             return (), ()
@@ -146,13 +132,14 @@ class _Run:
         shares = numbers.number(100 * saved, 0), numbers.number(gained, 2)
         return shares if shares[0] else (), (length,)
 
-    def _bytes(self, cell: Measured, name: str, unit: tuple[float, str]) -> Parts:
-        return (numbers.three_digits(cell[name] / unit[0]),) if name in cell else ()
+
+def _bytes(value: float | None, unit: tuple[float, str]) -> Parts:
+    return () if value is None else (numbers.three_digits(value / unit[0]),)
 
 
 def _columns(run: _Run) -> tuple[Column, ...]:
     flops, peak, cache = run.flops[1], run.peak[1], run.cache[1]
-    kind = next((cell["peak_kind"] for cell in run.record["cells"] if "peak_kind" in cell), "")
+    kind = next((cell.peak_kind for cell in run.record.cells if cell.peak_kind), "")
     parts = ("ms", "q1_ms", "q3_ms", "ratio", "ratio_low", "ratio_high", "floor_ms")
     return (
         Column("Method", ("method",), left=True),
@@ -160,12 +147,12 @@ def _columns(run: _Run) -> tuple[Column, ...]:
         Column("Tokens", ("counted_tokens",)),
         *(
             Column(
-                title,
-                tuple(f"{phase}_{part}" for part in parts),
+                f"{phase.title} {phase.unit}",
+                tuple(f"{phase.name}_{part}" for part in parts),
                 _time_lines,
-                optional=phase == "projector",
+                optional=phase.name == "projector",
             )
-            for phase, title in PHASES.items()
+            for phase in SHOWN
         ),
         Column("Context", ("context_rows",), optional=True),
         Column(
@@ -218,93 +205,90 @@ def _share_lines(parts: Parts) -> list[str]:
     return [f"{percent} %", f"×{speedup}"]
 
 
-def _flops(cell: Measured, record: Record) -> float:
-    return mean_prefill_flops(cell["ledger"], record["shape"])
+def _flops(cell: TimedCell, record: EfficiencyRecord) -> float:
+    return mean_prefill_flops(cell.ledger, record.shape)
 
 
-def _note(cell: Measured) -> str:
+def _note(cell: TimedCell) -> str:
     """Why a cell has no numbers."""
-    if cell["status"] == "infeasible":
-        return infeasible(cell.get("feasible"))
-    if cell["status"] == "out_of_memory":
-        return str(cell["reason"])
-    return "" if cell["status"] == "ok" else f"{FAILED}: {sentence(cell['reason'])}"
+    if cell.status == "infeasible":
+        return infeasible(cell.feasible)
+    reason = cell.reason or ""
+    return f"{FAILED}: {sentence(reason)}" if cell.status == "failed" else reason
 
 
-def _notes(record: Record, held: Sequence[Measured]) -> tuple[str, ...]:
-    identity = record["identity"]
-    peak = PEAKS[held[0]["peak_kind"]] if held else ""
-    rounds_done = len(record["order"]) or identity["repeats"]
-    run = f"{rounds_done} interleaved rounds, {identity['new_tokens']} new tokens"
+def _notes(record: EfficiencyRecord, held: Sequence[TimedCell]) -> tuple[str, ...]:
+    identity, rates = record.identity, record.rates
+    peak = PEAKS[held[0].peak_kind] if held else ""
+    run = (
+        f"{record.rounds or identity.repeats} interleaved rounds, {identity.new_tokens} new tokens"
+    )
     read, origin = HOW_TO_READ.format(peak=peak), f"{run} · {numbers.origin([record])}"
-    if "rates" not in record:
+    if rates is None:
         return read, origin
-    flops, size = (record["rates"][f"{name}_per_second"] for name in ("flops", "bytes"))
-    floors = FLOORS.format(flops=flops / 1e12, bytes=size / 1e9)
+    floors = FLOORS.format(flops=rates.flops_per_second / 1e12, bytes=rates.bytes_per_second / 1e9)
     return (f"{read} {floors}", *_of_the_run(record, held), origin)
 
 
-def _of_the_run(record: Record, held: Sequence[Measured]) -> list[str]:
+def _of_the_run(record: EfficiencyRecord, held: Sequence[TimedCell]) -> list[str]:
     """What holds for all cells: kernels, weights, time between phases, state of the GPU."""
-    identity = record["identity"]
-    weights = numbers.in_bytes(record["weight_bytes"])
+    identity = record.identity
     lines = [
-        f"Prompt: {identity['images']} × {record['shape']['image_tokens']} visual and "
-        f"{identity['prompt_tokens']} text tokens; weights {weights}."
+        f"Prompt: {identity.images} × {record.image_tokens} visual and "
+        f"{identity.prompt_tokens} text tokens; weights {numbers.in_bytes(record.weight_bytes)}."
     ]
-    if plain := record.get("equal_context"):
+    if record.equal_context:
         lines.append(EQUAL_CONTEXT)
-        failed = [f"after {run['rows']} rows: {run['reason']}" for run in plain if run["reason"]]
-        lines += [f"FAILED {reason}." for reason in failed]
+        failed = [run for run in record.equal_context if run.reason]
+        lines += [f"FAILED after {run.rows} rows: {run.reason}." for run in failed]
     if held:
         lines.append(_attention_line(held))
         lines.append(_sum_line(record, held))
     return [" ".join([*lines, *_gpu_lines(record)])]
 
 
-def _attention_line(held: Sequence[Measured]) -> str:
-    found = {tuple(cell["attention"]["operators"]) for cell in held}
+def _attention_line(held: Sequence[TimedCell]) -> str:
+    found = {tuple(cell.operators) for cell in held}
     if len(found) > 1:
-        each = "; ".join(f"{c['cell']}: {', '.join(c['attention']['operators'])}" for c in held)
+        each = "; ".join(f"{c.cell.text}: {', '.join(c.operators)}" for c in held)
         return f"ATTENTION KERNELS DIFFER, the times do not compare: {each}."
-    kernels = sorted({name for cell in held for name in cell["attention"]["kernels"]})
+    kernels = sorted({name for cell in held for name in cell.kernels})
     launched = f" ({', '.join(kernels)})" if kernels else ""
     return f"Attention in every cell, as profiled: {', '.join(found.pop())}{launched}."
 
 
-def _sum_line(record: Record, held: Sequence[Measured]) -> str:
+def _sum_line(record: EfficiencyRecord, held: Sequence[TimedCell]) -> str:
     covered = [100 * speed.coverage(cell) for cell in held]
     between = [1000 * seconds for cell in held for seconds in rounds(cell, "between_tokens")]
     line = (
         f"The phases and the {median(between):.2g} ms between two tokens sum to "
         f"{min(covered):.0f}–{max(covered):.0f} % of end to end"
     )
-    upper = next((cell for cell in held if cell["budget"] is None), None)
-    if upper is None or not record["stock_seconds"]:
+    upper = record.unpruned
+    if upper is None or not record.stock_seconds:
         return f"{line}."
-    hooked = rounds(upper, "end_to_end")[: len(record["stock_seconds"])]
-    ratio = round_ratio(hooked, record["stock_seconds"])
+    hooked = rounds(upper, "end_to_end")[: len(record.stock_seconds)]
+    ratio = round_ratio(hooked, record.stock_seconds)
     spread = f"{ratio.low:.2f}, {ratio.high:.2f}"
     return f"{line}; unpruned took ×{ratio.value:.2f} [{spread}] the time without any hook."
 
 
-def _gpu_lines(record: Record) -> list[str]:
+def _gpu_lines(record: EfficiencyRecord) -> list[str]:
     """Clocks and temperature, and what would make a reader doubt them; nothing for a CPU."""
-    before, after = record["provenance"].get("gpu_before"), record["gpu_after"]
+    before, warm, after = record.provenance.gpu_before, record.gpu_warm, record.gpu_after
     if not after:
         return []
-    if "problem" in after:
-        return [f"Other load on the GPU: {after['problem']}."]
-    found = complaints(before or {}) + complaints(after, own_processes=1)
-    clocks = " to ".join(_told(s, "sm_clock_mhz") for s in (record["gpu_warm"], after))
+    if after.problem:
+        return [f"Other load on the GPU: {after.problem}."]
+    found = complaints(before) + complaints(after, own_processes=1)
+    clocks = " to ".join(_told(state.sm_clock_mhz if state else None) for state in (warm, after))
     return [
-        f"SM clock {clocks} MHz of {_told(after, 'most_sm_clock_mhz')}, "
-        f"{_told(after, 'temperature_celsius')} °C.",
+        f"SM clock {clocks} MHz of {_told(after.most_sm_clock_mhz)}, "
+        f"{_told(after.temperature_celsius)} °C.",
         *([f"THE GPU WAS BUSY OR SLOWED DOWN: {', '.join(found)}."] if found else []),
     ]
 
 
-def _told(state: Mapping[str, Any], field: str) -> str:
+def _told(value: float | None) -> str:
     """A driver may not tell."""
-    value = state.get(field)
     return "?" if value is None else f"{value:.0f}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from harness.errors import BadInput
-from harness.records.file import Record
 from harness.records.groups import configurations
+from harness.records.record import AccuracyRecord, Record
 from harness.tables.accuracy import accuracy_table
 from harness.tables.choices import Format, Layout
 from harness.tables.efficiency import efficiency_table
@@ -42,10 +42,10 @@ def laid_out(records: Sequence[Record], layout: Layout | None, style: Style) -> 
         titles = (layout.capitalize(),) if layout else ("Accuracy", "Efficiency")
         found = [table for table in tables(records) if table.title.startswith(titles)]
     if not found:
-        kinds = sorted({record["kind"] for record in records})
+        kinds = sorted({record.kind for record in records})
         raise BadInput(f"--layout {layout} shows nothing: these are {'/'.join(kinds)} records")
     return found
 
 
-def _merged(groups: Sequence[Sequence[Record]], layout: Layout, style: Style) -> Table:
+def _merged(groups: Sequence[Sequence[AccuracyRecord]], layout: Layout, style: Style) -> Table:
     return long_table(groups) if layout is Layout.LONG else paper_table(groups, style)

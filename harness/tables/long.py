@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from harness.analysis.blocks import configuration_names
 from harness.analysis.outcomes import Outcomes
-from harness.analysis.rows import Row, rows_of
+from harness.analysis.rows import Row, rows_of, unpruned_of
 from harness.analysis.stats import mean_interval, paired_difference
 from harness.analysis.task_scores import Column as Shown
 from harness.analysis.task_scores import columns_of
-from harness.records.file import Record
+from harness.records.record import AccuracyRecord
 from harness.tables import numbers
 from harness.tables.table import Column, Parts, Table, separate
 
@@ -21,7 +21,7 @@ HOW_TO_READ = (
 )
 
 
-def long_table(configurations: Sequence[Sequence[Record]]) -> Table:
+def long_table(configurations: Sequence[Sequence[AccuracyRecord]]) -> Table:
     """All configurations below one another."""
     rows: list[tuple[Parts, ...]] = []
     sections = set()
@@ -29,7 +29,7 @@ def long_table(configurations: Sequence[Sequence[Record]]) -> Table:
     for records, name in zip(configurations, configuration_names(configurations), strict=True):
         columns = columns_of(records)
         found = rows_of(records)
-        upper = next((row for row in found if row.budget is None), None)
+        upper = unpruned_of(found)
         sections.add(len(rows))
         rows += [_cells(name, row, column, upper) for row in found for column in columns]
         failed |= any(row.failed for row in found)
@@ -62,8 +62,7 @@ def _lines(parts: Parts) -> list[str]:
 def _cells(model: str, row: Row, column: Shown, upper: Row | None) -> tuple[Parts, ...]:
     task = column.name
     ours = _of(row, task)
-    budget = "" if row.budget is None else str(row.budget)
-    head: tuple[Parts, ...] = ((model,), (row.label,), (budget,), (task,))
+    head: tuple[Parts, ...] = ((model,), (row.label,), (row.asked.budget_label,), (task,))
     if not ours:
         return (*head, (), (), (), (), (), (row.note or "not measured",))
     theirs = _of(upper, task) if upper and upper is not row else {}

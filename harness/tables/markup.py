@@ -31,6 +31,8 @@ _LATEX = {
     "−": r"$-$",
     **{r: rf"\textsuperscript{{{c}}}" for c, r in (LETTERS | DIGITS).items()},
 }
+WIDE = 9
+"""Letters in a line of a heading."""
 _BEGIN = r"""% \input this file, with \usepackage{booktabs,siunitx,adjustbox} in the preamble,
 % or compile it as it stands: outside a document the next lines make one.
 \expandafter\ifx\csname @nodocument\endcsname\relax\let\harnessend\endinput\else
@@ -92,8 +94,19 @@ def _latex_head(columns: Sequence[Column]) -> Iterator[str]:
             spans.append(rf"\multicolumn{{{width}}}{{c}}{{{latex_text(name)}}}")
             rules += [rf"\cmidrule(lr){{{first + 1}-{first + width}}}"] if name else []
         yield " & ".join(spans) + r" \\ " + "".join(rules)
-    yield " & ".join(f"{{{latex_text(column.title)}}}" for column in columns) + r" \\"
+    yield " & ".join(f"{{{_stacked(column.title)}}}" for column in columns) + r" \\"
     yield r"\midrule"
+
+
+def _stacked(title: str) -> str:
+    """A heading in lines of a number's width where its words allow: a suite has many columns."""
+    lines = [""]
+    for word in re.findall(r"[^ _]*[ _]?", title):
+        if len(lines[-1] + word) > WIDE:
+            lines.append("")
+        lines[-1] += word
+    texts = [latex_text(line.rstrip()) for line in lines if line]
+    return texts[0] if len(texts) == 1 else r"\shortstack{" + r"\\".join(texts) + "}"
 
 
 def _groups(columns: Sequence[Column]) -> Iterator[tuple[str, int, int]]:

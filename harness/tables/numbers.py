@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import floor, isnan, log10
-from typing import Any
 
 from harness.analysis.stats import Estimate
-from harness.records.file import ASKED
+from harness.records.identity import ASKED
+from harness.records.record import Record
 
 _FLOPS = ((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
 _BYTES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"))
@@ -57,22 +57,30 @@ def _unit(values: Iterable[float], units: Sequence[tuple[float, str]]) -> tuple[
     return next((unit for unit in units if largest >= unit[0]), units[-1])
 
 
-def origin(records: Sequence[Mapping[str, Any]]) -> str:
+def origin(records: Sequence[Record]) -> str:
     """The line below a table: what these records, of one configuration, were measured on."""
-    identity = records[0]["identity"]
-    sources = [record["provenance"] for record in records]
-    versions = identity.get("versions", {})
-    commits = sorted({str(p.get("commit") or "unknown")[:10] for p in sources})
-    dirty = " (dirty)" if any(p.get("dirty") for p in sources) else ""
-    devices = sorted({str(p.get("device_name") or p.get("cpu") or "") for p in sources} - {""})
+    identity = records[0].identity
+    sources = [record.provenance for record in records]
+    commits = sorted({str(source.commit or "unknown")[:10] for source in sources})
+    dirty = " (dirty)" if any(source.dirty for source in sources) else ""
+    devices = sorted({str(s.device_name or s.cpu or "") for s in sources} - {""})
+    asked = {key: getattr(identity, key) for key in ASKED}
     parts = [
-        f"model {identity.get('model')} {str(identity.get('model_digest'))[:10]}",
-        str(identity.get("dtype")),
-        str(identity.get("attention")),
-        *(f"{key.replace('_', ' ')} {identity[key][:10]}" for key in ASKED if key in identity),
-        f"batch {identity.get('batch_size')}",
-        " / ".join([str(identity.get("device")), *devices]),
-        ", ".join(f"{name} {version}" for name, version in versions.items()),
+        f"model {identity.model} {identity.model_digest[:10]}",
+        identity.dtype,
+        identity.attention,
+        *(f"{key.replace('_', ' ')} {value[:10]}" for key, value in asked.items() if value),
+        f"batch {identity.batch_size}",
+        " / ".join([identity.device, *devices]),
+        ", ".join(f"{name} {version}" for name, version in identity.versions.items()),
         f"commit {', '.join(commits)}{dirty}",
     ]
     return " · ".join(part for part in parts if part)
+
+
+def questions(counts: Mapping[str, int]) -> str:
+    """`300 questions a task`, or each task's number where they differ."""
+    if len(set(counts.values())) == 1:
+        return f"{next(iter(counts.values()))} questions a task"
+    each = ", ".join(f"{task} {count}" for task, count in counts.items())
+    return f"questions: {each or 'none'}"

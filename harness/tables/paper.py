@@ -11,24 +11,17 @@ from math import nan
 
 from harness.analysis.blocks import AVERAGE, RELATIVE, Block, Line, blocks_of, configuration_names
 from harness.analysis.emphasis import Emphasis, emphasised
-from harness.analysis.fidelity import HOW_TO_READ as FIDELITY
+from harness.analysis.metrics import METRICS, how_to_read
 from harness.analysis.outcomes import Outcomes
 from harness.analysis.stats import Estimate, mean_interval, mean_of
 from harness.analysis.task_scores import Column as Shown
 from harness.analysis.task_scores import columns_of
-from harness.records.file import Record
+from harness.records.record import AccuracyRecord
 from harness.tables import numbers
 from harness.tables.choices import Intervals
 from harness.tables.footnotes import Footnotes
 from harness.tables.published_rows import published_rows
 from harness.tables.table import MISSING, Column, Parts, Table
-
-FIDELITY_COLUMNS = {
-    "Same %": "same",
-    "To wrong %": "to_wrong",
-    "To right %": "to_right",
-    "KL": "kl",
-}
 
 HOW_TO_READ = (
     "Tokens: visual tokens that entered a decoder layer, counted; mean over layers and questions. "
@@ -69,7 +62,7 @@ class Style:
     published: bool = False
 
 
-def paper_table(configurations: Sequence[Sequence[Record]], style: Style) -> Table:
+def paper_table(configurations: Sequence[Sequence[AccuracyRecord]], style: Style) -> Table:
     """All configurations in one table; with `style.fidelity` the records must be whole."""
     tasks = _tasks(configurations)
     names = configuration_names(configurations)
@@ -97,7 +90,7 @@ def paper_table(configurations: Sequence[Sequence[Record]], style: Style) -> Tab
     table.texts()  # hands out the footnotes in reading order
     notes = (
         " ".join(filter(None, texts)),
-        *([FIDELITY] if style.fidelity else []),
+        *([how_to_read()] if style.fidelity else []),
         *([NOISE] if noise else []),
         *([PUBLISHED] if apart else [NONE_PUBLISHED] if style.published else []),
         *sources.lines(),
@@ -107,7 +100,7 @@ def paper_table(configurations: Sequence[Sequence[Record]], style: Style) -> Tab
     return replace(table, notes=notes)
 
 
-def _tasks(configurations: Sequence[Sequence[Record]]) -> list[Shown]:
+def _tasks(configurations: Sequence[Sequence[AccuracyRecord]]) -> list[Shown]:
     """The columns of all configurations' tasks, one of each name."""
     found = {c.name: c for records in configurations for c in columns_of(records)}
     return sorted(found.values(), key=lambda column: (column.task, not column.first))
@@ -129,7 +122,7 @@ def _columns(tasks: Sequence[Shown], style: Style, holes: Footnotes) -> tuple[Co
         parts = (name, f"{name}_low", f"{name}_high", f"{name}_bold", f"{name}_missing")
         return Column(title, parts, lines, group=group)
 
-    close = FIDELITY_COLUMNS if style.fidelity else {}
+    close = METRICS.values() if style.fidelity else ()
     return (
         Column(
             "Method", ("model", "budget", "method", "within_noise_of_random"), _label, left=True
@@ -139,7 +132,7 @@ def _columns(tasks: Sequence[Shown], style: Style, holes: Footnotes) -> tuple[Co
         *(number(task.title, task.name, "Benchmark") for task in tasks),
         number(AVERAGE, "average", "Over benchmarks"),
         number("Relative %", "relative_percent", "Over benchmarks"),
-        *(number(title, name, "Fidelity to unpruned") for title, name in close.items()),
+        *(number(metric.heading, metric.name, "Fidelity to unpruned") for metric in close),
         Column("Measured − published", ("measured_minus_published",), optional=True),
     )
 
@@ -160,14 +153,14 @@ def _body(
     apart: set[int] = set()
     for block in blocks:
         headings[len(rows)] = block.heading
-        compared = block.lines[0].row.budget is not None
+        compared = block.lines[0].row.asked.budget is not None
         best = (
             emphasised([line.values for line in block.lines], style.emphasis) if compared else set()
         )
         bold |= {(len(rows) + i, 3 + shown.index(column)) for i, column in best}
         rows += [tuple(_cells(block, i, shown, style, best)) for i in range(len(block.lines))]
         if style.published:
-            printed = list(published_rows(block, tasks, 2 + len(_fidelity_names(style)), sources))
+            printed = list(published_rows(block, tasks, 2 + len(METRICS) * style.fidelity, sources))
             apart |= set(range(len(rows), len(rows) + len(printed)))
             rows += printed
     return tuple(rows), bold, headings, apart
@@ -178,23 +171,18 @@ def _cells(
 ) -> Iterator[Parts]:
     line = block.lines[index]
     row = line.row
-    budget = "" if row.budget is None else str(row.budget)
-    yield block.model, budget, row.label, "yes" if line.noise else ""
+    yield block.model, row.asked.budget_label, row.label, "yes" if line.noise else ""
     yield (row.venue,)
     yield (numbers.number(row.tokens),)
     for column in shown:
         yield _number(
             line.values.get(column, {}), style, (index, column) in best, _why(line, column)
         )
-    for name in _fidelity_names(style):
-        of = getattr(line.fidelity, name) if line.fidelity else {}
-        missing = "" if row.budget is None else "nothing of unpruned to compare with"
-        yield _number(of, style, False, missing, decimals=3 if name == "kl" else 1)
+    for metric in METRICS.values() if style.fidelity else ():
+        of = line.fidelity[metric.name] if line.fidelity else {}
+        missing = "" if row.asked.budget is None else "nothing of unpruned to compare with"
+        yield _number(of, style, False, missing, metric.decimals)
     yield ()
-
-
-def _fidelity_names(style: Style) -> list[str]:
-    return list(FIDELITY_COLUMNS.values()) if style.fidelity else []
 
 
 def _why(line: Line, column: str) -> str:
@@ -216,16 +204,16 @@ def _number(outcomes: Outcomes, style: Style, bold: bool, missing: str, decimals
     return (*numbers.estimate(estimate, decimals), "yes" if bold else "", "")
 
 
-def _origins(configurations: Sequence[Sequence[Record]], names: Sequence[str]) -> list[str]:
+def _origins(configurations: Sequence[Sequence[AccuracyRecord]], names: Sequence[str]) -> list[str]:
     lines = []
-    tasks = [{r["identity"]["task"] for r in records} for records in configurations]
+    tasks = [{record.task for record in records} for records in configurations]
     for records, name, own in zip(configurations, names, tasks, strict=True):
         items = {}
         for record in records:
-            if record["status"] == "ok":
-                items[record["identity"]["task"]] = len(record["samples"])
-        counts = ", ".join(f"{task} {count}" for task, count in sorted(items.items()))
+            if record.is_ok:
+                items[record.task] = len(record.samples)
         over = f"; averages over {', '.join(sorted(own))}" if own != set().union(*tasks) else ""
         head = f"{name}: " if len(names) > 1 else ""
-        lines.append(f"{head}questions: {counts or 'none'}{over} · {numbers.origin(records)}")
+        counts = numbers.questions(dict(sorted(items.items())))
+        lines.append(f"{head}{counts}{over} · {numbers.origin(records)}")
     return lines

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis.stats import median_spread
+from harness.analysis.studies import is_timing_of
 from harness.analysis.task_scores import columns_of
 from harness.errors import BadInput, sentence, unknown
-from harness.records.cell import Cell
-from harness.records.file import SUFFIX, Record, UnreadableRecordError, read, readable
-from harness.records.frames import read_records
-from harness.records.groups import configurations
-from harness.records.ledger import judged, mean_entering
+from harness.records.file import SUFFIX, UnreadableRecordError, read, readable
+from harness.records.groups import answers_of, configurations, read_records, runs_of
+from harness.records.ledger import LedgerRow, mean_entering
 from harness.records.method_versions import told_apart
+from harness.records.record import AccuracyRecord, EfficiencyRecord, Record
+from harness.records.selections import Selection
 from harness.tables import numbers
 from harness.tables.efficiency import efficiency_table
 from harness.tables.table import Column, Parts, Table
@@ -24,8 +25,6 @@ from harness.visible import visible
 if TYPE_CHECKING:
     from PIL import Image
 
-Sample = Mapping[str, Any]
-
 
 def opened(path: Path, warn: Callable[[str], None]) -> list[Record]:
     """The whole records of a directory, or the one of a file. Raises BadInput."""
@@ -33,7 +32,7 @@ def opened(path: Path, warn: Callable[[str], None]) -> list[Record]:
         groups, runs = configurations(read_records([path], warn, whole=True))
         return [*(record for group in groups for record in group), *runs]
     try:
-        return [judged(read(path))]
+        return [read(path)]
     except UnreadableRecordError as error:
         raise BadInput(f"cannot show {path}: {error}") from error
     except OSError as error:
@@ -44,87 +43,83 @@ def cell_tables(path: Path, records: Sequence[Record], warn: Callable[[str], Non
     """What `path`, one record, says; its directory's runs may add the timing. Raises BadInput."""
     if path.is_dir():
         raise BadInput(f"{path} is a directory: name one of its records, or an item with --item")
-    if records[0]["kind"] == "efficiency":
+    if isinstance(records[0], EfficiencyRecord):
         return [efficiency_table(records[0])]
     others = readable(sorted(path.parent.glob(f"efficiency-*{SUFFIX}")), warn)
-    record, *runs = told_apart([records[0], *map(judged, others)])
-    return [cell_table(record, runs)]
+    found = told_apart([records[0], *others])
+    return [cell_table(record, runs_of(found)) for record in answers_of(found)]
 
 
-def cell_table(record: Record, others: Sequence[Record]) -> Table:
+def cell_table(record: AccuracyRecord, others: Sequence[EfficiencyRecord]) -> Table:
     """Plan, ledger, score and timing of an accuracy record's cell; `others` may have timed it."""
-    identity = record["identity"]
+    identity, method = record.identity, record.method
     facts = {
-        "Cell": record["cell"],
-        "Method": " ".join(
-            filter(None, [record["method"]["label"], record["method"].get("venue")])
-        ),
-        "Task": f"{identity['task']}, version {identity['task_version']}",
-        "Settings": _pairs(identity["settings"]),
+        "Cell": record.cell.text,
+        "Method": f"{method.label} {method.venue}".strip(),
+        "Task": f"{identity.task}, version {identity.task_version}",
+        "Settings": _pairs(identity.settings),
     }
-    if record["status"] == "ok":
+    if record.is_ok:
         facts |= _result(record)
     else:
-        facts["Status"] = f"{record['status']}: {sentence(record.get('reason') or '')}"
-    if record.get("ledger"):
+        facts["Status"] = f"{record.status}: {sentence(record.reason or '')}"
+    if record.ledger:
         facts |= _counted(record)
-    if record["status"] == "ok":
+    if record.is_ok:
         facts |= dict(_timing(record, others))
-    facts["Made by"] = str(record["provenance"].get("command"))
+    facts["Made by"] = str(record.provenance.command)
     columns = (Column("", ("name",), left=True), Column("", ("value",), left=True))
     rows = tuple(((name,), (value,)) for name, value in facts.items() if value)
     return Table("Cell", columns, rows, notes=(numbers.origin([record]),))
 
 
-def _result(record: Record) -> dict[str, str]:
+def _result(record: AccuracyRecord) -> dict[str, str]:
     scores = (
         f"{column.title} {column.scores(record).values.mean():.1f} {column.unit}".strip()
         for column in columns_of([record])
     )
-    count = len(record["samples"])
+    count = len(record.samples)
     return {"Result": f"{', '.join(scores)} of {count} questions", "Promise": "kept"}
 
 
-def _counted(record: Record) -> dict[str, str]:
+def _counted(record: AccuracyRecord) -> dict[str, str]:
     facts = {
-        "Plan": _pairs(record["parameters"]),
-        "Tokens": f"{mean_entering(record['ledger']):.1f} a layer, counted",
+        "Plan": _pairs(record.parameters),
+        "Tokens": f"{mean_entering(record.ledger):.1f} a layer, counted",
     }
     alike: dict[str, int] = {}
-    for row in record["ledger"]:
-        tokens = f"{row['text']} text tokens: {_layers(row)}"
-        alike[tokens] = alike.get(tokens, 0) + row["samples"]
+    for row in record.ledger:
+        tokens = f"{row.text} text tokens: {_layers(row)}"
+        alike[tokens] = alike.get(tokens, 0) + row.samples
     for number, (tokens, samples) in enumerate(alike.items()):
         facts[f"Ledger {number + 1}"] = f"{samples} samples, {tokens}"
     return facts
 
 
-def _layers(row: Mapping[str, Any]) -> str:
+def _layers(row: LedgerRow) -> str:
     """`0–1: 576, 2–31: 30`: visual tokens entering runs of layers that have equally many."""
     runs = []
-    for tokens, group in groupby(enumerate(row["entering"]), lambda pair: pair[1]):
+    for tokens, group in groupby(enumerate(row.entering), lambda pair: pair[1]):
         layers = [layer for layer, _ in group]
         span = f"{layers[0]}–{layers[-1]}" if len(layers) > 1 else str(layers[0])
         runs.append(f"{span}: {tokens}")
     return ", ".join(runs)
 
 
-def _timing(record: Record, others: Sequence[Record]) -> Iterator[tuple[str, str]]:
-    same = ("model_digest", "dtype", "attention")
-    for other in others:
-        if other["kind"] != "efficiency":
-            continue
-        if any(other["identity"][key] != record["identity"][key] for key in same):
-            continue
-        for cell in other["cells"]:
-            if cell["cell"] == record["cell"] and cell["status"] == "ok":
-                for phase, raw in cell["raw_seconds"].items():
-                    flat = [x for v in raw for x in (v if isinstance(v, list) else [v])]
-                    if not flat:
-                        continue
-                    found = median_spread([1000 * seconds for seconds in flat])
-                    three = map(numbers.three_digits, (found.value, found.low, found.high))
-                    yield phase.replace("_", " ").capitalize(), "{} ms ({}–{})".format(*three)
+def _timing(
+    record: AccuracyRecord, others: Sequence[EfficiencyRecord]
+) -> Iterator[tuple[str, str]]:
+    runs = (run for run in others if is_timing_of(run, record))
+    for timed in (timed for run in runs for timed in run.cells):
+        if timed.cell.text == record.cell.text and timed.is_ok:
+            for phase in timed.phases:
+                raw = timed.raw(phase)
+                flat = [x for v in raw for x in (v if isinstance(v, list) else [v])]
+                if not flat:
+                    continue
+                found = median_spread([1000 * seconds for seconds in flat])
+                three = map(numbers.three_digits, (found.value, found.low, found.high))
+                yield phase.replace("_", " ").capitalize(), "{} ms ({}–{})".format(*three)
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
@@ -136,7 +131,7 @@ def item_table(records: Sequence[Record], item: str) -> Table:
 
     Raises BadInput for an item that no record has.
     """
-    found = samples_of(records, item)
+    found = answered(records, item)
     columns = (
         Column("Cell", ("cell",), left=True),
         Column("Answer", ("answer",), left=True),
@@ -144,42 +139,44 @@ def item_table(records: Sequence[Record], item: str) -> Table:
         Column("Tokens", ("counted_tokens",)),
         Column("Stages: rows kept", ("stages",), left=True),
     )
-    rows = tuple(_item_row(record, sample) for record, sample in found)
-    target = str(found[0][1]["target"])
-    notes = [f"expected: {target}", f"image {found[0][1]['image']}"]
-    return Table(f"Item {item}", columns, rows, notes=tuple(notes))
+    rows = tuple(_item_row(record, place) for record, place in found)
+    record, place = found[0]
+    target, image = record.samples.targets[place], record.samples.images[place]
+    notes = (f"expected: {target}", f"image {image}")
+    return Table(f"Item {item}", columns, rows, notes=notes)
 
 
-def _item_row(record: Record, sample: Sample) -> tuple[Parts, ...]:
-    stages = map(_kept, sample["selections"])
-    tokens = mean_entering([{**record["ledger"][sample["ledger"]], "samples": 1}])
+def _item_row(record: AccuracyRecord, place: int) -> tuple[Parts, ...]:
+    samples = record.samples
+    score: float | None = samples.scores[place]
     return (
-        (record["cell"],),
-        (str(sample["answer"]),),
-        ("" if sample["score"] is None else numbers.number(float(sample["score"]), 2),),
-        (numbers.number(tokens),),
-        ("; ".join(stages),),
+        (record.cell.text,),
+        (samples.answers[place],),
+        ("" if score is None else numbers.number(float(score), 2),),
+        (numbers.number(record.ledger[samples.rows[place]].mean_entering),),
+        ("; ".join(map(_kept, samples.selections[place])),),
     )
 
 
-def _kept(selection: Mapping[str, Any]) -> str:
+def _kept(selection: Selection) -> str:
     """`rank 64 of 576`; a baseline has a digest in place of the rows."""
-    if "kept" not in selection:
-        return f"{selection['stage']} {selection['digest']}"
-    kept = bin(int(selection["kept"], 16)).count("1")
-    merging = ", merging" if "groups" in selection else ""
-    return f"{selection['stage']} {kept} of {selection['rows']}{merging}"
+    if selection.kept is None:
+        return f"{selection.stage} {selection.digest}"
+    kept = bin(int(selection.kept, 16)).count("1")
+    merging = "" if selection.groups is None else ", merging"
+    return f"{selection.stage} {kept} of {selection.rows}{merging}"
 
 
-def samples_of(records: Sequence[Record], item: str) -> list[tuple[Record, Sample]]:
-    """Every cell's sample of an item, unpruned first. Raises BadInput if there is none."""
-    done = [r for r in records if r["kind"] == "accuracy" and r["status"] == "ok"]
-    done.sort(key=lambda record: Cell.parse(record["cell"]).order)
-    found = [(r, s) for r in done for s in r["samples"] if str(s["item"]) == item]
+def answered(records: Sequence[Record], item: str) -> list[tuple[AccuracyRecord, int]]:
+    """Every cell's record that has an item, unpruned first, with the place of its sample.
+
+    Raises BadInput if there is none.
+    """
+    done = [record for record in answers_of(records) if record.is_ok]
+    done.sort(key=lambda record: record.cell.order)
+    found = [(r, r.samples.places[item]) for r in done if item in r.samples.places]
     if not found:
-        raise unknown(
-            "item", item, dict.fromkeys(str(s["item"]) for r in done for s in r["samples"])
-        )
+        raise unknown("item", item, dict.fromkeys(i for r in done for i in r.samples.items))
     return found
 
 
@@ -195,14 +192,16 @@ def sheet(records: Sequence[Record], item: str) -> Image.Image:
 
     side, head = 252, 20
     tiles = []
-    for record, sample in samples_of(records, item):
-        known = asked(record["identity"]["task"], item, str(sample["image"]))
+    for record, place in answered(records, item):
+        samples = record.samples
+        known = asked(record.task, item, samples.images[place])
         if known is None:
             raise BadInput(f"there is no picture of {item}: its image is not at hand")
-        traced = patches(sample["selections"], record["shape"]["image_tokens"])
+        traced = patches(samples.selections[place], record.image_tokens)
         if traced is None:
             raise BadInput(f"there is no picture of {item}: not one square image, or only digests")
-        tiles.append((f"{record['cell']}: {sample['answer']}", composed(known.image, traced, side)))
+        name = f"{record.cell.text}: {samples.answers[place]}"
+        tiles.append((name, composed(known.image, traced, side)))
     across = min(len(tiles), 5)
     down = -(-len(tiles) // across)
     whole = Image.new("RGB", (across * (side + 8) - 8, down * (side + head + 8) - 8), "white")

@@ -19,8 +19,10 @@ from harness.analysis.outcomes import Outcomes, Scores
 from harness.analysis.rows import Row, rows_of
 from harness.analysis.stats import Estimate, mean_interval, paired_difference
 from harness.embedded import benchmark, checkpoint_path
-from harness.records.file import Record, read_all
-from harness.records.ledger import judged
+from harness.records.cell import UNPRUNED
+from harness.records.file import read_all
+from harness.records.groups import answers_of
+from harness.records.record import Record
 from harness.tables.numbers import number
 from harness.tables.table import Column, Table
 
@@ -42,17 +44,18 @@ def main() -> None:
 
 def measure(records: Sequence[Record]) -> dict[str, Any]:
     """Of each yardstick, percent right by task with the bounds of its interval over images."""
-    wanted = [judged(r) for r in records if r["identity"]["method"] in ("unpruned", CONTROL)]
+    named = (UNPRUNED, CONTROL)
+    wanted = [r for r in answers_of(records) if r.cell.method.known_as in named]
     rows = {_name(row): _by_task(row.outcomes) for row in rows_of(wanted)}
     majority = {task: [100 * benchmark.majority(task)] for task in benchmark.TASKS}
     without = _by_task(_without_image())
-    digests = {record["identity"]["model_digest"] for record in wanted}
+    digests = {record.identity.model_digest for record in wanted}
     if len(digests) != 1:
         raise SystemExit("the records are of several models, or of none")
     return {
         "model_digest": digests.pop(),
-        "limit": wanted[0]["identity"]["limit"],
-        "commit": wanted[0]["provenance"]["commit"],
+        "limit": wanted[0].identity.limit,
+        "commit": wanted[0].provenance.commit,
         "percent": {"Majority answer": majority, "Without the image": without, **rows},
     }
 
@@ -88,8 +91,8 @@ def separation(records: Sequence[Record], budget: int) -> str:
 
     Differences are paired by question and clustered by image.
     """
-    found = rows_of(list(map(judged, records)))
-    rows = [row for row in found if row.budget == budget and row.complete]
+    found = rows_of(answers_of(records))
+    rows = [row for row in found if row.asked.budget == budget and row.complete]
     control = next(row for row in rows if row.label.lower().startswith(CONTROL))
     others = [row for row in rows if row is not control]
     best = max(others, key=lambda row: mean_interval(row.outcomes).value)
@@ -109,7 +112,7 @@ def _apart(rows: Sequence[Row], task: str) -> int:
 
 
 def _name(row: Row) -> str:
-    return row.label if row.budget is None else f"{row.label} at {row.budget}"
+    return row.label if row.asked.budget is None else f"{row.label} at {row.asked.budget_label}"
 
 
 def _by_task(outcomes: Outcomes) -> dict[str, list[float]]:

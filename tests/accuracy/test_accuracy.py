@@ -17,13 +17,14 @@ from harness.accuracy.answers import Answerer, SampleError
 from harness.accuracy.instrument import Accuracy
 from harness.accuracy.lmms import tasks as lmms_tasks
 from harness.accuracy.lmms.tasks import check_tasks
-from harness.embedded import benchmark
+from harness.cli.words import parse_methods
+from harness.embedded import benchmark, export
 from harness.errors import BadInput, ScoringError
 from harness.models.load import LoadedModel, load_model
 from harness.records.cell import Cell
 from harness.records.selections import mask, rows_of
-from harness.run.compare import _tools
-from harness.run.request import read_request
+from harness.run.instruments import instruments_of
+from harness.run.request import Request
 from methods import Budget, InfeasibleBudgetError
 from methods.sharing import TowerStore
 
@@ -196,12 +197,11 @@ def test_prompts_with_two_images_or_none_are_answered_as_alone(
 def test_the_tower_runs_once_for_all_that_is_compared(
     loaded: LoadedModel, shared: Accuracy, tmp_path: Path
 ) -> None:
-    request = read_request(
-        methods="hiprune", budgets="64", tasks=TASK, limit=2, batch_size=2, repeats=1,
-        accuracy=True, efficiency=False, output=tmp_path / "run", model="tiny", device="cpu",
-        dtype="float32", attention="sdpa", controls=False, seed=0, fresh=False,
+    request = Request(
+        methods=parse_methods("hiprune"), budgets=(64,), tasks=(TASK,), limit=2, batch_sizes=(2,),
+        efficiency=False, output=tmp_path / "run", model="tiny",
     )  # fmt: skip
-    accuracy, runs = _tools(request, loaded).accuracy, []
+    (accuracy,), runs = instruments_of(request, loaded, 1), []
     accuracy.tasks = shared.tasks
     tower = loaded.model.model.vision_tower
     handle = tower.register_forward_hook(lambda *_: runs.append(1))
@@ -283,7 +283,7 @@ def test_tasks_of_others_are_scored_once_at_the_end(
 ) -> None:
     """Tasks of ours taken for lmms-eval's, which need the network."""
     monkeypatch.setattr(CACHE, lambda: str(tmp_path / "datasets"))
-    benchmark.write(tmp_path / "benchmark", [TASK])
+    export.write(tmp_path / "benchmark", [TASK])
     index = lmms_tasks._index(str(tmp_path / "benchmark"))
     expected = shared.run(CELLS[1], TASK)
     monkeypatch.setattr(benchmark, "TASKS", ())

@@ -11,7 +11,7 @@ import pytest
 
 from harness.accuracy.answers import Answer, Answerer, SampleError, sample_seed
 from harness.accuracy.decoding import NEW_TOKENS, cut_at, generate_arguments
-from harness.embedded import benchmark
+from harness.embedded import benchmark, export
 from harness.errors import BadInput
 from methods import InfeasibleBudgetError, PruningError
 
@@ -155,7 +155,7 @@ def test_lmms_eval_runs_the_model_by_name(
 
     monkeypatch.setattr(CACHE, lambda: str(tmp_path / "datasets"))
     models.MODEL_REGISTRY_V2.register_manifest(manifest(), overwrite=True)
-    benchmark.write(tmp_path / "benchmark", [TASK])
+    export.write(tmp_path / "benchmark", [TASK])
     results = simple_evaluate(
         model="pruned",
         model_args="pretrained=tiny,method=fastv:layer=2,budget=64,device=cpu",
@@ -197,7 +197,7 @@ def test_the_command_line_of_lmms_eval_succeeds_only_where_the_plan_was_kept(
     tmp_path: Path, before: str, status: int, said: str
 ) -> None:
     """`python -m lmms_eval --model pruned` in a process of its own, `before` done first."""
-    benchmark.write(tmp_path, [TASK])
+    export.write(tmp_path, [TASK])
     register = "models.MODEL_REGISTRY_V2.register_manifest(manifest(), overwrite=True)"
     imports = (
         "import runpy; from lmms_eval import models; from harness.accuracy.lmms import manifest"

@@ -12,6 +12,7 @@ from harness.accuracy.aggregation import GROUPS, aggregated, left_out
 from harness.accuracy.scores import scored
 from harness.analysis.stats import mean_interval, paired_difference
 from harness.analysis.task_scores import columns_of
+from harness.records.record import record_of
 from harness.records.task_metrics import TASK_METRICS, Metric, metrics_of
 
 ADDED = {"sum": 0}
@@ -152,11 +153,11 @@ def test_at_most_so_many_groups():
 
 def record(cell: tuple[str, int | None], statistic, values: list[float], by_question=False):
     """With a metric whose groups are single questions."""
-    made = accuracy(*cell, task="t", scores=values)
+    body = accuracy(*cell, task="t", scores=values)
     whole = statistic(values)
     rest = [statistic(values[:g] + values[g + 1 :]) for g in range(len(values))]
     known = {"value": whole, "per_question": 1.0 if by_question else None, "why": None}
-    return {**made, "metric": "m", "metrics": {"m": {**known, "without": rest}}}
+    return record_of({**body, "metric": "m", "metrics": {"m": {**known, "without": rest}}})
 
 
 def total(values):

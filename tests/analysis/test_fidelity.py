@@ -6,12 +6,13 @@ from math import exp, log
 
 import numpy as np
 import pytest
+from from_bodies import divergence, fidelity_of
 from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_records import accuracy
 
-from harness.analysis.fidelity import divergence, fidelity_of
 from harness.analysis.stats import mean_of
+from harness.records.cell import Asked
 
 
 def first_token(probabilities, listed):
@@ -25,9 +26,9 @@ def test_the_shares_of_equal_answers_and_of_flips():
     pruned = accuracy("fastv", scores=[1.0, 0.0, 1.0, 0.0])
     for sample, answer in zip(pruned["samples"], ("2", "3", "4", "5"), strict=True):
         sample["answer"] = answer
-    found = fidelity_of([whole, pruned])["fastv", 64]
-    assert [mean_of(v) for v in (found.same, found.to_wrong, found.to_right)] == [25, 25, 25]
-    assert mean_of(found.kl) == 0
+    found = fidelity_of([whole, pruned])[Asked("fastv", 64)]
+    assert [mean_of(v) for v in map(found.get, ("same", "to_wrong", "to_right"))] == [25, 25, 25]
+    assert mean_of(found["kl"]) == 0
 
 
 def test_without_unpruned_there_is_nothing_to_compare_with():
@@ -37,8 +38,8 @@ def test_without_unpruned_there_is_nothing_to_compare_with():
 def test_seeds_are_averaged_question_by_question():
     whole = accuracy("unpruned", None, scores=[1.0] * 4)
     seeds = [accuracy("random", scores=[s] * 4, seed=n) for n, s in enumerate((1.0, 0.0))]
-    found = fidelity_of([whole, *seeds])["random", 64]
-    assert mean_of(found.to_wrong) == 50
+    found = fidelity_of([whole, *seeds])[Asked("random", 64)]
+    assert mean_of(found["to_wrong"]) == 50
 
 
 distributions = st.lists(st.floats(0.001, 1), min_size=6, max_size=6).map(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from math import inf, isnan
 
 import pytest
+from from_bodies import ledger, made, rates, tables, timed
 from synthetic_records import SHAPE, efficiency, efficiency_cell
 from table_rows import row
 
 from harness.analysis import speed
 from harness.records import cost
 from harness.records.ledger import mean_prefill_flops
-from harness.tables.layouts import tables
 from harness.tables.terminal import plain
 
 RATES = {"flops_per_second": 1e12, "bytes_per_second": 1e9}
@@ -59,16 +59,17 @@ def run(*cells: dict, **changes) -> dict:
 )
 def test_break_even(first, step, tokens) -> None:
     theirs = cell("unpruned", None, 1.0, 0.01)
-    assert speed.break_even(cell("fastv", 64, first, step), theirs) == pytest.approx(tokens)
+    assert speed.break_even(timed(cell("fastv", 64, first, step)), timed(theirs)) == pytest.approx(
+        tokens
+    )
 
 
 def test_share_of_theory() -> None:
     ours, theirs = cell("fastv", 64, 0.4, 0.01), cell("unpruned", None, 1.0, 0.01)
-    record = run(theirs, ours)
-    promised = mean_prefill_flops(ours["ledger"], SHAPE) / mean_prefill_flops(
-        theirs["ledger"], SHAPE
-    )
-    saved, gained = speed.theory_share(ours, theirs, record)
+    (record,) = made([run(theirs, ours)])
+    flops = [mean_prefill_flops(ledger(cell), SHAPE) for cell in (ours, theirs)]
+    promised = flops[0] / flops[1]
+    saved, gained = speed.theory_share(timed(ours), timed(theirs), record)
     assert saved == pytest.approx(0.6 / (1 - promised))
     assert gained == pytest.approx(2.5 * promised)
 
@@ -78,7 +79,7 @@ def test_decoding_is_compared_at_equal_context() -> None:
     plain_run = {"rows": 64 + 10, "status": "ok", "reason": None, "decode": [[0.01] * 3] * 3}
     longer = {**plain_run, "rows": 586, "status": "failed", "reason": "no memory", "decode": []}
     record = run(theirs, ours, equal_context=[plain_run, longer])
-    assert speed.decode_at_equal_context(ours, record) == [0.01] * 3
+    assert speed.decode_at_equal_context(timed(ours), *made([record])) == [0.01] * 3
     assert row([record], "FastV")["decode_equal_context_ratio"] == "0.90"
     assert row([record], "Unpruned")["decode_equal_context_ratio"] == ""
     shown = plain(tables([record])[0])
@@ -92,25 +93,25 @@ def test_decoding_is_compared_at_equal_context() -> None:
 def test_where_nothing_is_pruned_nothing_is_promised() -> None:
     same, theirs = cell("uniform", 576, 1.0, 0.01), cell("unpruned", None, 1.0, 0.01)
     same["ledger"] = theirs["ledger"]
-    assert isnan(speed.theory_share(same, theirs, run(theirs, same))[0])
+    assert isnan(speed.theory_share(timed(same), timed(theirs), *made([run(theirs, same)]))[0])
 
 
 def test_a_floor_is_the_larger_of_computing_and_moving() -> None:
-    assert speed.Floor(2e12, 1e9).seconds(RATES) == 2
-    assert speed.Floor(2e12, 3e9).seconds(RATES) == 3
-    record = run(cell("unpruned", None, 1.0, 0.01))
-    found = speed.floors(record["cells"][0], record)
-    assert found["prefill"].flops == mean_prefill_flops(record["cells"][0]["ledger"], SHAPE)
+    assert speed.Floor(2e12, 1e9).seconds(rates(RATES)) == 2
+    assert speed.Floor(2e12, 3e9).seconds(rates(RATES)) == 3
+    (record,) = made([run(cell("unpruned", None, 1.0, 0.01))])
+    found = speed.floors(record.cells[0], record)
+    assert found["prefill"].flops == mean_prefill_flops(record.cells[0].ledger, SHAPE)
     assert found["decode"].bytes > 4 * cost.decoder_weights(SHAPE)
-    assert found["end_to_end"].seconds(RATES) > found["prefill"].seconds(RATES)
+    assert found["end_to_end"].seconds(rates(RATES)) > found["prefill"].seconds(rates(RATES))
 
 
 def test_rows_that_left_inside_the_tower_lower_the_floors_of_tower_and_projector() -> None:
     whole, halved = cell("fastv", 64, 0.5, 0.01), cell("flowcut", 64, 0.5, 0.01)
     rows, layers = SHAPE["tower_rows"], SHAPE["tower_layers"]
     halved["ledger"][0]["tower"] = [[[rows, rows]] + [[65, 65]] * (layers - 1)]
-    record = run(whole, halved)
-    before, after = (speed.floors(found, record) for found in record["cells"])
+    (record,) = made([run(whole, halved)])
+    before, after = (speed.floors(found, record) for found in record.cells)
     layer = (cost.tower_flops(SHAPE) - cost.tower_flops(SHAPE, [(0, 0)] * layers)) / layers
     shorter = layer - 2 * 65 * (cost.tower_weights(SHAPE) - _embedding()) / layers
     saved = (layers - 1) * (shorter - 4 * 65 * 65 * SHAPE["tower_width"])
@@ -126,9 +127,8 @@ def _embedding() -> int:
 
 
 def test_what_holds_raises_no_doubt() -> None:
-    record = run(cell("unpruned", None, 1.0, 0.01))
-    assert speed.doubts(record["cells"][0], record) == []
-    assert speed.doubts(efficiency()["cells"][0], efficiency()) == []
+    for record in made([run(cell("unpruned", None, 1.0, 0.01)), efficiency()]):
+        assert speed.doubts(record.cells[0], record) == []
 
 
 def test_planted_faults_are_told() -> None:
@@ -136,7 +136,7 @@ def test_planted_faults_are_told() -> None:
     faulty["raw_seconds"]["end_to_end"] = [2.0] * 3
     faulty["counted_flops"]["prefill"] *= 2
     faulty["kv_cache_bytes"] *= 2
-    doubts = speed.doubts(faulty, run(faulty))
+    doubts = speed.doubts(timed(faulty), *made([run(faulty)]))
     assert doubts[0] == "phases sum to 52 % of end to end"
     assert doubts[1] == "counted FLOPs of prefill are +100.0 % off the formula"
     assert doubts[2] == "the KV cache is +100.0 % off the formula"

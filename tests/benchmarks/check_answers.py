@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from harness.cli.words import parse_methods
 from harness.embedded import benchmark
 from harness.embedded.training.evaluate import answer
 from harness.models.load import load_model
@@ -22,7 +23,6 @@ from harness.models.placement import machine
 from harness.records.cell import Cell, budget_of
 from harness.records.file import write_atomically
 from harness.records.provenance import provenance
-from harness.run.request import parse_methods
 from methods import attach
 
 BATCH = 20

@@ -18,16 +18,16 @@ from typing import Any
 import torch
 from torch.profiler import record_function
 
+from harness.cli.words import parse_methods
 from harness.efficiency.cell import time_run
 from harness.efficiency.clocks import synchronize
-from harness.efficiency.kernels import profiling, short
+from harness.efficiency.trackers.kernels import profiling, short
 from harness.efficiency.workload import Load, Workload
 from harness.models.load import load_model
 from harness.models.placement import machine
 from harness.records.cell import Cell, budget_of
 from harness.records.file import write_atomically
 from harness.records.provenance import provenance
-from harness.run.request import parse_methods
 
 RUNS, WARMUPS = 7, 3
 LARGEST = 8

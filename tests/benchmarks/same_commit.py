@@ -11,19 +11,21 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
-from copy import deepcopy
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from harness.analysis import speed
 from harness.analysis.stats import round_ratio
-from harness.records.file import SUFFIX, Record
+from harness.records.file import SUFFIX
+from harness.records.record import EfficiencyRecord, Record
+from harness.records.timed import TimedCell
 from harness.regress.findings import Finding, Kind, Verdict
 from harness.regress.ratio import FEWEST_ROUNDS
 from harness.regress.records import Limits, record_findings
@@ -38,6 +40,7 @@ PLANTED = {"prefill 10 % slower": ("prefill", 1.1), "selection 2 × slower": ("s
 PLANTED_IN = "vitcop@64"
 
 Pair = tuple[list[Record], list[Record]]
+Seconds = Mapping[str, Sequence[Any]]
 
 
 def main(
@@ -55,7 +58,7 @@ def main(
     timed = [directory / f"short-{number:03}" for number in range(2 * short)]
     context = get_context("forkserver")
     context.set_forkserver_preload(
-        ["harness.run.efficiency", "harness.efficiency.instrument", "methods.runtime"]
+        ["harness.run.compare", "harness.efficiency.instrument", "methods.runtime"]
     )
     for run in timed:
         if not holds(run, "efficiency"):
@@ -109,11 +112,16 @@ def pairs(runs: Iterable[Path]) -> Iterator[Pair]:
 
 def first(rounds: int, run: list[Record]) -> list[Record]:
     """The run's records as if it had ended after so many rounds."""
-    run = deepcopy(run)
-    for record in run:
-        for cell in record["cells"]:
-            cell["raw_seconds"] = {name: x[:rounds] for name, x in cell["raw_seconds"].items()}
-    return run
+    return [
+        with_seconds(r, lambda _, raw: {phase: x[:rounds] for phase, x in raw.items()}) for r in run
+    ]
+
+
+def with_seconds(record: Record, change: Callable[[TimedCell, Seconds], Seconds]) -> Record:
+    """A run whose cells took other times."""
+    assert isinstance(record, EfficiencyRecord)
+    cells = (replace(timed, seconds=change(timed, timed.seconds)) for timed in record.cells)
+    return replace(record, cells=tuple(cells))
 
 
 def report(what: str, runs: Iterable[Pair], of: Callable[[Finding], bool]) -> None:
@@ -138,7 +146,8 @@ def spread(runs: Iterable[Path]) -> None:
     ratios, times = [], []
     for run in runs:
         (record,) = read_directory(run)
-        upper, pruned = record["cells"]
+        assert isinstance(record, EfficiencyRecord)
+        upper, pruned = record.cells
         theirs = speed.rounds(upper, "prefill")
         ratios.append(round_ratio(speed.rounds(pruned, "prefill"), theirs).value)
         times.append(1000 * median(theirs))
@@ -160,13 +169,14 @@ def power(fault: str, runs: Iterable[Pair], phase: str, factor: float) -> None:
 
 def slower(record: Record, phase: str, factor: float) -> Record:
     """The record with one phase of one cell taking `factor` times as long in every round."""
-    record = deepcopy(record)
-    for cell in record["cells"]:
-        if cell["cell"] == PLANTED_IN:
-            parts = ("prefill", "selection") if phase == "prefill" else (phase,)
-            for part in parts:
-                cell["raw_seconds"][part] = [factor * s for s in cell["raw_seconds"][part]]
-    return record
+    parts = ("prefill", "selection") if phase == "prefill" else (phase,)
+
+    def change(timed: TimedCell, raw: Seconds) -> Seconds:
+        if timed.cell.text != PLANTED_IN:
+            return raw
+        return {**raw, **{part: [factor * s for s in raw[part]] for part in parts}}
+
+    return with_seconds(record, change)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 from command_line import ROOT
 
 from harness.cli.app import main
-from harness.models.load import load_model
+from harness.models.load import Source
 from harness.records import file as records
 from harness.records.ledger import mean_prefill_flops
 
@@ -47,9 +47,9 @@ def test_methods_are_matched_by_flops(tmp_path, capsys):
         *("--no-efficiency", "--output", str(tmp_path)),
     ]
     assert main(arguments) == 0
-    assert capsys.readouterr().out.count("128 in FLOPs") == 2
+    assert capsys.readouterr().out.count("128 tokens in FLOPs a layer") == 1
     flops = [
-        mean_prefill_flops(record["ledger"], record["shape"])
+        mean_prefill_flops(record.ledger, record.shape)
         for record in map(records.read, sorted(tmp_path.glob("*@128*.gz")))
     ]
     assert len(flops) == 2
@@ -76,12 +76,14 @@ def test_a_setting_that_is_no_number_is_refused(tmp_path, capsys, command, value
 def test_weights_that_are_no_numbers_stop_the_comparison_in_one_sentence(
     tmp_path, capsys, monkeypatch
 ):
-    def spoilt(*asked):
-        loaded = load_model(*asked)
+    load = Source.load
+
+    def spoilt(source):
+        loaded = load(source)
         loaded.model.model.language_model.layers[-1].mlp.down_proj.weight.data[0, 0] = nan
         return loaded
 
-    monkeypatch.setattr("harness.models.load.load_model", spoilt)
+    monkeypatch.setattr(Source, "load", spoilt)
     arguments = ["--methods", "fastv", "--budgets", "64", "--limit", "3", "--repeats", "1"]
     assert main([*TINY, *arguments, "--output", str(tmp_path)]) == 1
     told = capsys.readouterr()

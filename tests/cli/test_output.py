@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 from command_line import ROOT
+from from_bodies import made
+from stand_ins import asked
 from synthetic_records import accuracy, efficiency
 
 from harness.cli.app import main
 from harness.cli.output import OutputLostError
+from harness.cli.results import finished
 from harness.records import file as records
-from harness.run.progress import Progress
 
 
 def run(*arguments: str, **how) -> subprocess.CompletedProcess:
@@ -92,23 +94,15 @@ class Lost:
 
 
 def test_tables_are_files_before_they_are_shown(tmp_path, monkeypatch):
-    from harness.errors import warn
-    from harness.records.store import Store
-    from harness.run.compare import conclude
-
     monkeypatch.setattr(sys, "stdout", Lost())
-    store = Store(tmp_path, warn)
-    told: list[int] = []
+    bodies = [accuracy(), efficiency()]
+    for body in bodies:
+        records.write(tmp_path, body)
     with pytest.raises(OutputLostError):
-        conclude(
-            lambda: [accuracy(), efficiency()],
-            store,
-            Progress(sys.stderr),
-            lambda done: told.append(len(done)),
-        )
-    written = {path.name for path in tmp_path.iterdir()}
-    assert written == {"accuracy.md", "accuracy.csv", "efficiency.md", "efficiency.csv"}
-    assert told == [2]
+        finished(asked(tmp_path, report=True), nullcontext(made(bodies)))
+    written = {path.name for path in tmp_path.iterdir() if path.suffix != ".gz"}
+    tables = {"accuracy.md", "accuracy.csv", "efficiency.md", "efficiency.csv"}
+    assert written == {*tables, "report.html"}
 
 
 def test_the_gate_writes_its_files_before_it_shows_the_table(tmp_path, monkeypatch):

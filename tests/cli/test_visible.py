@@ -102,7 +102,7 @@ def test_warnings_and_progress_hold_none_either(capsys):
     assert capsys.readouterr().err == f"harness: {SHOWN}\n"
     for kind in (Progress, LiveProgress):
         out = io.StringIO()
-        progress = kind(out)
+        progress = kind(out, str)
         progress.begin(ACTING, 1, 2)
         progress.advance(1, 2)
         progress.step(ACTING, 1, 2)

@@ -28,12 +28,12 @@ def test_a_run_that_finds_no_memory_is_a_batch_too_large(monkeypatch: pytest.Mon
         run(None)
         return {"peak_bytes": 0}
 
-    def answer(workload, *_):
-        if workload.load.batch_size > 2:
+    def answer(probe, *_):
+        if probe.workload.load.batch_size > 2:
             raise torch.OutOfMemoryError("planted")
 
     monkeypatch.setattr(capacity, "peaks", planted)
-    monkeypatch.setattr(capacity, "_answer", answer)
+    monkeypatch.setattr(capacity.Probe, "run", answer)
     loaded = load_model("random:tiny", "cpu")
     asked = (loaded, get_method("fastv"), Budget(64), Load())
     assert capacity.largest_batch(*asked, memory_gib=1) == 2

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.efficiency.gpu import NOT_CHECKED, check_idle, gpu_state
+from harness.efficiency.trackers.gpu import NOT_CHECKED, check_idle, gpu_state
 from harness.errors import BadInput
-from harness.records.gpu import complaints
+from harness.records.gpu import GpuState, complaints
 
 ANSWER = """#!/bin/sh
 case "$*" in
@@ -47,7 +47,7 @@ def test_an_idle_gpu_passes_and_is_described(answering) -> None:
     state = check_idle("cuda:0", allow_busy=False)
     assert state["sm_clock_mhz"] == 1980
     assert state["memory_used_mib"] is None
-    assert complaints(state) == []
+    assert complaints(GpuState.of(state)) == []
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_busy_or_slowed_gpu_is_refused_unless_allowed(answering, told, sentenc
     answering(**told)
     with pytest.raises(BadInput, match=sentence):
         check_idle("cuda", allow_busy=False)
-    assert complaints(check_idle("cuda", allow_busy=True)) == sentence.split(", ")
+    assert complaints(GpuState.of(check_idle("cuda", allow_busy=True))) == sentence.split(", ")
 
 
 def test_without_the_tool_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

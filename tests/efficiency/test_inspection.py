@@ -5,13 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.efficiency.kernels import EAGER, attention_kernels, counted_flops, flop_counter, short
-from harness.efficiency.memory import cache_bytes
+from harness.efficiency.trackers.kernels import (
+    EAGER,
+    attention_kernels,
+    counted_flops,
+    flop_counter,
+    short,
+)
+from harness.efficiency.trackers.memory import cache_bytes
 from harness.efficiency.workload import Load, Workload
 from harness.models.load import load_model
 from harness.records import cost
 from harness.records.counted import ledgers_of
-from harness.records.ledger import mean_projected, mean_tower_flops
+from harness.records.ledger import ledger_of, mean_projected, mean_tower_flops
 from methods import Budget, get_method, methods
 from methods.adapters import adapter_for
 
@@ -37,7 +43,7 @@ def test_flops_of_each_phase_are_what_torchs_counter_counts(workload, name) -> N
         for s in prefill.selections
         if s.layer is None and s.cut.merges and not method.inside_tower
     ]
-    ledger = [{**row, "samples": 1} for row in ledgers_of(prefill, adapter.shape())]
+    ledger = ledger_of(ledgers_of(prefill, adapter.shape()))
     rows = 2 * (entering[0] if method.inside_tower else 576) + sum(merged)
     computed = {
         "vision_tower": 2 * mean_tower_flops(ledger, shape, 1),
@@ -50,7 +56,7 @@ def test_flops_of_each_phase_are_what_torchs_counter_counts(workload, name) -> N
     assert (selection == 0) == (name in ("unpruned", "uniform", "random", "v2drop"))
     assert 2 * mean_projected(ledger, shape, 1) + sum(merged) == rows
     if method.inside_tower:
-        assert selection == pytest.approx(2 * ledger[0]["selection_flops"], rel=0.01)
+        assert selection == pytest.approx(2 * ledger[0].selection_flops, rel=0.01)
         assert computed["vision_tower"] < 0.8 * 2 * cost.tower_flops(shape)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from baselines.uniform import Uniform
 from baselines.unpruned import Unpruned
-from harness.efficiency.memory import cache_bytes, peaks, weight_bytes
+from harness.efficiency.trackers.memory import cache_bytes, peaks, weight_bytes
 from harness.efficiency.workload import Load, Workload
 from harness.models.load import load_model
 from methods import Budget, Method

@@ -19,7 +19,7 @@ from harness.embedded import benchmark, export
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("data") / "tasks"
-    benchmark.write(directory)
+    export.write(directory)
     return directory
 
 
@@ -35,7 +35,7 @@ def test_rows_hold_the_items_and_their_exact_pixels(written: Path) -> None:
 
 def test_a_second_write_changes_nothing(written: Path) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in written.iterdir()}
-    benchmark.write(written)
+    export.write(written)
     assert {path.name: path.stat().st_mtime_ns for path in written.iterdir()} == before
     assert not [p for p in written.parent.iterdir() if p != written]
 
@@ -45,11 +45,11 @@ def test_missing_files_and_other_tasks_are_written_anew(
 ) -> None:
     monkeypatch.setattr(export, "_png", lambda image_id: image_id.encode())  # encoding takes long
     directory = tmp_path / "new" / "tasks"
-    benchmark.write(directory, ["embedded_digits"])
+    export.write(directory, ["embedded_digits"])
     (directory / "embedded_digits.parquet").unlink()
-    benchmark.write(directory, ["embedded_digits"])
+    export.write(directory, ["embedded_digits"])
     assert (directory / "embedded_digits.parquet").is_file()
-    benchmark.write(directory, ["embedded_count"])
+    export.write(directory, ["embedded_count"])
     assert sorted(p.name for p in directory.iterdir()) == [
         "embedded.yaml",
         "embedded_count.parquet",
@@ -65,16 +65,16 @@ def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(export, "_fill", fail)
     with pytest.raises(OSError, match="disk full"):
-        benchmark.write(tmp_path / "tasks")
+        export.write(tmp_path / "tasks")
     assert not list(tmp_path.iterdir())
 
 
 def test_other_peoples_files_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ValueError, match="holds other files"):
-        benchmark.write(tmp_path)
+        export.write(tmp_path)
     with pytest.raises(ValueError, match="no task is called 'count'"):
-        benchmark.write(tmp_path / "x", ["count"])
+        export.write(tmp_path / "x", ["count"])
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 

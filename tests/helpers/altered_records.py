@@ -5,10 +5,11 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
+from from_bodies import record_findings
 from synthetic_records import accuracy
 
 from harness.regress.findings import Verdict
-from harness.regress.records import Limits, record_findings
+from harness.regress.records import Limits
 
 
 def answered(scores: list[float] | None = None, **changes: Any) -> list[dict[str, Any]]:

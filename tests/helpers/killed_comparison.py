@@ -9,6 +9,8 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import sleep
 
@@ -17,10 +19,12 @@ from stand_ins import asked
 from synthetic_records import COMMON, PROVENANCE
 
 from harness.accuracy.instrument import Accuracy
+from harness.analysis.told import told
+from harness.cli.results import finished
 from harness.models.load import load_model
+from harness.records.file import Record
 from harness.records.store import opened
 from harness.run.cells import Work
-from harness.run.compare import Tools, perform
 from harness.run.progress import Progress
 from harness.run.request import Request, cells_of
 
@@ -46,7 +50,12 @@ def compare(request: Request) -> None:
     sys.stdout = sys.stderr = io.StringIO()
     sync = os.fsync
     os.fsync = lambda file: (sleep(WRITING), sync(file))[1]
+    sys.exit(finished(request, _compared(request)))
+
+
+@contextmanager
+def _compared(request: Request) -> Iterator[list[Record]]:
     with opened(request.output, print) as store:
-        progress = Progress(io.StringIO())
+        progress = Progress(io.StringIO(), told)
         work = Work(cells_of(request), {}, COMMON, PROVENANCE, store, progress)
-        sys.exit(perform(request, work, Tools(RUNNER, None, {})))
+        yield work.records([RUNNER])

@@ -1,14 +1,15 @@
-"""Small data sets of lmms-eval's own tasks, in the schemas that are published.
+"""Small data sets of lmms-eval's own tasks, and a model whose answers they can score.
 
-They lie as `datasets` leaves them in a Hugging Face home after one run online, so that lmms-eval
-finds them offline. Pictures and questions are the embedded benchmark's, whose answers are true.
+The data lie as `datasets` leaves them in a Hugging Face home after one run online, so that
+lmms-eval finds them offline. Pictures and questions are the embedded benchmark's; of six answers
+that count as right one is wrong, so that no model is right throughout.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,138 +17,65 @@ from datasets import DatasetInfo, Features, Image, List, SplitDict, SplitInfo, V
 from datasets.arrow_writer import ArrowWriter
 from datasets.naming import camelcase_to_snakecase
 from PIL import Image as Picture
+from staged_rows import LETTERS, Question, Row, Staged
 
 from harness.embedded import benchmark
+from harness.embedded.scenes import COLOURS
+from harness.models.load import EMBEDDED, model_directory
 
-TEXT, NUMBER = Value("string"), Value("int64")
-STARS = (("coarse perception", "image emotion"), ("math", "geometry"))
-OCR = ("Regular Text Recognition", "Scene Text-centric VQA", "Doc-oriented VQA")
-
-
-@dataclass(frozen=True)
-class Question:
-    number: int
-    text: str
-    answer: str  # yes or no
-    picture: Picture.Image
-
-    @property
-    def letter(self) -> str:
-        return "A" if self.answer == "yes" else "B"
+OTHER = dict(zip(("yes", "no", *COLOURS), ("no", "yes", *COLOURS[1:], COLOURS[0]), strict=True))
+"""An answer, and one that is wrong where it is right."""
 
 
-@dataclass(frozen=True)
-class Staged:
-    """`row` makes the columns of `features` of a question."""
+def reader(directory: Path) -> None:
+    """The embedded model, asked no more than a question's own words: it was taught no others.
 
-    repository: str
-    configuration: str
-    split: str
-    features: Mapping[str, Any]
-    row: Callable[[Question], dict[str, Any]]
-
-
-STAGED = (
-    Staged(
-        "lmms-lab-encoder/POPE",
-        "default",
-        "test",
-        dict.fromkeys(("id", "question_id", "question", "answer", "image_source", "category"), TEXT)
-        | {"image": Image()},
-        lambda q: {
-            "id": str(q.number),
-            "question_id": str(q.number),
-            "question": q.text,
-            "answer": q.answer,
-            "image_source": f"picture {q.number}",
-            "category": ("random", "popular", "adversarial")[q.number % 3],
-            "image": q.picture,
-        },
-    ),
-    Staged(
-        "lmms-lab-encoder/MME",
-        "default",
-        "test",
-        dict.fromkeys(("question_id", "question", "answer", "category"), TEXT) | {"image": Image()},
-        lambda q: {
-            "question_id": f"pair {q.number // 2}",
-            "question": f"{q.text} Please answer yes or no.",
-            "answer": q.answer.capitalize(),
-            "category": ("existence", "code_reasoning", "count")[q.number // 2 % 3],
-            "image": q.picture,
-        },
-    ),
-    Staged(
-        "echo840/OCRBench",
-        "default",
-        "test",
-        {
-            **dict.fromkeys(("dataset", "question", "question_type"), TEXT),
-            **{"answer": List(TEXT), "image": Image()},
-        },
-        lambda q: {
-            "dataset": "IIIT5K",
-            "question": q.text,
-            "question_type": OCR[q.number % 3],
-            "answer": [q.answer],
-            "image": q.picture,
-        },
-    ),
-    Staged(
-        "Lin-Chen/MMStar",
-        "val",
-        "val",
-        {
-            **dict.fromkeys(("question", "answer", "category", "l2_category"), TEXT),
-            **{"index": NUMBER, "image": Image()},
-            "meta_info": dict.fromkeys(("source", "split", "image_path"), TEXT),
-        },
-        lambda q: {
-            "index": q.number,
-            "question": f"{q.text}\nOptions: A: yes, B: no, C: red, D: blue",
-            "answer": q.letter,
-            "category": STARS[q.number % 2][0],
-            "l2_category": STARS[q.number % 2][1],
-            "meta_info": {"source": "own", "split": "val", "image_path": ""},
-            "image": q.picture,
-        },
-    ),
-    Staged(
-        "lmms-lab-encoder/OK-VQA",
-        "default",
-        "val2014",
-        {
-            **dict.fromkeys(("question_id", "question", "question_type", "answer_type"), TEXT),
-            **{"answers": List(TEXT), "image": Image()},
-        },
-        lambda q: {
-            "question_id": str(q.number),
-            "question": q.text,
-            "question_type": "one",
-            "answer_type": "other",
-            "answers": [q.answer] * 8 + ["circle", "two"],
-            "image": q.picture,
-        },
-    ),
-)
-TASKS = ("pope", "mme", "ocrbench", "mmstar", "ok_vqa_val2014")
-"""What lmms-eval makes of them, in the same order."""
-
-
-def stage(home: Path, count: int) -> None:
-    """Put `count` questions of each data set into the Hugging Face home."""
-    task = "embedded_existence"
-    questions = [
-        Question(i, item.question, item.answer, Picture.fromarray(benchmark.image(item.image_id)))
-        for i, item in enumerate(benchmark.items(task)[:count])
+    It names a colour by the letter of an option, and for a caption it lists what it sees.
+    """
+    directory.mkdir()
+    for file in model_directory(EMBEDDED).iterdir():
+        (directory / file.name).symlink_to(file)
+    tokenizer = json.loads((directory / "tokenizer.json").read_text())
+    asked = [
+        ({"Regex": r"\?[\s\S]*(?=ASSISTANT:)"}, "? "),
+        ({"String": "Provide a one-sentence caption for the provided image."}, "list all"),
     ]
-    for data in STAGED:
-        _write(home, data, [data.row(question) for question in questions])
+    named = [({"String": colour}, letter) for colour, letter in LETTERS.items()]
+    tokenizer["normalizer"] = {"type": "Sequence", "normalizers": _replacing(asked)}
+    spaces = {"type": "WordPiece", "prefix": "##", "cleanup": False}
+    tokenizer["decoder"] = {"type": "Sequence", "decoders": [*_replacing(named), spaces]}
+    (directory / "tokenizer.json").unlink()
+    (directory / "tokenizer.json").write_text(json.dumps(tokenizer))
 
 
-def _write(home: Path, data: Staged, rows: list[dict[str, Any]]) -> None:
+def _replacing(pairs: Sequence[tuple[dict[str, str], str]]) -> list[dict[str, Any]]:
+    return [{"type": "Replace", "pattern": old, "content": new} for old, new in pairs]
+
+
+def stage(home: Path, tables: Sequence[Staged], count: int) -> None:
+    """Put `count` questions of each data set into the Hugging Face home."""
+    for data in tables:
+        _write(home, data, [data.row(question) for question in _questions(data, count)])
+
+
+def _questions(data: Staged, count: int) -> list[Question]:
+    items = benchmark.items(f"embedded_{data.about}")
+    fit = [item for item in items if item.answer in OTHER]
+    chosen = [fit[i % (data.pictures or count)] for i in range(count)]
+    return [
+        Question(
+            i,
+            item.question,
+            OTHER[item.answer] if i % 6 == 5 else item.answer,
+            Picture.fromarray(benchmark.image(item.image_id)),
+        )
+        for i, item in enumerate(chosen)
+    ]
+
+
+def _write(home: Path, data: Staged, rows: Sequence[Row]) -> None:
     owner, name = data.repository.split("/")
-    name, features = camelcase_to_snakecase(name), Features(data.features)
+    name, features = camelcase_to_snakecase(name), Features(_feature(rows[0]))
     revision = hashlib.sha1(data.repository.encode()).hexdigest()
     folder = home / "datasets" / f"{owner}___{name}" / data.configuration / "0.0.0" / revision
     folder.mkdir(parents=True)
@@ -165,3 +93,14 @@ def _write(home: Path, data: Staged, rows: list[dict[str, Any]]) -> None:
         features=features,
         splits=splits,
     ).write_to_directory(str(folder))
+
+
+def _feature(value: Any) -> Any:
+    """What `datasets` calls the kind of a column; None stands for a picture that is not there."""
+    if isinstance(value, dict):
+        return {key: _feature(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return List(_feature(value[0]))
+    if value is None or isinstance(value, Picture.Image):
+        return Image()
+    return Value({str: "string", int: "int64", bool: "bool"}[type(value)])

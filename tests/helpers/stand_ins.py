@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import io
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from synthetic_records import COMMON, PROVENANCE, accuracy, efficiency_cell
 
+from harness.accuracy.instrument import Accuracy
+from harness.analysis.told import told
+from harness.cli.results import finished
+from harness.cli.words import parse_methods
+from harness.efficiency.instrument import Efficiency
+from harness.efficiency.workload import Load
 from harness.errors import ScoringError
 from harness.records.store import Store
 from harness.run.cells import Work
-from harness.run.compare import Tools, perform
 from harness.run.progress import Progress
-from harness.run.request import Request, cells_of, parse_methods
+from harness.run.request import Request, cells_of
 
 TASKS = ("count", "digits")
 
 
-class Runner:
+class Runner(Accuracy):
     """Answers from nothing; `fail`, `unscored` and `stop` name the (cell, task) at which it does
     not.
     """
@@ -26,6 +32,7 @@ class Runner:
     def __init__(self, fail=(), stop=None, version="1.0", unscored=()):
         self.ran, self.fail, self.stop, self.version = [], fail, stop, version
         self.unscored, self.rehearsed, self.repeated = unscored, [], []
+        self.names, self.limit, self.batch_size = TASKS, None, 1
 
     def task_version(self, task):
         return self.version
@@ -33,7 +40,7 @@ class Runner:
     def items(self, task):
         return 4
 
-    def rehearse(self, task):
+    def rehearse(self, task, cells):
         self.rehearsed.append(task)
 
     def run(self, cell, task, on_item, earlier=None):
@@ -60,11 +67,12 @@ class Runner:
         }
 
 
-class Timer:
+class Timer(Efficiency):
     def __init__(self, error=None, fail=()):
+        super().__init__(None, Load(), repeats=3)
         self.calls, self.error, self.fail = [], error, fail
 
-    def __call__(self, cells, *, on_step):
+    def timed(self, cells, on_step):
         self.calls.append([cell.text for cell in cells])
         on_step("rounds", 1, 2)
         if self.error is not None:
@@ -84,18 +92,9 @@ def asked(output: Path, **changes) -> Request:
         budgets=(192, 64),
         tasks=TASKS,
         model="tiny",
-        limit=None,
-        batch_size=1,
         device="cpu",
-        dtype="auto",
-        attention="sdpa",
-        controls=False,
-        accuracy=True,
-        efficiency=True,
         repeats=3,
-        seed=0,
         output=output,
-        fresh=False,
     )
     return replace(request, **changes)
 
@@ -103,9 +102,19 @@ def asked(output: Path, **changes) -> Request:
 def run(request, runner=None, timer=None, infeasible=None, identity=COMMON):
     """Exit status, and what was said on the way."""
     said = io.StringIO()
-    progress = Progress(said)
+    progress = Progress(said, told)
     store = Store(request.output, progress.say, request.fresh)
-    cells = cells_of(request)
-    work = Work(cells, infeasible or {}, identity, PROVENANCE, store, progress)
-    settings = {"repeats": 3, "warmups": 1, "new_tokens": 4, "prompt": "?", "seed": request.seed}
-    return perform(request, work, Tools(runner, timer, settings)), said.getvalue()
+    work = Work(cells_of(request), infeasible or {}, identity, PROVENANCE, store, progress)
+    if runner is not None:
+        runner.names, runner.limit = request.tasks, request.limit
+        runner.batch_size = identity["batch_size"]
+    if timer is not None:
+        timer.load = Load(identity["batch_size"], seed=request.seed)
+    instruments = [each for each in (runner, timer) if each is not None]
+    return finished(request, measuring(work, instruments)), said.getvalue()
+
+
+@contextmanager
+def measuring(work, instruments):
+    """As `compared`, without a model."""
+    yield work.records(instruments)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
-from harness.tables.layouts import tables
+from from_bodies import tables
+
 from harness.tables.table import comma_separated
 
 

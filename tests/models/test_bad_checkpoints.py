@@ -18,7 +18,7 @@ from harness.cli.app import main
 from harness.embedded.architecture import build_tiny, save
 from harness.errors import BadInput
 from harness.models import load as models
-from harness.models.load import check_model, load_model, model_digest
+from harness.models.load import load_model, resolve
 
 INDEX = "model.safetensors.index.json"
 SHARD = "model-00001-of-00001.safetensors"
@@ -56,7 +56,7 @@ def edited(path: Path, **changes: Any) -> None:
 
 def refused(directory: Path) -> str:
     with pytest.raises(BadInput) as caught:
-        check_model(str(directory), "cpu")
+        resolve(str(directory), "cpu")
     sentence = str(caught.value)
     assert "\n" not in sentence
     assert str(directory) in sentence
@@ -64,7 +64,7 @@ def refused(directory: Path) -> str:
 
 
 def test_the_untouched_checkpoint_passes(copy: Path) -> None:
-    assert check_model(str(copy), "cpu").dtype == "float32"
+    assert resolve(str(copy), "cpu").placement.dtype == "float32"
 
 
 TEXT_SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
@@ -95,7 +95,7 @@ def test_a_size_that_the_weights_do_not_have_is_refused(
     own = json.loads((copy / "config.json").read_text())[part][name]
     edited(copy / "config.json", **{field: change(own)})
     if name == "num_attention_heads" and part == "vision_config" and change(own) == 2 * own:
-        check_model(str(copy), "cpu")  # heads of half the width are as good
+        resolve(str(copy), "cpu")  # heads of half the width are as good
     else:
         assert "config.json" in refused(copy)
 
@@ -162,7 +162,7 @@ def test_a_field_that_fits_nothing_is_named(copy: Path, changes: dict, sentence:
 @pytest.mark.parametrize("layer", [-3, -1, 1, 3])
 def test_every_layer_that_the_tower_has_can_be_the_features(copy: Path, layer: int) -> None:
     edited(copy / "config.json", vision_feature_layer=layer)
-    check_model(str(copy), "cpu")
+    resolve(str(copy), "cpu")
 
 
 @pytest.mark.parametrize("file", ["config.json", "generation_config.json", "tokenizer_config.json"])
@@ -195,7 +195,7 @@ def sharded(directory: Path, **index: Any) -> None:
 
 def test_a_sound_index_passes(copy: Path) -> None:
     sharded(copy)
-    check_model(str(copy), "cpu")
+    resolve(str(copy), "cpu")
 
 
 def test_shards_may_be_links_as_in_a_download_cache(copy: Path) -> None:
@@ -203,7 +203,7 @@ def test_shards_may_be_links_as_in_a_download_cache(copy: Path) -> None:
     blob = copy.parent / "blob"
     (copy / SHARD).rename(blob)
     (copy / SHARD).symlink_to(blob)
-    check_model(str(copy), "cpu")
+    resolve(str(copy), "cpu")
 
 
 @pytest.mark.parametrize(
@@ -301,8 +301,8 @@ def test_a_link_to_nothing(copy: Path) -> None:
 
 def test_a_directory_beside_the_files_does_not_matter(copy: Path) -> None:
     (copy / "old.json").mkdir()
-    check_model(str(copy), "cpu")
-    assert len(model_digest(str(copy))) == 64
+    resolve(str(copy), "cpu")
+    assert len(resolve(str(copy)).digest()) == 64
 
 
 def test_load_model_refuses_as_check_model_does(copy: Path) -> None:

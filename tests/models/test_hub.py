@@ -22,7 +22,7 @@ from harness.cli.app import main
 from harness.embedded.architecture import build_tiny, save
 from harness.errors import BadInput
 from harness.models import hub
-from harness.models.load import check_model, load_model, model_digest
+from harness.models.load import load_model, resolve
 
 NAME, COMMIT, OLDER = "llava-hf/llava-1.5-7b-hf", "a" * 40, "b" * 40
 
@@ -59,24 +59,24 @@ def cache(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def refused(name: str) -> str:
     with pytest.raises(BadInput) as caught:
-        check_model(name, "cpu")
+        resolve(name, "cpu")
     sentence = str(caught.value)
     assert "\n" not in sentence
     return sentence
 
 
 def test_a_name_is_found_in_the_cache_and_pinned_to_its_commit(cache: Path, whole: Path) -> None:
-    assert check_model(NAME, "cpu").dtype == "float32"
+    assert resolve(NAME, "cpu").placement.dtype == "float32"
     loaded = load_model(NAME, "cpu")
     assert loaded.name == f"{NAME}@{COMMIT}"
-    assert loaded.digest == model_digest(str(whole))
+    assert loaded.digest == resolve(str(whole)).digest()
 
 
 @pytest.mark.parametrize("revision", ["v0.9", OLDER])
 def test_a_revision_is_another_model(cache: Path, whole: Path, revision: str) -> None:
     loaded = load_model(f"{NAME}@{revision}", "cpu")
     assert loaded.name == f"{NAME}@{OLDER}"
-    assert loaded.digest == model_digest(f"{NAME}@{revision}") != model_digest(str(whole))
+    assert loaded.digest == resolve(f"{NAME}@{revision}").digest() != resolve(str(whole)).digest()
 
 
 def test_what_a_record_names_can_be_asked_for_again(cache: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_snapshot_that_lacks_what_no_model_needs(
         raise error
 
     downloads(monkeypatch, answer)
-    assert check_model("org/model", "cpu").dtype == "float32"
+    assert resolve("org/model", "cpu").placement.dtype == "float32"
 
 
 def test_a_download_that_breaks_off(monkeypatch: pytest.MonkeyPatch) -> None:

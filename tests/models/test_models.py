@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from harness.embedded.architecture import build_tiny, save
 from harness.errors import BadInput
-from harness.models.load import check_model, load_model, model_digest
+from harness.models.load import load_model, resolve
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 
@@ -32,7 +32,7 @@ def copy(whole: Path, tmp_path: Path) -> Path:
 def refused(name: Path | str, *placement: str) -> str:
     """The sentence with which a model is refused before it is loaded."""
     with pytest.raises(BadInput) as caught:
-        check_model(str(name), *placement)
+        resolve(str(name), *placement)
     sentence = str(caught.value)
     assert "\n" not in sentence
     return sentence
@@ -44,23 +44,23 @@ def test_tiny_is_at_rest() -> None:
     assert not any(p.requires_grad for p in loaded.model.parameters())
     assert loaded.processor.tokenizer.padding_side == "left"
     assert (loaded.device, loaded.dtype, loaded.attention) == ("cpu", "float32", "sdpa")
-    assert loaded.digest == model_digest("tiny")
+    assert loaded.digest == resolve("tiny").digest()
 
 
 def test_directory_is_loaded_in_the_dtype_and_kernel_asked_for(whole: Path) -> None:
     loaded = load_model(str(whole), "cpu", "bfloat16", "eager")
     assert loaded.model.dtype == torch.bfloat16
     assert loaded.model.config.text_config._attn_implementation == "eager"
-    assert check_model(str(whole), "cpu").dtype == "float32"
+    assert resolve(str(whole), "cpu").placement.dtype == "float32"
 
 
 def test_digest_follows_every_file_that_decides_answers(copy: Path) -> None:
     digests = {load_model(str(copy), "cpu").digest}
     for name in ("config.json", "chat_template.jinja"):
         (copy / name).write_text((copy / name).read_text() + " ")
-        digests.add(model_digest(str(copy)))
+        digests.add(resolve(str(copy)).digest())
     (copy / "README.md").write_text("does not matter")
-    digests.add(model_digest(str(copy)))
+    digests.add(resolve(str(copy)).digest())
     assert len(digests) == 3
 
 
@@ -93,7 +93,7 @@ def test_a_gpu_that_is_not_among_those_there_are(
     assert f"unknown device {device!r}; allowed: cuda:0 to cuda:1, or cpu" in refused(
         "tiny", device
     )
-    assert check_model("tiny", "cuda:1").device == "cuda:1"
+    assert resolve("tiny", "cuda:1").placement.device == "cuda:1"
 
 
 def test_flash_attention_without_the_package_or_a_device(monkeypatch: pytest.MonkeyPatch) -> None:

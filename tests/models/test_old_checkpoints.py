@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from harness.accuracy.answers import Answerer, Question
 from harness.embedded.architecture import build_tiny, save
 from harness.errors import BadInput
-from harness.models.load import LoadedModel, check_model, load_model
+from harness.models.load import LoadedModel, load_model, resolve
 from methods import Budget, get_method
 
 COMPLETED = ("patch_size", "vision_feature_select_strategy", "num_additional_image_tokens")
@@ -60,7 +60,7 @@ def edited(path: Path, **changes: Any) -> None:
 
 def refused(directory: Path) -> str:
     with pytest.raises(BadInput) as caught:
-        check_model(str(directory), "cpu")
+        resolve(str(directory), "cpu")
     sentence = str(caught.value)
     assert "\n" not in sentence
     assert str(directory) in sentence

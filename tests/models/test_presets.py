@@ -8,7 +8,7 @@ import torch
 from harness.efficiency.workload import Load, Workload
 from harness.errors import BadInput
 from harness.models import presets
-from harness.models.load import check_model, load_model, model_digest
+from harness.models.load import load_model, resolve
 from methods import Budget, get_method
 from methods.adapters.llava import LlavaAdapter
 
@@ -31,7 +31,7 @@ def test_shapes_are_those_published(name, billions, visual) -> None:
     assert counted / 1e9 == pytest.approx(billions, rel=0.01)
     assert presets.parameters(name) == pytest.approx(counted, rel=0.005)
     adapter = LlavaAdapter(model)
-    assert presets.images_of(name) * adapter.shape().image_tokens == visual
+    assert presets.preset(name).images * adapter.shape().image_tokens == visual
     assert adapter.shape().tower_rows == 577
 
 
@@ -43,7 +43,7 @@ def test_a_preset_is_drawn_alike_each_time_and_leaves_the_random_state() -> None
     assert torch.rand(1) == expected
     assert one.model.dtype == torch.bfloat16
     assert torch.equal(one.model.lm_head.weight, two.model.lm_head.weight)
-    assert one.digest == two.digest == model_digest("random:tiny") != model_digest("tiny")
+    assert one.digest == two.digest == resolve("random:tiny").digest() != resolve("tiny").digest()
 
 
 @pytest.mark.parametrize("name", ["vitcop", "fastv", "sparsevlm", "visionzip", "pyramiddrop"])
@@ -81,4 +81,4 @@ def test_a_workload_of_text_has_no_image() -> None:
 
 def test_an_unknown_preset_is_refused_with_the_nearest() -> None:
     with pytest.raises(BadInput, match=r"did you mean 'random:llava-1\.5-7b'"):
-        check_model("random:llava-1.5-7")
+        resolve("random:llava-1.5-7")

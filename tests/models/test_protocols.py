@@ -23,7 +23,7 @@ from harness.cli.app import main
 from harness.embedded import benchmark
 from harness.embedded.architecture import build_tiny, processor, save
 from harness.errors import BadInput
-from harness.models.load import LoadedModel, check_model, load_model
+from harness.models.load import LoadedModel, load_model, resolve
 from harness.models.protocols import OWN, LlavaProtocol, Protocol, protocol_of
 from harness.records.cell import Cell
 from harness.run.compare import identity_of
@@ -192,14 +192,14 @@ def test_tasks_word_questions_for_a_model_named_llava() -> None:
 def test_records_say_which_and_those_of_before_are_as_they_were(
     tiny: LoadedModel, tmp_path: Path
 ) -> None:
-    own = identity_of(load_model("tiny", "cpu"), 1)
+    own = identity_of(load_model("tiny", "cpu"))
     assert not {"protocol", "chat_template"} & set(own)
-    assert identity_of(tiny, 1) == {**own, "protocol": "llava"}
+    assert identity_of(tiny) == {**own, "protocol": "llava"}
     file = tmp_path / "chat.jinja"
     file.write_text("USER: <image>")
     other = load_model("tiny", "cpu", protocol=protocol_of("hf", file))
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    assert identity_of(other, 1) == {**own, "chat_template": digest}
+    assert identity_of(other) == {**own, "chat_template": digest}
     assert protocol_of("hf") == OWN
 
 
@@ -223,11 +223,11 @@ def test_a_checkpoint_without_a_chat_template_can_be_asked(
     copy = Path(shutil.copytree(whole, tmp_path / "copy"))
     (copy / "chat_template.jinja").unlink()
     with pytest.raises(BadInput, match="--chat-template or --protocol llava is needed"):
-        check_model(str(copy), "cpu")
+        resolve(str(copy), "cpu")
     file = tmp_path / "chat.jinja"
     file.write_text(TEMPLATE)
     asking = protocol_of("hf", file) if protocol == "file" else LlavaProtocol()
-    assert check_model(str(copy), "cpu", protocol=asking).dtype == "float32"
+    assert resolve(str(copy), "cpu", protocol=asking).placement.dtype == "float32"
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_options_that_say_nothing(
 def test_a_comparison_by_command_keeps_protocols_apart(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    from harness.records.frames import load
+    from harness.analysis.frames import load
 
     out = tmp_path / "out"
     options = ["compare", "--model", "tiny", "--device", "cpu", "-o", str(out)]
@@ -301,8 +301,8 @@ def test_lmms_evals_own_command_takes_the_protocol(tmp_path: Path) -> None:
 
 def test_the_gate_tells_protocols_apart(tmp_path: Path) -> None:
     from altered_records import answered
+    from from_bodies import made, requests_of
 
-    from harness.regress.baseline import requests_of
     from harness.regress.sources import IncomparableError, answer_pairs
 
     before = answered()
@@ -310,7 +310,7 @@ def test_the_gate_tells_protocols_apart(tmp_path: Path) -> None:
     for record in after:
         record["identity"]["protocol"] = "llava"
     with pytest.raises(IncomparableError, match="protocol"):
-        answer_pairs(before, after)
+        answer_pairs(made(before), made(after))
     assert {request.protocol for request in requests_of(before, tmp_path)} == {OWN}
     assert {request.protocol for request in requests_of(after, tmp_path)} == {LlavaProtocol()}
     after[0]["identity"]["chat_template"] = "ab" * 32

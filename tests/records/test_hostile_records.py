@@ -12,9 +12,9 @@ import pytest
 from hostile_records import FAULTS, mutated, put
 from synthetic_records import accuracy, efficiency
 
+from harness.analysis import frames as results
 from harness.cli.app import main
 from harness.records import file as records
-from harness.records import frames as results
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = sorted(p for p in (ROOT / "results").rglob("*-*.json.gz"))
@@ -22,8 +22,12 @@ COMMITTED = sorted(p for p in (ROOT / "results").rglob("*-*.json.gz"))
 NAME = "accuracy-bad.json.gz"
 
 
+def timed() -> dict:
+    return dict(records.read(TIMED).body)
+
+
 def good() -> list[dict]:
-    return [accuracy("unpruned", None), accuracy("fastv"), accuracy("vitcop"), records.read(TIMED)]
+    return [accuracy("unpruned", None), accuracy("fastv"), accuracy("vitcop"), timed()]
 
 
 @pytest.fixture
@@ -165,7 +169,7 @@ def test_no_parser_is_led_astray(tmp_path, text):
 def test_a_letter_in_two_halves_is_one(beside):
     path = beside(changed("samples", 0, "answer", to="😀")) / NAME
     assert b"\\ud83d" in gzip.decompress(path.read_bytes())
-    assert records.read(path)["samples"][0]["answer"] == "😀"
+    assert records.read(path).samples.answers[0] == "😀"
 
 
 @pytest.mark.parametrize("number", [0, 2, 5, 11])
@@ -210,7 +214,7 @@ def commands(directory: Path) -> list[list[str]]:
 @pytest.mark.parametrize("seed", range(10))
 def test_no_fault_at_any_place_ends_a_command_in_a_traceback(beside, tmp_path, seed):
     draw = random.Random(seed)
-    before = [accuracy("random"), efficiency(), records.read(TIMED)]
+    before = [accuracy("random"), efficiency(), timed()]
     for record in before:
         put(tmp_path / f"{record['kind']}.json.gz", record)
         (tmp_path / "good").mkdir(exist_ok=True)

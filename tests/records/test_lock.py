@@ -142,10 +142,10 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
 def test_commands_that_measure_are_refused_before_a_model_is_loaded(
     tmp_path, capsys, monkeypatch, command
 ):
-    def load_model(*_):
+    def load(_):
         pytest.fail("a model is loaded")
 
-    monkeypatch.setattr("harness.models.load.load_model", load_model)
+    monkeypatch.setattr("harness.models.load.Source.load", load)
     records.write(tmp_path / "records", asked_of_tiny())
     out = tmp_path / "out"
     command = [str(tmp_path / "records") if word == "RECORDS" else word for word in command]

@@ -6,23 +6,27 @@ import re
 from copy import deepcopy
 
 import pytest
+from from_bodies import (
+    bodies_in,
+    configurations,
+    made,
+    record_findings,
+    requests_of,
+    studies,
+)
 from stand_ins import Runner, Timer, asked, run
 from synthetic_records import accuracy, efficiency, efficiency_cell
 from table_rows import rows
 
-from harness.analysis.studies import studies
+from harness.analysis import frames as results
 from harness.cli.app import main
+from harness.cli.words import parse_methods
 from harness.errors import BadInput
 from harness.records import file as records
-from harness.records import frames as results
 from harness.records.cell import Cell, MethodSpec
-from harness.records.file import read_all
-from harness.records.groups import configurations
 from harness.records.method_versions import told_apart
-from harness.regress.baseline import requests_of
-from harness.regress.records import Limits, record_findings
+from harness.regress.records import Limits
 from harness.regress.sources import IncomparableError
-from harness.run.request import parse_methods
 
 METHOD = """
 from dataclasses import dataclass
@@ -123,7 +127,7 @@ def test_an_edited_method_or_helper_is_measured_again_in_both_kinds_of_record(tm
 
 def test_an_efficiency_record_knows_every_cells_method(tmp_path):
     run(asked(tmp_path, accuracy=False), timer=Timer())
-    (record,) = read_all([tmp_path], print)
+    (record,) = bodies_in(tmp_path)
     identities = record["identity"]["cell_identities"]
     assert [i["budget"] for i in identities] == [None, 192, 192, 64, 64]
     assert identities[1] == Cell.parse("vitcop@192").identity()
@@ -141,7 +145,7 @@ def test_a_method_edited_while_it_is_measured_stays_what_it_was(tmp_path, folder
     methods = parse_methods(write(folder, value=1))
     run(asked(tmp_path / "out", methods=methods, budgets=(64,), efficiency=False), Editing())
     assert answers == [1, 1]
-    found = [r for r in read_all([tmp_path / "out"], print) if r["identity"]["budget"]]
+    found = [r for r in bodies_in(tmp_path / "out") if r["identity"]["budget"]]
     assert {r["identity"]["method_file"] for r in found} == {methods[0].digest}
     assert cell(write(folder, value=2)).identity()["method_file"] != methods[0].digest
 
@@ -204,8 +208,8 @@ def run_of(digest: str | None):
 @pytest.mark.parametrize(("digest", "timed"), [(FIRST, True), (SECOND, False), (None, False)])
 def test_a_report_never_pairs_the_score_of_one_version_with_the_time_of_another(digest, timed):
     (study,) = studies([accuracy("unpruned", None), of_version(FIRST), run_of(digest)])
-    scored = {point.method for point in study.points}
-    assert ({timing.method for timing in study.timings} <= scored) == timed
+    scored = {point.asked.method for point in study.points}
+    assert ({timing.asked.method for timing in study.timings} <= scored) == timed
 
 
 def test_show_never_gives_a_score_the_time_of_another_version(tmp_path, capsys):
@@ -221,8 +225,8 @@ def test_show_never_gives_a_score_the_time_of_another_version(tmp_path, capsys):
 def test_old_records_of_a_users_method_are_read_as_before():
     old = of_version(FIRST, "Mine")
     ((record, *_),), _ = configurations([old])
-    assert record == old
-    shipped = [accuracy("unpruned", None), accuracy(), efficiency()]
+    assert record.body == old
+    shipped = made([accuracy("unpruned", None), accuracy(), efficiency()])
     assert told_apart(shipped) == shipped
 
 

@@ -20,8 +20,8 @@ from harness.records import file as records
 def test_a_record_reads_back_whole_and_its_outline_without_details(tmp_path):
     record = accuracy()
     path = records.write(tmp_path, record)
-    assert records.read(path) == record
-    outline = records.read_outline(path)
+    assert records.read(path).body == record
+    outline = records.read_outline(path).body
     assert outline == records.outline(record)
     assert outline["samples"][0] == {
         key: value
@@ -33,7 +33,7 @@ def test_a_record_reads_back_whole_and_its_outline_without_details(tmp_path):
 
 def test_a_sample_that_was_not_cut_says_so_in_the_outline(tmp_path):
     path = records.write(tmp_path, accuracy("unpruned", None))
-    assert records.read_outline(path)["samples"][0]["selections"] == []
+    assert records.read_outline(path).body["samples"][0]["selections"] == []
 
 
 def test_any_other_reader_finds_one_json_document(tmp_path):
@@ -48,7 +48,7 @@ def test_any_other_reader_finds_one_json_document(tmp_path):
 )
 def test_records_without_samples_read_back(tmp_path, record):
     path = records.write(tmp_path, record)
-    assert records.read(path) == records.read_outline(path) == record
+    assert records.read(path).body == records.read_outline(path).body == record
 
 
 def test_equal_content_gives_equal_bytes_and_names(tmp_path):
@@ -79,7 +79,7 @@ def test_the_same_identity_replaces_the_file(tmp_path):
     records.write(tmp_path, without_result("failed", reason="no memory"))
     records.write(tmp_path, accuracy())
     (record,) = records.read_all([tmp_path], pytest.fail)
-    assert record["status"] == "ok"
+    assert record.status == "ok"
 
 
 def test_what_cannot_be_json_leaves_nothing_behind(tmp_path):
@@ -128,7 +128,7 @@ def test_sigkill_at_any_moment_leaves_whole_records_only(tmp_path):
     writer.wait()
     found = list(records.read_all([tmp_path], pytest.fail))
     assert len(found) >= 20
-    assert all(len(record["samples"]) == 200 for record in found)
+    assert all(len(record.samples) == 200 for record in found)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 10, 0.3, 0.9, 0.999])

@@ -16,6 +16,7 @@ from altered_records import (
     one_token_too_many,
     worse,
 )
+from from_bodies import record_findings
 from synthetic_records import (
     COMMON,
     PROVENANCE,
@@ -26,7 +27,7 @@ from synthetic_records import (
 )
 
 from harness.regress.findings import Verdict
-from harness.regress.records import Limits, record_findings
+from harness.regress.records import Limits
 from harness.regress.sources import IncomparableError
 from harness.regress.table import exit_status
 

@@ -17,6 +17,7 @@ from altered_records import (
     one_more_kv_row,
     worse,
 )
+from from_bodies import record_findings, requests_of
 from synthetic_records import (
     PROVENANCE,
     accuracy,
@@ -26,10 +27,10 @@ from synthetic_records import (
 from harness.cli.app import main
 from harness.errors import BadInput
 from harness.records import file as records
-from harness.regress.baseline import requests_of, write_baseline
+from harness.regress.baseline import write_baseline
 from harness.regress.benchmarks import BLOCKS, benchmark_findings, read_benchmarks, write_benchmarks
 from harness.regress.findings import Verdict
-from harness.regress.records import Limits, record_findings
+from harness.regress.records import Limits
 from harness.regress.sources import read_directory
 from harness.regress.table import as_json, summary, verdict_table
 from harness.tables.table import markdown
@@ -137,12 +138,13 @@ def test_a_baseline_is_small_and_compares_as_the_records_do(kept, tmp_path):
     base = read_directory(tmp_path / "base")
     assert worse(base, many) == set()
     assert worse(base, altered(another_selection, many)) == {("fastv@64", "selections")}
-    sample = base[-1]["samples"][0]
-    assert sample["first_token"] == {}
-    assert all("kept" not in kept for kept in sample["selections"])
+    samples = base[-1].samples
+    assert samples.first_tokens[0] == {}
+    assert all(kept.kept is None for kept in samples.selections[0])
     # a baseline made of a baseline is the same
     write_baseline(tmp_path / "again", base)
-    assert read_directory(tmp_path / "again") == base
+    again = read_directory(tmp_path / "again")
+    assert [record.body for record in again] == [record.body for record in base]
 
 
 def test_update_replaces_the_baseline_and_says_what_changed(kept, capsys):
@@ -189,6 +191,14 @@ def test_the_configuration_of_a_baseline_is_asked_again(tmp_path):
     assert (times.accuracy, times.efficiency, times.repeats) == (False, True, 3)
     assert times.budgets == (64,)
     assert (times.model, times.device, times.dtype) == ("tiny", "cpu", "float32")
+
+
+def test_a_timed_run_is_asked_for_with_its_own_prompt(tmp_path):
+    record = efficiency()
+    own = {"prompt_tokens": 9, "new_tokens": 3, "images": 2, "most_minutes": 1.5}
+    record["identity"] = {**record["identity"], **own}
+    (request,) = requests_of([record], tmp_path)
+    assert {name: getattr(request, name) for name in own} == own
 
 
 def test_a_method_of_the_users_own_file_needs_current_records(tmp_path):

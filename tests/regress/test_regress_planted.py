@@ -16,6 +16,7 @@ from torch import Tensor
 
 from baselines.fastv import FastV, _rank
 from harness.accuracy.instrument import Accuracy
+from harness.analysis.told import told
 from harness.cli.app import main
 from harness.models.load import load_model
 from harness.records.cell import Cell, MethodSpec
@@ -42,12 +43,12 @@ def runner() -> Accuracy:
 def measure(runner: Accuracy, tmp_path: Path):
     """The records of FastV as it is at the moment, through files."""
 
-    def run(name: str, asked: Accuracy = runner, task: str = TASK):
+    def run(name: str, asked: Accuracy = runner):
         planned.cache_clear()
-        progress = Progress(io.StringIO())
+        progress = Progress(io.StringIO(), told)
         store = Store(tmp_path / name, progress.say)
         work = Work([FASTV], {}, COMMON, PROVENANCE, store, progress)
-        work.accuracy(asked, [task], LIMIT)
+        work.records([asked])
         return read_directory(tmp_path / name)
 
     yield run
@@ -142,7 +143,7 @@ def test_wrong_positions_change_no_count_and_are_seen_in_the_first_token(measure
     before = measure("before")
     positions_counted_anew(monkeypatch)
     after = measure("after")
-    firsts = [[s["first_token"] for s in r[0]["samples"]] for r in (before, after)]
+    firsts = [records[0].samples.first_tokens for records in (before, after)]
     assert firsts[0] != firsts[1]
     assert {f.quantity for f in named(before, after)} <= {"answers", "accuracy"}
 
@@ -151,9 +152,9 @@ def test_wrong_positions_change_no_count_and_are_seen_in_the_first_token(measure
 def test_wrong_positions_cost_accuracy_where_answers_depend_on_place(measure, monkeypatch):
     task = "embedded_position"
     asked = Accuracy(load_model("embedded", "cpu"), [task], limit=100, batch_size=8)
-    before, untouched = measure("before", asked, task), measure("untouched", asked, task)
+    before, untouched = measure("before", asked), measure("untouched", asked)
     positions_counted_anew(monkeypatch)
-    after = measure("after", asked, task)
+    after = measure("after", asked)
     assert named(before, untouched) == []
     found = {f.quantity: f for f in named(before, after)}
     assert found.keys() == {"answers", "accuracy"}

@@ -6,6 +6,7 @@ import json
 from copy import deepcopy
 
 import pytest
+from from_bodies import made, record_findings, studies
 from synthetic_records import (
     accuracy,
     efficiency,
@@ -13,14 +14,13 @@ from synthetic_records import (
     without_result,
 )
 
-from harness.analysis.studies import studies
+from harness.analysis import frames as results
 from harness.cli.app import main
 from harness.records import file as records
-from harness.records import frames as results
-from harness.records.ledger import judged
+from harness.records.cell import Asked
 from harness.records.store import Store
 from harness.regress.findings import Verdict
-from harness.regress.records import Limits, record_findings
+from harness.regress.records import Limits
 from harness.tables.choices import Layout
 from harness.tables.show import opened
 
@@ -57,13 +57,14 @@ def both(change=lambda cell: cell):
     return accuracy("unpruned", None), change(accuracy()), timed(change)
 
 
-def test_it_is_judged_once_with_its_reason_and_others_stay_as_they_are():
-    for record in both():
-        assert judged(record) == record
-    found = judged(broken(accuracy()))
-    assert (found["status"], found["reason"], found["broken"]) == ("failed", REASON, True)
-    assert judged(found) == found
-    assert [cell["status"] for cell in judged(timed(broken))["cells"]] == ["ok", "failed"]
+def test_it_is_judged_when_it_is_read_with_its_reason_and_others_stay_as_they_are():
+    upper, pruned, run = made(both())
+    assert [result.status for result in (upper, pruned, *run.cells)] == ["ok"] * 4
+    (found,) = made([broken(accuracy())])
+    assert (found.status, found.reason, found.broken) == ("failed", REASON, True)
+    assert found.body["status"] == "ok"
+    (run,) = made([timed(broken)])
+    assert [cell.status for cell in run.cells] == ["ok", "failed"]
 
 
 @pytest.mark.parametrize("layout", [None, *Layout])
@@ -103,7 +104,7 @@ def test_show_says_so_and_scores_nothing(kept, capsys):
     (path,) = directory.glob("efficiency*")
     assert main(["show", str(path)]) == 0
     assert REASON in "".join(capsys.readouterr().out.split("\n"))
-    statuses = {r["cell"]: r["status"] for r in opened(directory, print) if "cell" in r}
+    statuses = {r.cell.text: r.status for r in opened(directory, print) if r.kind == "accuracy"}
     assert statuses == {"unpruned": "ok", "fastv@64": "failed"}
 
 
@@ -120,14 +121,14 @@ def test_show_finds_a_promise_in_flops_kept(kept, capsys):
 def test_the_report_draws_nothing_of_it(kept):
     def shown(change):
         (study,) = studies(both(change))
-        return {p.method for p in study.points}, set(study.layers), len(study.timings)
+        return {p.asked.method for p in study.points}, set(study.layers), len(study.timings)
 
     assert shown(lambda cell: cell) == (
         {"unpruned", "fastv"},
-        {("unpruned", None), ("fastv", 64)},
+        {Asked("unpruned", None), Asked("fastv", 64)},
         2,
     )
-    assert shown(broken) == ({"unpruned"}, {("unpruned", None)}, 1)
+    assert shown(broken) == ({"unpruned"}, {Asked("unpruned", None)}, 1)
 
 
 def test_it_is_not_reused(tmp_path):

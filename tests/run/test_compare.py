@@ -8,8 +8,9 @@ import pytest
 from stand_ins import TASKS, Runner, Timer, asked, run
 from synthetic_records import COMMON, PROVENANCE
 
+from harness.cli.words import parse_methods
 from harness.records import file as records
-from harness.run.request import cells_of, parse_methods
+from harness.run.request import cells_of
 
 
 def test_unpruned_runs_first_and_once_then_budget_by_budget(tmp_path):
@@ -25,7 +26,7 @@ def test_unpruned_runs_first_and_once_then_budget_by_budget(tmp_path):
 def test_records_hold_identity_method_and_origin(tmp_path):
     run(asked(tmp_path, methods=(), budgets=(64,), limit=7), Runner())
     (path, _) = sorted(tmp_path.glob("*.json.gz"))
-    record = records.read(path)
+    record = records.read(path).body
     assert record["identity"] == {
         "method": "unpruned",
         "settings": {},

@@ -6,6 +6,7 @@ from copy import deepcopy
 from math import inf, nan
 
 import pytest
+from from_bodies import bodies_in
 from stand_ins import TASKS, Runner, Timer, asked, run
 
 from harness.errors import BadInput
@@ -129,7 +130,7 @@ def test_nothing_is_run_where_nothing_could_be_right(tmp_path, cell, error, why)
     assert said.count(f"the comparison stops, no other cell is run: {why}") == 1
     assert runner.ran[-1] == (cell, TASKS[0])
     assert timer.calls == []
-    kept = {(r["kind"], r.get("status")) for r in records.read_all([tmp_path], pytest.fail)}
+    kept = {(r["kind"], r.get("status")) for r in bodies_in(tmp_path, pytest.fail)}
     assert kept == {("accuracy", s) for s in {"failed", *(["ok"] * (cell != "unpruned"))}} | {
         ("efficiency", None)
     }
@@ -199,7 +200,7 @@ def test_what_no_record_can_hold_fails_its_cell_only(tmp_path, capsys, spoil, pl
     assert runner.ran == every_cell()
     assert "vitcop@64 count: FAILED: no record can hold what was measured" in said
     assert place in said
-    found = list(records.read_all([tmp_path], pytest.fail))
+    found = bodies_in(tmp_path, pytest.fail)
     assert [r["cell"] for r in found if r.get("status") == "failed"] == ["vitcop@64"]
     assert "FAILED in count: no record can hold" in capsys.readouterr().out
 
@@ -207,8 +208,8 @@ def test_what_no_record_can_hold_fails_its_cell_only(tmp_path, capsys, spoil, pl
 @pytest.mark.parametrize("everywhere", [False, True])
 def test_a_time_that_is_no_number_fails_its_cell(tmp_path, everywhere):
     class Spoiling(Timer):
-        def __call__(self, cells, *, on_step):
-            made = super().__call__(cells, on_step=on_step)
+        def timed(self, cells, on_step):
+            made = super().timed(cells, on_step)
             if everywhere:
                 return {**made, "stock_seconds": [nan]}
             made["cells"][1]["raw_seconds"] = {"prefill": [0.1, nan]}
@@ -218,7 +219,7 @@ def test_a_time_that_is_no_number_fails_its_cell(tmp_path, everywhere):
     assert status == 1
     place = "stock_seconds[0]" if everywhere else "raw_seconds.prefill[1]"
     assert f"FAILED: no record can hold what was measured: {place} is nan" in said
-    (record,) = records.read_all([tmp_path], pytest.fail)
+    (record,) = bodies_in(tmp_path, pytest.fail)
     failed = [row["cell"] for row in record["cells"] if row["status"] == "failed"]
     assert len(failed) == (5 if everywhere else 1)
 

@@ -19,7 +19,7 @@ from killed_comparison import TASKS, compare
 from stand_ins import asked
 
 from harness.records import file as records
-from harness.run.compare import INTERRUPTED
+from harness.run.cells import INTERRUPTED
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 DIRECTORIES, RECORDS = 20, 10

@@ -20,7 +20,7 @@ def test_live_progress_shows_cell_items_accuracy_and_time_left(monkeypatch):
 
     monkeypatch.setenv("TERM", "xterm")
     screen = Screen()
-    progress = progress_on(screen)
+    progress = progress_on(screen, str)
     assert isinstance(progress, LiveProgress)
     progress.begin("fastv@64 count", 2, 4)
     progress.advance(30, 40, 0.625)
@@ -41,7 +41,7 @@ def test_live_progress_shows_cell_items_accuracy_and_time_left(monkeypatch):
 
 def test_plain_progress_names_each_part_of_a_run_once():
     said = io.StringIO()
-    progress = Progress(said)
+    progress = Progress(said, str)
     progress.begin("efficiency", 1, 1)
     for doing, number in (("warm-up", 1), ("warm-up", 2), ("rounds", 1), ("rounds", 2)):
         progress.step(doing, number, 2)

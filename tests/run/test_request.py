@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from stand_ins import asked
 
+from harness.cli.words import parse_budgets, parse_methods
 from harness.errors import BadInput
 from harness.records.cell import Cell, MethodSpec
-from harness.run.request import infeasible_cells, parse_budgets, parse_methods
+from harness.run.request import infeasible_cells
 
 
 def llava_sizes():

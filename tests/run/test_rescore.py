@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 from fake_task import FakeTask
+from from_bodies import bodies_in
 from stand_ins import TASKS, Runner, asked, run
 
 from harness.accuracy.rehearsal import INVENTED, rehearse
 from harness.cli.app import main
+from harness.cli.words import parse_methods
 from harness.errors import BadInput
-from harness.records.file import read_all
-from harness.run.request import parse_methods
 
 TASK = "embedded_count"
 
 
 def statuses(directory: Path) -> dict[tuple[str, str], str]:
-    found = read_all([directory], print)
+    found = bodies_in(directory)
     return {(r["cell"], r["identity"]["task"]): r["status"] for r in found}
 
 
@@ -41,7 +41,7 @@ def test_answers_are_not_replaced_by_a_run_that_stops_before_them(tmp_path):
     request = asked(tmp_path, methods=parse_methods("fastv"), budgets=(64,), efficiency=False)
     run(request, Runner(unscored=[("unpruned", TASKS[0]), ("fastv@64", "digits")]))
     run(request, Runner(unscored=[("unpruned", TASKS[0])]))
-    kept = {(r["cell"], r["identity"]["task"]): r for r in read_all([request.output], print)}
+    kept = {(r["cell"], r["identity"]["task"]): r for r in bodies_in(request.output)}
     assert kept["unpruned", TASKS[0]]["samples"]
 
 
@@ -63,11 +63,11 @@ def test_rescore_gives_what_a_sound_run_gives(tmp_path, monkeypatch, capsys):
         raise KeyError("planted")
 
     with monkeypatch.context() as patch:
-        patch.setattr("harness.accuracy.instrument.scored", broken)
+        patch.setattr("harness.accuracy.lmms.evaluation.scored", broken)
         assert main(["compare", *options, "-o", str(tmp_path / "broken")]) == 1
     assert main(["rescore", str(tmp_path / "broken")]) == 0
     assert "1 of 1 records of answers were scored anew" in capsys.readouterr().err
-    sound, mended = (list(read_all([tmp_path / name], print)) for name in ("sound", "broken"))
+    sound, mended = (bodies_in(tmp_path / name) for name in ("sound", "broken"))
     upper = next(record for record in sound if record["cell"] == "unpruned")
     (again,) = [record for record in mended if record["cell"] == "unpruned"]
     assert again["samples"] == upper["samples"]

@@ -255,7 +255,7 @@ def test_what_a_stage_does_wrong_is_told_with_stage_and_line(tmp_path, model, pr
 def test_a_stage_that_calls_sys_exit_fails_its_cell_and_the_others_go_on(
     tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("harness.efficiency.instrument.MOST_WARMUPS", 1)
+    monkeypatch.setattr("harness.efficiency.rounds.MOST_WARMUPS", 1)
     file, output = written(tmp_path, SELECT, f"{SELECT}    sys.exit(0)\n"), tmp_path / "out"
     asked = ["--methods", f"{file}:Mine", "--budgets", "64", "--repeats", "1", "--batch-size", "1"]
     small = ["--model", "random:tiny", "--device", "cpu", "--new-tokens", "2"]

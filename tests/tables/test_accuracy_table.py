@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from from_bodies import ledger, tables
 from synthetic_records import LAYERS, SHAPE, accuracy, ledger_row, without_result
 from table_rows import row, rows
 
@@ -14,7 +15,6 @@ from harness.records import cost
 from harness.records.cell import infeasible
 from harness.records.file import read_all
 from harness.records.ledger import broken_promise
-from harness.tables.layouts import tables
 from harness.tables.terminal import plain
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -174,7 +174,7 @@ def test_a_sample_with_fewer_tokens_than_the_budget_stays_whole():
     record["samples"][3]["selections"] = [{"stage": "rank"}]
     assert "30.0 visual tokens" in row([record], "FastV")["note"]
     grown = ledger_row([600] * LAYERS, 1)
-    assert broken_promise([grown], 64, published=False, whole=[0])
+    assert broken_promise(ledger({"ledger": [grown]}), 64, published=False, whole=[0])
 
 
 def test_nothing_counted_is_a_broken_promise():

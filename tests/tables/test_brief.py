@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+from from_bodies import tables
 from screen import terminal
 from synthetic_records import accuracy, without_result
 
 from harness.records.file import read_all
 from harness.tables.brief import at_a_glance, brief, fitted, larger_half
-from harness.tables.layouts import tables
 from harness.tables.table import comma_separated, markdown
 from harness.tables.terminal import WIDTH, plain, width_of
 

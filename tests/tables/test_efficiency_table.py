@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from from_bodies import tables
 from synthetic_records import LAYERS, efficiency, efficiency_cell
 from table_rows import row, rows
 
-from harness.tables.layouts import tables
 from harness.tables.terminal import plain
 
 

@@ -11,6 +11,7 @@ import subprocess
 import time
 
 import pytest
+from from_bodies import configurations, laid_out
 from lxml import html as lxml_html
 from markdown_it import MarkdownIt
 from synthetic_records import accuracy, efficiency, without_result
@@ -18,9 +19,8 @@ from synthetic_records import accuracy, efficiency, without_result
 from harness.analysis.emphasis import Emphasis
 from harness.cli.app import BAD_INPUT, main
 from harness.records import file as records_module
-from harness.records.groups import configurations
 from harness.tables.choices import Format, Intervals, Layout
-from harness.tables.layouts import WRITERS, laid_out
+from harness.tables.layouts import WRITERS
 from harness.tables.markup import html, latex
 from harness.tables.paper import Style, paper_table
 from harness.tables.table import comma_separated, markdown
@@ -126,6 +126,30 @@ def test_no_items_equal_scores_and_one_item_give_a_table(layout, items):
     (table,) = laid_out(some, layout, Style(intervals=Intervals.SMALL))
     for write in WRITERS.values():
         assert "nan" not in write([table]).lower()
+
+
+def test_an_incomplete_unpruned_run_is_compared_with_in_no_layout():
+    whole = [accuracy("unpruned", None, task=task) for task in ("count", "digits")]
+    pruned = [accuracy(task=task, scores=[0.0] * 4) for task in ("count", "digits")]
+
+    def differences(records):
+        (paper,) = laid_out(records, Layout.PAPER, Style(fidelity=True))
+        (accuracy_,) = laid_out(records, Layout.ACCURACY, Style())
+        (long,) = laid_out(records, Layout.LONG, Style())
+        held = {
+            name: next(row for row in found if row["method"] == "FastV")[name]
+            for table, names in (
+                (paper, ("relative_percent", "same")),
+                (accuracy_, ("diff", "p")),
+                (long, ("diff", "p")),
+            )
+            for found in [list(csv.DictReader(io.StringIO(comma_separated(table))))]
+            for name in names
+        }
+        return {name for name, text in held.items() if text}
+
+    assert differences([*whole, *pruned]) == {"relative_percent", "same", "diff", "p"}
+    assert differences([whole[0], *pruned]) == set()
 
 
 # emphasis

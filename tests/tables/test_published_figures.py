@@ -6,10 +6,10 @@ import csv
 import io
 
 import pytest
+from from_bodies import configurations
 from synthetic_records import accuracy
 
 from harness.cli.app import BAD_INPUT, main
-from harness.records.groups import configurations
 from harness.tables.paper import Style, paper_table
 from harness.tables.published import Figure, figures, model_of, preferred, survey
 from harness.tables.table import comma_separated

@@ -7,12 +7,12 @@ import io
 import re
 
 import pytest
+from from_bodies import tables
 from screen import terminal
 from synthetic_records import accuracy, efficiency, without_result
 
 from harness.analysis.stats import Estimate
 from harness.tables import numbers
-from harness.tables.layouts import tables
 from harness.tables.table import Column, Table, comma_separated, markdown
 from harness.tables.terminal import plain, show
 

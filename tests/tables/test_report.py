@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from from_bodies import gallery, page, patches
 from lxml import html as lxml_html
 from synthetic_records import accuracy, efficiency, without_result
 
 from harness.cli.app import BAD_INPUT, main
 from harness.records import file as records_module
-from harness.records.frames import read_records
+from harness.records.groups import read_records
 from harness.records.selections import mask
-from harness.tables.page import page, write_report
-from harness.tables.page.gallery import gallery
+from harness.tables.page import write_report
 from harness.tables.page.images import asked
-from harness.tables.page.overlay import overlay, patches
+from harness.tables.page.overlay import overlay
 from harness.tables.page.plots import pareto
 from harness.tables.page.summary import listed
 
@@ -80,11 +80,11 @@ def test_several_images_have_no_overlay():
 
 def test_survivors_are_the_tokens_that_entered_the_last_layer():
     for record in read_records([FIRST], whole=True):
-        if record["kind"] == "accuracy":
-            for sample in record["samples"][:3]:
-                found = patches(sample["selections"], record["shape"]["image_tokens"])
+        if record.kind == "accuracy":
+            for sample in record.body["samples"][:3]:
+                found = patches(sample["selections"], record.image_tokens)
                 tokens = len(set(found.row[found.row >= 0].tolist()))
-                assert tokens == record["ledger"][sample["ledger"]]["entering"][-1]
+                assert tokens == record.ledger[sample["ledger"]].entering[-1]
 
 
 def test_an_image_that_is_not_the_measured_one_is_not_shown():
@@ -95,11 +95,11 @@ def test_an_image_that_is_not_the_measured_one_is_not_shown():
 
 
 def test_the_gallery_prefers_items_on_which_methods_disagree():
-    records = [r for r in read_records([FIRST], whole=True) if r["kind"] == "accuracy"]
+    records = [r for r in read_records([FIRST], whole=True) if r.kind == "accuracy"]
     items, without = gallery(records)
     assert not without
-    assert {item.task for item in items} == {r["identity"]["task"] for r in records}
-    assert sum(64 in item.disagree for item in items) > len(items) / 2
+    assert {item.task for item in items} == {r.task for r in records}
+    assert sum("64" in item.disagree for item in items) > len(items) / 2
 
 
 # words

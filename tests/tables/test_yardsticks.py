@@ -5,34 +5,25 @@ from __future__ import annotations
 import json
 
 import pytest
+from from_bodies import made
+from synthetic_records import accuracy
 
 from harness.embedded import benchmark
-from harness.models.load import model_digest
+from harness.models.load import resolve
 from harness.tables import yardsticks
 from harness.tables.table import markdown
 
 
 def record(method, budget, seed, score):
-    """A record of all tasks' questions, each with the score that `score` gives its number."""
-    return [
-        {
-            "kind": "accuracy",
-            "status": "ok",
-            "cell": method + (f"@{budget}" if budget else "") + (f"#{seed}" if seed else ""),
-            "method": {"label": method.title()},
-            "identity": {
-                **{"method": method, "budget": budget, "seed": seed, "settings": {}},
-                **{"task": task, "limit": 30, "model_digest": "d" * 12, "dtype": "float32"},
-            },
-            "provenance": {"commit": "c" * 12},
-            "ledger": [],
-            "shape": {},
-            "samples": [
-                {"item": i, "image": i // 2, "score": score(i), "ledger": 0} for i in range(30)
-            ],
-        }
+    """Records of all tasks' questions, each with the score that `score` gives its number."""
+    bodies = [
+        accuracy(method, budget, task, [score(i) for i in range(30)], seed)
         for task in benchmark.TASKS
     ]
+    for body in bodies:
+        for i, sample in enumerate(body["samples"]):
+            sample["image"] = f"image{i // 2}"
+    return made(bodies)
 
 
 RECORDS = [
@@ -41,14 +32,6 @@ RECORDS = [
 ]
 
 
-@pytest.fixture
-def _counts_hold(monkeypatch):
-    monkeypatch.setattr("harness.records.ledger.broken_promise", lambda *_: None)
-    for name in ("mean_entering", "mean_prefill_flops", "mean_cache_bytes"):
-        monkeypatch.setattr(f"harness.analysis.rows.{name}", lambda *_: 1.0)
-
-
-@pytest.mark.usefixtures("_counts_hold")
 def test_yardsticks_are_shares_with_intervals(monkeypatch):
     monkeypatch.setattr(yardsticks, "_without_image", dict)
     measured = yardsticks.measure(RECORDS)["percent"]
@@ -59,7 +42,6 @@ def test_yardsticks_are_shares_with_intervals(monkeypatch):
     assert low < value < high
 
 
-@pytest.mark.usefixtures("_counts_hold")
 def test_separation_says_who_leads_and_where_methods_differ():
     good = record("vitcop", 64, 0, lambda i: float(i % 10 != 0))
     same = record("fastv", 64, 0, lambda i: float(i % 10 != 0))
@@ -72,7 +54,7 @@ def test_separation_says_who_leads_and_where_methods_differ():
 
 def test_the_printed_yardsticks_are_of_the_shipped_weights():
     measured = json.loads(yardsticks.FILE.read_text())
-    assert measured["model_digest"] == model_digest("embedded")
+    assert measured["model_digest"] == resolve("embedded").digest()
     assert "| Majority answer | 50.0 | 18.3 |" in markdown(yardsticks.table())
 
 

@@ -98,9 +98,7 @@ class AnsweringModel(lmms):
         """The messages that the task makes of the document."""
         _, doc_to_messages, _, _, task, _ = request.args
         chat = ChatMessages(messages=doc_to_messages(document))
-        images, videos, audios = chat.extract_media()
-        if videos or audios:
-            raise BadInput(f"task {task} shows video or plays audio; only images are supported")
+        images = _images(chat, task)
         processor = self.answerer.loaded.processor
         return self.protocol.templated(processor, chat.to_hf_messages()), _opened(images)
 
@@ -226,6 +224,20 @@ def _cell(method: str, budget: object, seed: object) -> Cell:
     if not (str(budget).isdecimal() and int(str(budget)) > 0):
         raise BadInput(f"{spec.name} needs a budget of whole visual tokens, not {budget!r}")
     return Cell(spec, int(str(budget)), int(str(seed)))
+
+
+def images_shown(name: str, task: Any, document: Any) -> int:
+    """Images in the question that `task` makes of a document. Raises BadInput for other media."""
+    if hasattr(task, "doc_to_messages"):
+        return len(_images(ChatMessages(messages=task.doc_to_messages(document)), name))
+    return len(task.doc_to_visual(document) or [])
+
+
+def _images(chat: ChatMessages, task: str) -> list[Image.Image | str]:
+    images, videos, audios = chat.extract_media()
+    if videos or audios:
+        raise BadInput(f"task {task} shows video or plays audio; only images are supported")
+    return list(images)
 
 
 def _opened(images: Iterable[Image.Image | str]) -> list[Image.Image]:

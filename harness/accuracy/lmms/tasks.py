@@ -17,7 +17,7 @@ from types import FunctionType
 from typing import Any
 
 from harness.embedded import benchmark
-from harness.errors import BadInput, unknown
+from harness.errors import BadInput, cause, unknown
 from harness.models.environment import prepare_environment
 from harness.models.protocols import OWN, Protocol
 
@@ -97,8 +97,10 @@ class TaskLibrary:
     @cached_property
     def _written(self) -> Any:
         """lmms-eval's index of the embedded tasks."""
+        from harness.embedded import export  # needs pyarrow
+
         path = Path(self._directory.name) / "tasks"
-        benchmark.write(path, self._own)
+        export.write(path, self._own)
         return _index(str(path))
 
     @cached_property
@@ -138,8 +140,10 @@ def _load(manager: Any, name: str, wanted: str | dict[str, Any], protocol: Proto
         try:
             task = manager.load_task_or_group([wanted], kind)[name]
         except RetryError as error:
-            cause = error.last_attempt.exception()
-            raise BadInput(f"the data of task {name!r} cannot be loaded: {cause}") from cause
+            known = error.last_attempt.exception()
+            raise BadInput(f"the data of task {name!r} cannot be loaded: {known}") from known
+        except Exception as error:  # of the task's own code, or of data without its split
+            raise BadInput(f"task {name!r} cannot be loaded: {cause(error)}") from error
     if task.OUTPUT_TYPE != "generate_until":
         raise BadInput(
             f"task {name!r} is of type {task.OUTPUT_TYPE}; allowed: tasks that generate one "

@@ -12,7 +12,8 @@ from pathlib import Path
 from harness.analysis.emphasis import Emphasis
 from harness.analysis.studies import Study, average, studies
 from harness.errors import BadInput
-from harness.records.file import Record, check_file, write_atomically
+from harness.records.file import check_file, write_atomically
+from harness.records.record import Record
 from harness.tables.choices import Intervals
 from harness.tables.efficiency import efficiency_table
 from harness.tables.markup import html
@@ -54,8 +55,8 @@ def page(records: Sequence[Record]) -> str:
         studies=[_shown(study) for study in found],
         style=(_HERE / "style.css").read_text(),
         script=(_HERE / "script.js").read_text(),
-        commands=sorted({str(r["provenance"].get("command")) for r in records}),
-        created=max(str(r["provenance"].get("created", "")) for r in records)[:10],
+        commands=sorted({str(record.provenance.command) for record in records}),
+        created=max(str(record.provenance.created) for record in records)[:10],
     )
 
 
@@ -63,8 +64,7 @@ def _shown(study: Study) -> dict:
     """What the template shows of a study; markup is finished, all other text is escaped there."""
     items, without = gallery(study.records)
     style = Style(Emphasis.SIGNIFICANT, Intervals.SMALL, fidelity=True)
-    tasks = sorted({task for record in study.records for task in [record["identity"]["task"]]})
-    budgets = sorted({point.budget for point in study.points if point.budget}, reverse=True)
+    tasks = sorted({record.task for record in study.records})
     return {
         "name": study.name,
         "findings": findings(study),
@@ -76,19 +76,19 @@ def _shown(study: Study) -> dict:
         "latency": plots.accuracy_against_latency(study),
         "benchmarks": [plots.accuracy_against_tokens(study, task, small=True) for task in tasks],
         "phases": plots.phases(study) if study.timings else "",
-        "layers": [plots.tokens_by_layer(study, budget) for budget in budgets],
+        "layers": [plots.tokens_by_layer(study, budget) for budget in study.budgets],
         "table": html(paper_table([study.records], style), "sortable"),
         "efficiency": html(efficiency_table(study.run), "sortable") if study.run else "",
         "items": items,
         "without": without,
         "tasks": sorted({item.task for item in items}),
-        "budgets": sorted({s.budget for item in items for s in item.shown}),
+        "budgets": [b for b in reversed(study.budgets) if any(b in item.budgets for item in items)],
         "origin": origin(study.records),
         "links": sorted(
             {
-                (r["method"]["label"], r["method"].get("venue", ""), r["method"].get("link", ""))
-                for r in study.records
-                if r["method"].get("link", "").startswith("https://")
+                (method.label, method.venue, method.link)
+                for method in (record.method for record in study.records)
+                if method.link.startswith("https://")
             }
         ),
     }

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from harness.records.cell import Cell
-from harness.records.file import Record
+from harness.records.record import AccuracyRecord
 from harness.tables.page.images import asked
 from harness.tables.page.overlay import overlay, patches, png
 
 ITEMS = 24
-
-Sample = Mapping[str, Any]
-ItemKey = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Shown:
     """One method's view of an item at a budget."""
 
-    method: str
     label: str
-    budget: int
+    budget: str
     answer: str
     verdict: str
     overlay: str
@@ -33,7 +27,9 @@ class Shown:
 
 @dataclass(frozen=True)
 class Item:
-    """`image` and the overlays are data URIs; `disagree`: budgets at which scores differ."""
+    """`image` and the overlays are data URIs; `budgets` as they are labelled, from large to small,
+    and `disagree` those at which scores differ.
+    """
 
     number: int
     task: str
@@ -43,32 +39,24 @@ class Item:
     answer: str
     verdict: str
     image: str
-    disagree: tuple[int, ...]
+    budgets: tuple[str, ...]
+    disagree: tuple[str, ...]
     shown: tuple[Shown, ...]
 
 
-@dataclass(frozen=True)
-class _Row:
-    record: Record
-    cell: Cell
-    samples: Mapping[str, Sample]
-
-
-def gallery(records: Sequence[Record], most: int = ITEMS) -> tuple[list[Item], list[str]]:
+def gallery(records: Sequence[AccuracyRecord], most: int = ITEMS) -> tuple[list[Item], list[str]]:
     """Items of every task whose images can be had, and the tasks that have none.
 
     Mostly those over which methods disagree, and of each task one over which they do not.
     """
-    by_task: dict[str, list[_Row]] = {}
+    by_task: dict[str, list[AccuracyRecord]] = {}
     for record in records:
-        cell = Cell.parse(record["cell"])
-        if record["status"] == "ok" and not cell.seed:
-            samples = {str(sample["item"]): sample for sample in record["samples"]}
-            by_task.setdefault(record["identity"]["task"], []).append(_Row(record, cell, samples))
+        if record.is_ok and not record.cell.seed:
+            by_task.setdefault(record.task, []).append(record)
     items: list[Item] = []
     without = []
     for task, rows in sorted(by_task.items()):
-        rows.sort(key=lambda row: row.cell.order)
+        rows.sort(key=lambda record: record.cell.order)
         chosen = list(_chosen(rows, max(most // len(by_task), 2)))
         found = [_item(len(items) + i, task, key, rows) for i, key in enumerate(chosen)]
         items += [item for item in found if item is not None]
@@ -76,14 +64,15 @@ def gallery(records: Sequence[Record], most: int = ITEMS) -> tuple[list[Item], l
     return items, without
 
 
-def _chosen(rows: Sequence[_Row], most: int) -> Iterator[str]:
+def _chosen(rows: Sequence[AccuracyRecord], most: int) -> Iterator[str]:
     """The items on which right and wrong are most even at the smallest budget; then one other."""
-    budgets = [row.cell.budget for row in rows if row.cell.budget]
-    tried = [row for row in rows if row.cell.budget == min(budgets, default=None)]
-    items = [item for item in rows[0].samples if all(item in row.samples for row in tried)]
+    pruned = [row for row in rows if not row.cell.is_unpruned]
+    last = pruned[-1].cell.asked.amount if pruned else (None, False)
+    tried = [row.samples for row in rows if row.cell.asked.amount == last]
+    items = [i for i in rows[0].samples.items if all(i in samples.places for samples in tried)]
     spread = {}
     for item in items:
-        scores = [row.samples[item]["score"] for row in tried]
+        scores = [samples.scores[samples.places[item]] for samples in tried]
         wrong = sum(score < max(scores) for score in scores) if scores else 0
         spread[item] = min(wrong, len(scores) - wrong)
     divided = sorted((i for i in items if spread[i]), key=lambda i: -spread[i])[: most - 1]
@@ -91,49 +80,47 @@ def _chosen(rows: Sequence[_Row], most: int) -> Iterator[str]:
     yield from [item for item in items if not spread[item]][: most - len(divided)]
 
 
-def _item(number: int, task: str, key: str, rows: Sequence[_Row]) -> Item | None:
-    samples = [(row, row.samples[key]) for row in rows if key in row.samples]
-    whole = next((sample for row, sample in samples if row.cell.budget is None), None)
-    first = whole or samples[0][1]
-    known = asked(task, key, str(first["image"]))
+def _item(number: int, task: str, key: str, rows: Sequence[AccuracyRecord]) -> Item | None:
+    held = [(row, row.samples.places[key]) for row in rows if key in row.samples.places]
+    whole = next(((row, place) for row, place in held if row.cell.is_unpruned), None)
+    first, at = whole or held[0]
+    known = asked(task, key, first.samples.images[at])
     if known is None:
         return None
-    shown = tuple(s for row, sample in samples if (s := _shown(row, sample)) is not None)
-    budgets = sorted({s.budget for s in shown}, reverse=True)
+    shown = tuple(s for row, place in held if (s := _shown(row, place)) is not None)
+    budgets = tuple(dict.fromkeys(s.budget for s in shown))
     return Item(
         number,
         task,
         key,
         known.question,
-        str(first["target"]),
-        str(whole["answer"]) if whole else "",
-        verdict(whole["score"]) if whole else "",
+        str(first.samples.targets[at]),
+        first.samples.answers[at] if whole else "",
+        verdict(first.samples.scores[at]) if whole else "",
         data_uri(png(known.image)),
+        budgets,
         tuple(b for b in budgets if len({s.verdict for s in shown if s.budget == b}) > 1),
         shown,
     )
 
 
-def _shown(row: _Row, sample: Sample) -> Shown | None:
-    if row.cell.budget is None:
+def _shown(row: AccuracyRecord, place: int) -> Shown | None:
+    if row.cell.is_unpruned:
         return None
-    found = patches(sample["selections"], row.record["shape"]["image_tokens"])
+    samples = row.samples
+    found = patches(samples.selections[place], row.image_tokens)
     if found is None:
         return None
-    label = " ".join(
-        [row.record["method"]["label"], *(f"{k}={v}" for k, v in row.cell.method.settings)]
-    )
-    judged = verdict(sample["score"])
+    budget, answer = row.cell.asked.budget_label, samples.answers[place]
+    judged = verdict(samples.scores[place])
     kept, merged = int(found.kept.sum()), int(found.merged.sum())
     tokens = len(set(found.row[found.row >= 0].tolist()))
     description = (
-        f"{label} at {row.cell.budget}: of {len(found.row)} patches {kept} kept, {merged} merged, "
+        f"{row.label} at {budget}: of {len(found.row)} patches {kept} kept, {merged} merged, "
         f"{len(found.row) - kept - merged} dropped, {tokens} tokens left; answer "
-        f"{sample['answer']}, {judged}"
+        f"{answer}, {judged}"
     )
-    picture = data_uri(png(overlay(found)))
-    name = row.cell.method.text
-    return Shown(name, label, row.cell.budget, str(sample["answer"]), judged, picture, description)
+    return Shown(row.label, budget, answer, judged, data_uri(png(overlay(found))), description)
 
 
 def verdict(score: float) -> str:

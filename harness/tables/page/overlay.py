@@ -8,16 +8,15 @@ ones are dark, the darker the earlier.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isqrt
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from harness.records.selections import rows_of
+from harness.records.selections import Selection, rows_of
 
 Ints = NDArray[np.int64]
 
@@ -63,19 +62,19 @@ class Patches:
         return (self.row >= 0) & ~self.merged
 
 
-def patches(selections: Sequence[Mapping[str, Any]], count: int) -> Patches | None:
+def patches(selections: Sequence[Selection], count: int) -> Patches | None:
     """Follows `count` patches through a sample's cuts; None where it has not exactly one image,
     no square one, or only digests of what was selected.
     """
-    one = all(selection.get("segment") in (None, 0) for selection in selections)
-    told = all("kept" in selection for selection in selections)
+    one = all(selection.segment in (None, 0) for selection in selections)
+    told = all(selection.kept is not None for selection in selections)
     if not (one and told and isqrt(count) ** 2 == count):
         return None
     row, lost = np.arange(count), np.full(count, -1)
     for number, selection in enumerate(selections):
-        if number == 0 and selection["layer"] is None:
-            row = row + selection["rows"] - count  # the tower's rows begin with CLS
-        if row.max(initial=-1) >= selection["rows"]:
+        if number == 0 and selection.layer is None:
+            row = row + selection.rows - count  # the tower's rows begin with CLS
+        if row.max(initial=-1) >= selection.rows:
             return None
         moved = np.where(row >= 0, _output_rows(selection)[np.maximum(row, 0)], DROPPED)
         lost[(row >= 0) & (moved < 0)] = number
@@ -83,14 +82,14 @@ def patches(selections: Sequence[Mapping[str, Any]], count: int) -> Patches | No
     return Patches(row, lost, len(selections))
 
 
-def _output_rows(selection: Mapping[str, Any]) -> Ints:
+def _output_rows(selection: Selection) -> Ints:
     """The output row that each input row went into, -1 for none: int64 [rows]."""
-    kept = np.array(rows_of(selection["kept"]), dtype=np.int64)
-    if "groups" not in selection:
-        out = np.full(selection["rows"], DROPPED)
+    kept = np.array(rows_of(selection.kept or ""), dtype=np.int64)
+    if selection.groups is None:
+        out = np.full(selection.rows, DROPPED)
         out[kept] = np.arange(len(kept))
         return out
-    out = np.array(selection["groups"], dtype=np.int64)
+    out = np.array(selection.groups, dtype=np.int64)
     # an anchor that others are added to may itself belong to no group: it is the next free row
     anchors = kept[out[kept] < 0]
     taken = set(out[kept].tolist())

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.analysis.blocks import AVERAGE
 from harness.analysis.stats import Estimate
 from harness.analysis.studies import Study, Timing, average
+from harness.records.phases import PHASES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,14 +27,6 @@ MARKERS = "osD^vPX*p<>h"
 GLYPHS = "●■◆▲▼✚✖★⬟◀▶⬢"
 SERIES = 8
 """Colours that the page defines; further methods begin again with other markers."""
-PHASES = {
-    "vision_tower": "vision tower",
-    "projector": "projector",
-    "selection": "selection",
-    "prefill": "prefill",
-    "decode": "decode",
-}
-_PHASE_COLOURS = (5, 6, 1, 0, 2)
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "harness",
@@ -64,12 +57,13 @@ def accuracy_against_tokens(study: Study, task: str = AVERAGE, small: bool = Fal
     figure, axes = _figure((3.0, 2.3) if small else (4.2, 3.2))
     _level(axes, study, task)
     labels = list(study.labels)
-    for index, method in enumerate(labels):
-        shown = [p for p in study.points if p.method == method and p.budget and task in p.scores]
+    for index, series in enumerate(labels):
+        own = [p for p in study.points if p.asked.budget and p.asked.series == series]
+        shown = [p for p in own if task in p.scores]
         x = [p.tokens * 2 ** (0.035 * (index - (len(labels) - 1) / 2)) for p in shown]
         _errors(axes, x, [p.scores[task] for p in shown], index, line=True, small=small)
     axes.set_xscale("log", base=2)
-    budgets = sorted({point.budget for point in study.points if point.budget})
+    budgets = sorted({p.asked.budget for p in study.points if p.asked.budget})
     axes.set_xticks(budgets, [str(budget) for budget in budgets])
     axes.minorticks_off()
     if small:
@@ -85,18 +79,18 @@ def accuracy_against_latency(study: Study) -> str:
 
     Empty where nothing was both answered and timed.
     """
-    scores = {(p.method, p.budget): s for p in study.points if (s := average(p)) is not None}
-    timed = [t for t in study.timings if (t.method, t.budget) in scores]
-    found = [(timing, scores[timing.method, timing.budget]) for timing in timed]
+    scores = {p.asked: s for p in study.points if (s := average(p)) is not None}
+    found = [(t, scores[t.asked]) for t in study.timings if t.asked in scores]
     if not found:
         return ""
     figure, axes = _figure((4.2, 3.2))
     for timing, score in found:
-        index = None if timing.budget is None else list(study.labels).index(timing.method)
+        asked = timing.asked
+        index = None if asked.budget is None else list(study.labels).index(asked.series)
         x = _milliseconds(timing.first_token_seconds)
         _errors(axes, [x.value], [score], index, spread=x)
         axes.annotate(
-            str(timing.budget or "unpruned"),
+            asked.budget_label or "unpruned",
             (x.value, score.value),
             (5, 4),
             textcoords="offset points",
@@ -133,11 +127,12 @@ def phases(study: Study) -> str:
     figure, axes = _figure((4.2, 1.0 + 0.2 * len(study.timings)))
     left = [0.0] * len(study.timings)
     names = [_called(timing) for timing in study.timings]
-    for place, (phase, title) in zip(_PHASE_COLOURS, PHASES.items(), strict=True):
-        width = [1000 * timing.phases[phase] for timing in study.timings]
-        axes.barh(
-            range(len(names)), width, left=left, color=colour(place), height=0.72, label=title
-        )
+    for phase in PHASES:
+        if phase.colour is None:
+            continue
+        width = [1000 * timing.phases[phase.name] for timing in study.timings]
+        look: dict[str, Any] = {"color": colour(phase.colour), "label": phase.title.lower()}
+        axes.barh(range(len(names)), width, left=left, height=0.72, **look)
         left = [a + b for a, b in zip(left, width, strict=True)]
     # a dollar would begin a formula
     axes.set_yticks(range(len(names)), [name.replace("$", r"\$") for name in names])
@@ -159,13 +154,13 @@ def phases(study: Study) -> str:
     return _svg(figure, f"Time by phase. In all: {totals}.")
 
 
-def tokens_by_layer(study: Study, budget: int) -> str:
-    """A step line a method: visual tokens that entered each decoder layer."""
+def tokens_by_layer(study: Study, budget: str) -> str:
+    """A step line a method: visual tokens that entered each decoder layer; `budget` as labelled."""
     figure, axes = _figure((4.2, 2.5))
     words = []
-    for index, (method, label) in enumerate(study.labels.items()):
-        entering = study.layers.get((method, budget))
-        if entering:
+    at = {asked.series: row for asked, row in study.layers.items() if asked.budget_label == budget}
+    for index, (series, label) in enumerate(study.labels.items()):
+        if entering := at.get(series):
             line: dict[str, Any] = {"color": colour(index), "linewidth": 1.6}
             if index >= SERIES:
                 line["linestyle"] = "--"
@@ -189,8 +184,8 @@ def _figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
 
 
 def _level(axes: Axes, study: Study, task: str) -> None:
-    upper = next((p for p in study.points if p.budget is None and task in p.scores), None)
-    if upper is None:
+    upper = study.unpruned
+    if upper is None or task not in upper.scores:
         return
     score = upper.scores[task]
     axes.axhline(score.value, color=TEXT, linewidth=0.9, linestyle=(0, (1, 2)))
@@ -230,7 +225,7 @@ def _milliseconds(seconds: Estimate) -> Estimate:
 
 
 def _called(timing: Timing) -> str:
-    return timing.label + (f" {timing.budget}" if timing.budget else "")
+    return f"{timing.label} {timing.asked.budget_label}".strip()
 
 
 def _name(task: str) -> str:
@@ -239,7 +234,7 @@ def _name(task: str) -> str:
 
 def _words(study: Study, task: str) -> str:
     said = [
-        f"{p.label}{f' at {p.budget}' if p.budget else ''} {p.scores[task].value:.1f}"
+        f"{p.label}{' at ' * bool(p.asked.budget)}{p.asked.budget_label} {p.scores[task].value:.1f}"
         for p in study.points
         if task in p.scores
     ]

@@ -44,7 +44,7 @@ for (const form of document.querySelectorAll(".filters")) {
     const disagree = form.elements.disagree.checked;
     let shown = 0;
     for (const item of items) {
-      const divided = item.dataset.disagree.split(" ").includes(budget);
+      const divided = item.dataset.disagree.split("|").includes(budget);
       item.hidden = (task && item.dataset.task !== task) || (disagree && !divided);
       shown += !item.hidden;
       for (const shot of item.querySelectorAll("[data-budget]")) {

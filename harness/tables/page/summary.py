@@ -17,8 +17,8 @@ def findings(study: Study) -> list[str]:
 
 
 def _upper(study: Study) -> Iterator[str]:
-    whole = next((p for p in study.points if p.budget is None and AVERAGE in p.scores), None)
-    if whole is None:
+    whole = study.unpruned
+    if whole is None or AVERAGE not in whole.scores:
         yield "Unpruned was not measured over all benchmarks, so nothing is relative to it."
         return
     tasks = len(whole.scores) - len({AVERAGE, RELATIVE} & whole.scores.keys())
@@ -30,19 +30,20 @@ def _upper(study: Study) -> Iterator[str]:
 
 def _at(study: Study, block: Block) -> Iterator[str]:
     lines = [line for line in block.lines if AVERAGE in line.values]
-    budget = block.lines[0].row.budget
-    if budget is None or not lines:
+    asked = block.lines[0].row.asked
+    if asked.budget is None or not lines:
         return
+    place = f"{'the FLOPs of ' * asked.in_flops}{asked.budget} tokens"
     lead = max(lines, key=lambda line: mean_of(line.values[AVERAGE]))
     score = mean_interval(lead.values[AVERAGE])
-    told = f"At {budget} tokens {lead.row.label} has the highest average, {score.value:.1f}"
+    told = f"At {place} {lead.row.label} has the highest average, {score.value:.1f}"
     told += f" (95 % interval {numbers.number(score.low)} to {numbers.number(score.high)}"
     if lead.values.get(RELATIVE):
         told += f"; {mean_of(lead.values[RELATIVE]):.1f} % of unpruned"
     yield f"{told}){_rivals(block, lead, lines)}.{_cost(study, lead)}"
     noise = [line.row.label for line in lines if line.noise]
     if noise:
-        yield f"Not significantly better than Random at {budget} tokens: {listed(noise)}."
+        yield f"Not significantly better than Random at {place}: {listed(noise)}."
 
 
 def _rivals(block: Block, lead: Line, lines: Sequence[Line]) -> str:
@@ -66,12 +67,11 @@ def _rivals(block: Block, lead: Line, lines: Sequence[Line]) -> str:
 
 def _cost(study: Study, lead: Line) -> str:
     for timing in study.timings:
-        if (timing.method, timing.budget) == (lead.row.method, lead.row.budget):
-            share = timing.phases["selection"] / timing.first_token_seconds.value
+        if timing.asked == lead.row.asked:
             return (
                 f" Its first token takes {timing.ratio.value:.2f} times as long as unpruned "
                 f"({numbers.number(timing.ratio.low, 2)} to {numbers.number(timing.ratio.high, 2)}"
-                f" over the rounds), {100 * share:.0f} % of it for the selection."
+                f" over the rounds), {100 * timing.selection_share:.0f} % of it for the selection."
             )
     return ""
 

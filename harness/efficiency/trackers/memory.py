@@ -13,12 +13,27 @@ from typing import Any, Protocol
 import psutil
 import torch
 
+from harness.efficiency.trackers import Probe, Tracker, tracker
 from harness.efficiency.workload import Workload
+from harness.models.load import LoadedModel
 from methods import Budget, Method
 from methods.clock import Clock
 from methods.trace import Prefill
 
 _INTERVAL_SECONDS = 0.0005
+
+
+@tracker
+class Memory(Tracker):
+    """Bytes of the weights; of a cell its peaks and its KV cache."""
+
+    def before(self, loaded: LoadedModel) -> dict[str, Any]:
+        return {"weight_bytes": weight_bytes(loaded.model)}
+
+    def of_cell(self, probe: Probe) -> dict[str, Any]:
+        kept, _ = cache_bytes(probe.workload, probe.method, probe.budget)
+        device = probe.workload.loaded.model.device
+        return {"kv_cache_bytes": kept, **peaks(probe.run, device)}
 
 
 class _Peak(Protocol):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from synthetic_records import accuracy, efficiency, without_result
 
+from harness.analysis import frames as results
 from harness.errors import BadInput
 from harness.records import file as records_module
-from harness.records import frames as results
-from harness.records.groups import configurations
+from harness.records.groups import configurations, read_records
 from harness.tables.paper import Style, paper_table
 
 RECORDS = [
@@ -39,7 +39,7 @@ def test_a_row_is_an_answered_question(directory):
 def test_its_means_are_the_tables_numbers(directory):
     frame = results.load(directory)
     means = 100 * frame[frame["budget"] == 64].groupby("task")["score"].mean()
-    groups, _ = configurations(results.read_records([directory]))
+    groups, _ = configurations(read_records([directory]))
     table = paper_table(groups, Style())
     fastv = next(row for row in table.rows if row[0][2] == "FastV")
     assert [float(fastv[3][0]), float(fastv[4][0])] == pytest.approx(list(means), abs=0.05)

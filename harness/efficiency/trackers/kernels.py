@@ -12,6 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.efficiency.clocks import FlopWatch, synchronize
+from harness.efficiency.trackers import Probe, Tracker, tracker
 from harness.efficiency.workload import Workload
 from harness.models.environment import prepare_environment
 from methods import Budget, Method
@@ -19,6 +20,18 @@ from methods import Budget, Method
 _OPERATOR = re.compile(r"^(aten::_scaled_dot_product_\w*attention\w*|flash_attn\w*::\w+)$")
 _KERNEL = re.compile(r"flash|fmha|sdpa|attention", re.IGNORECASE)
 EAGER = "softmax(q·k)·v in plain operators"
+
+
+@tracker
+class Kernels(Tracker):
+    """Of a cell FLOPs and attention kernels of a prefill."""
+
+    def of_cell(self, probe: Probe) -> dict[str, Any]:
+        device = probe.workload.loaded.model.device
+        return {
+            "counted_flops": counted_flops(probe.workload, probe.method, probe.budget),
+            "attention": attention_kernels(lambda: probe.run(new_tokens=1), device),
+        }
 
 
 def counted_flops(workload: Workload, method: Method, budget: Budget) -> dict[str, int]:

@@ -9,11 +9,21 @@ from typing import Any
 import torch
 
 from harness.efficiency.clocks import Stopwatch
+from harness.efficiency.trackers import Tracker, tracker
+from harness.models.load import LoadedModel
 
 _REPEATS = 10
 _WARMUPS = 3
 _SIDE = {"cuda": 8192, "cpu": 1024}
 _COPY_BYTES = {"cuda": 2**30, "cpu": 2**27}
+
+
+@tracker
+class Rates(Tracker):
+    """Of the run what the device can do at best."""
+
+    def before(self, loaded: LoadedModel) -> dict[str, Any]:
+        return {"rates": device_rates(loaded.model.device, loaded.model.dtype)}
 
 
 def device_rates(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:

@@ -6,8 +6,10 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
+from harness.efficiency.trackers import Tracker, tracker
 from harness.errors import BadInput
-from harness.records.gpu import complaints
+from harness.models.load import LoadedModel
+from harness.records.gpu import GpuState, complaints
 
 NOT_CHECKED = "not checked: nvidia-smi gave no answer"
 FIELDS = {
@@ -21,6 +23,17 @@ FIELDS = {
 }
 REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
 """One question under its new and its old name."""
+
+
+@tracker
+class Gpu(Tracker):
+    """Of the run the GPU's state around the rounds."""
+
+    def warm(self, loaded: LoadedModel) -> dict[str, Any]:
+        return {"gpu_warm": gpu_state(loaded.model.device)}
+
+    def after(self, loaded: LoadedModel) -> dict[str, Any]:
+        return {"gpu_after": gpu_state(loaded.model.device)}
 
 
 def gpu_state(device: object) -> dict[str, Any]:
@@ -40,7 +53,7 @@ def gpu_state(device: object) -> dict[str, Any]:
 def check_idle(device: str, allow_busy: bool) -> dict[str, Any]:
     """The state before anything runs there. Raises BadInput for a busy or slowed GPU."""
     state = gpu_state(device)
-    found = complaints(state)
+    found = complaints(GpuState.of(state))
     if found and not allow_busy:
         raise BadInput(
             f"the GPU is busy or slowed down: {', '.join(found)}; wait, or give --allow-busy "

@@ -1,0 +1,114 @@
+"""lmms-eval run over a task: it asks and scores, and leaves nothing behind.
+
+It is imported by the functions that need it: it takes seconds.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+from harness.accuracy.aggregation import arguments, state_kept
+from harness.accuracy.lmms.tasks import quiet
+from harness.accuracy.scores import scored
+from harness.errors import ScoringError, cause
+
+
+def scored_again(
+    task: str, loaded: Any, record: Mapping[str, Any], limit: int | None
+) -> dict[str, Any]:
+    """A record's answers with scores by the task as it is now; nothing is asked again.
+
+    Raises ScoringError as `Accuracy.run` does.
+    """
+    with side_effects_undone():
+        from harness.accuracy.lmms.model import RepeatingModel
+
+    answered = {key: record[key] for key in ("parameters", "ledger", "samples", "shape")}
+    answers = {_document(sample): sample["answer"] for sample in record["samples"]}
+    try:
+        results = evaluate(RepeatingModel(answers), loaded, limit)
+    except Exception as error:
+        raise ScoringError(cause(error), answered) from error
+    return {**with_scores(task, loaded, results, answered), "wall_seconds": 0.0}
+
+
+def evaluate(model: Any, task: Any, limit: int | None) -> dict[str, Any]:
+    """lmms-eval's results. Raises what asking or scoring raises."""
+    from tenacity import RetryError
+
+    functions = [task.config.process_results, *task.aggregation().values()]
+    with side_effects_undone(), state_kept(functions), TemporaryDirectory() as folder:
+        from lmms_eval.evaluator import simple_evaluate
+        from lmms_eval.tasks import TaskManager
+
+        try:
+            return simple_evaluate(
+                model=model,
+                tasks=[task],
+                task_manager=TaskManager(include_defaults=False),
+                batch_size=model.batch_size,
+                limit=limit,
+                bootstrap_iters=0,
+                process_docs_parallel=1,
+                cli_args=arguments(folder),
+            )
+        except RetryError as error:
+            raise (error.last_attempt.exception() or error) from error
+
+
+def with_scores(
+    task: str, loaded: Any, results: Mapping[str, Any], answered: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The record's parts with each question's score, and the task's. Raises ScoringError."""
+    images = {_document(sample): sample["image"] for sample in answered["samples"]}
+    try:
+        with side_effects_undone():
+            score = scored(task, loaded, results, images)
+    except Exception as error:
+        raise ScoringError(cause(error), answered) from error
+    logged = score.samples
+    samples = []
+    for sample in answered["samples"]:
+        about, number = logged[_document(sample)]
+        samples.append({**sample, "target": about["target"], "score": number})
+    return {
+        **answered,
+        "samples": samples,
+        "metric": score.metric,
+        "metrics": score.metrics,
+        "printed": score.printed,
+    }
+
+
+def _document(sample: Mapping[str, Any]) -> int:
+    """lmms-eval's number of the document that a record's sample is about."""
+    return int(str(sample["item"]).rpartition("/")[2])
+
+
+@contextmanager
+def side_effects_undone() -> Iterator[None]:
+    """No prints, no bars of lmms-eval's; the global random states are as before afterwards."""
+    import numpy as np
+    import torch
+    from tqdm import tqdm
+
+    def silent(*args: Any, **kwargs: Any) -> Any:
+        return tqdm(*args, **{**kwargs, "disable": True})
+
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        with (
+            quiet(),
+            patch("lmms_eval.evaluator.tqdm", silent),
+            patch("lmms_eval.api.task.tqdm", silent),
+        ):
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])

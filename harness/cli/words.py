@@ -1,0 +1,149 @@
+"""What the words of a command line mean, each option's by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import inf
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from harness.errors import BadInput, unknown
+from harness.records.cell import UNPRUNED, MethodSpec
+from harness.run.request import Match
+
+ALL = "all"
+EMBEDDED = "embedded"
+
+
+def parts(option: str, text: str) -> tuple[str, ...]:
+    """The parts of a comma-separated list, each once. Raises BadInput if there is none."""
+    found = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not found:
+        raise BadInput(f"{option} is a comma-separated list, not {text!r}")
+    return found
+
+
+def parse_methods(text: str) -> tuple[MethodSpec, ...]:
+    """Method specifications without unpruned, which always runs; equal methods once.
+
+    Raises BadInput, also for two that have one name, and for an unknown method or setting.
+    """
+    names = parts("--methods", text)
+    if ALL in names:
+        from methods.registry import methods
+
+        listed = [name for name in names if name != ALL]
+        names = tuple(dict.fromkeys([*methods(), *listed]))
+    with method_blamed():
+        found = [MethodSpec.parse(name).pinned() for name in names]
+        specs = list(reversed({spec.build(): spec for spec in reversed(found)}.values()))
+    _check_texts(specs)
+    return tuple(spec for spec in specs if spec.known_as != UNPRUNED)
+
+
+def _check_texts(specs: Sequence[MethodSpec]) -> None:
+    """Raises BadInput for two methods that records and tables would call the same."""
+    files: dict[str, Path | None] = {}
+    for spec in specs:
+        if spec.text in files:
+            raise BadInput(
+                f"{spec.text} is asked for from {files[spec.text]} and from {spec.file}, which no "
+                "table could tell apart; rename one of the files"
+            )
+        files[spec.text] = spec.file
+
+
+@contextmanager
+def method_blamed() -> Iterator[None]:
+    """What a method cannot do is the user's to mend. Raises BadInput for PruningError."""
+    from methods.interface import PruningError
+
+    try:
+        yield
+    except PruningError as error:
+        raise BadInput(str(error)) from error
+
+
+def parse_tasks(text: str) -> tuple[str, ...]:
+    """Task names, `embedded` written out. Raises BadInput for an empty list."""
+    from harness.embedded import benchmark
+
+    names = parts("--tasks", text)
+    return tuple(
+        dict.fromkeys(
+            task for name in names for task in (benchmark.TASKS if name == EMBEDDED else (name,))
+        )
+    )
+
+
+def parse_budgets(text: str) -> tuple[int, ...]:
+    """Whole numbers of visual tokens, from large to small. Raises BadInput."""
+    found = _whole_numbers("--budgets", "a budget is a whole number of visual tokens", text)
+    return tuple(sorted(found, reverse=True))
+
+
+def parse_batch_sizes(text: str) -> tuple[int, ...]:
+    """Whole numbers from 1 up, in the order given. Raises BadInput."""
+    return _whole_numbers("--batch-size", "a batch size is a whole number", text)
+
+
+def _whole_numbers(option: str, what: str, text: str) -> tuple[int, ...]:
+    found = parts(option, text)
+    wrong = [word for word in found if not word.isdecimal() or int(word) < 1]
+    if wrong:
+        raise BadInput(f"{what} from 1 up, not {wrong[0]!r}")
+    return tuple(dict.fromkeys(map(int, found)))
+
+
+def parse_match(text: str) -> Match:
+    """Raises BadInput with the nearest word."""
+    if text not in tuple(Match):
+        raise unknown("--match", text, Match)
+    return Match(text)
+
+
+def percentage(option: str) -> Callable[[str], float]:
+    """Reads `5%` or `5` as 0.05. Raises BadInput for anything but a percentage from 0 up."""
+
+    def percent(text: str) -> float:
+        try:
+            share = float(text.strip().removesuffix("%")) / 100
+        except ValueError:
+            share = -1.0
+        if not 0 <= share < inf:
+            raise BadInput(f"{option} is a percentage from 0 up, such as 5%, not {text!r}")
+        return share
+
+    return percent
+
+
+def above_zero(option: str) -> Callable[[str], float]:
+    """Reads a number. Raises BadInput for one that is not finite and above 0."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.0
+        if not 0 < value < inf:
+            raise BadInput(f"{option} is a number above 0, not {text}")
+        return value
+
+    return number
+
+
+def directory(text: str) -> Path:
+    """Raises BadInput unless files could be written there; writes nothing."""
+    path = Path(text)
+    existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not existing.is_dir():
+        raise BadInput(f"--output {path} is no directory: {existing} is a file")
+    try:
+        # has no name where the system can do that, and is gone at once elsewhere
+        with TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise BadInput(f"--output {path} cannot be written: {reason} in {existing}") from error
+    return path

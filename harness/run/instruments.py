@@ -1,0 +1,83 @@
+"""What measures: accuracy and efficiency behind one protocol, made for a request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from harness.records.cell import Cell
+from harness.records.piece import Listener, Piece
+from harness.run.request import Request
+
+if TYPE_CHECKING:
+    from harness.models.load import LoadedModel
+
+Results = Mapping[Cell, Mapping[str, Any]]
+"""What was measured of each cell."""
+
+
+class Instrument(Protocol):
+    """Measures cells piece by piece; each piece becomes one record of this `kind`."""
+
+    @property
+    def kind(self) -> str: ...
+
+    def pieces(self, cells: Sequence[Cell]) -> list[Piece]:
+        """The work on these cells in order, with all that its records' identities hold of it."""
+
+    def prepare(self, pieces: Sequence[Piece]) -> None:
+        """Before the first of them is measured. Raises BadInput for what could not be."""
+
+    def measure(
+        self,
+        piece: Piece,
+        cells: Sequence[Cell],
+        listener: Listener,
+        earlier: Mapping[str, Any] | None,
+    ) -> tuple[Results, Mapping[str, Any]]:
+        """Of those `cells` of a piece that can be; and what belongs to the piece as a whole.
+
+        `earlier`: the body of a record of its answers, which are not asked for again. Raises
+        BadInput, ScoringError, MechanismError, and whatever else fails all the cells.
+        """
+
+    def body(self, piece: Piece, results: Results, whole: Mapping[str, Any]) -> dict[str, Any]:
+        """The record's own part; a result has a status unless it is "ok"."""
+
+
+def instruments_of(request: Request, loaded: LoadedModel, images: int) -> list[Instrument]:
+    """Accuracy, then one for each batch size that is timed with so many images a prompt.
+
+    Raises BadInput for a batch that the device has no room for.
+    """
+    found: list[Instrument] = []
+    if request.accuracy:
+        from harness.accuracy.instrument import Accuracy
+
+        accuracy = Accuracy(loaded, request.tasks, request.limit, request.batch_sizes[0])
+        for method in request.methods:  # so that the tower runs once for all of them
+            accuracy.store.expect(method.build().tower_reads)
+        found.append(accuracy)
+    return found + (_timing(request, loaded, images) if request.efficiency else [])
+
+
+def _timing(request: Request, loaded: LoadedModel, images: int) -> list[Instrument]:
+    from harness.efficiency.instrument import Efficiency
+    from harness.efficiency.workload import Load, check_room
+
+    loads = [
+        Load(batch, images, request.prompt_tokens, request.new_tokens, request.seed)
+        for batch in request.batch_sizes
+    ]
+    for load in loads:
+        check_room(loaded, load)
+    return [
+        Efficiency(
+            loaded,
+            load,
+            request.repeats,
+            request.most_minutes,
+            request.memory_gib if load is loads[0] else None,
+        )
+        for load in loads
+    ]

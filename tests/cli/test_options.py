@@ -1,0 +1,102 @@
+"""The words of a command line become one request; each option is a field of it, or makes one."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import fields
+
+import pytest
+import typer
+
+from harness.cli.app import app, main
+from harness.models.protocols import LlavaProtocol
+from harness.records.task_metrics import SUITES
+from harness.run.request import Match, Request
+
+
+@pytest.fixture
+def requested(monkeypatch, tmp_path):
+    """The request that a command makes, of which nothing is measured."""
+    made: list[Request] = []
+
+    @contextmanager
+    def compared(request, told):
+        made.append(request)
+        yield []
+
+    monkeypatch.setattr("harness.run.compare.compared", compared)
+
+    def run(*arguments: str) -> Request:
+        assert main([*arguments, "--output", str(tmp_path)]) == 0
+        return made.pop()
+
+    return run
+
+
+def test_every_option_of_compare_arrives(requested, tmp_path):
+    request = requested(
+        *("compare", "--methods", "fastv:layer=3,unpruned", "--budgets", "64,192", "--seed", "5"),
+        *("--match", "flops", "--model", "tiny", "--tasks", "embedded_count,pope", "--limit", "7"),
+        *("--batch-size", "4", "--device", "cpu", "--dtype", "bfloat16", "--attention", "eager"),
+        *("--protocol", "llava", "--controls", "--repeats", "3", "--fresh"),
+    )
+    assert [spec.text for spec in request.methods] == ["fastv:layer=3"]
+    assert request == Request(
+        methods=request.methods,
+        budgets=(192, 64),
+        match=Match.FLOPS,
+        model="tiny",
+        tasks=("embedded_count", "pope"),
+        limit=7,
+        batch_sizes=(4,),
+        device="cpu",
+        dtype="bfloat16",
+        attention="eager",
+        protocol=LlavaProtocol(),
+        controls=True,
+        repeats=3,
+        seed=5,
+        output=tmp_path,
+        fresh=True,
+    )
+
+
+def test_every_option_of_efficiency_arrives(requested, tmp_path):
+    request = requested(
+        *("efficiency", "--methods", "fastv", "--budgets", "64", "--model", "random:tiny"),
+        *("--batch-size", "8,1", "--prompt-tokens", "9", "--new-tokens", "3", "--images", "2"),
+        *("--repeats", "4", "--minutes", "0.5", "--find-max-batch", "2.5", "--allow-busy"),
+    )
+    assert request == Request(
+        methods=request.methods,
+        budgets=(64,),
+        model="random:tiny",
+        batch_sizes=(8, 1),
+        prompt_tokens=9,
+        new_tokens=3,
+        images=2,
+        repeats=4,
+        most_minutes=0.5,
+        memory_gib=2.5,
+        allow_busy=True,
+        accuracy=False,
+        output=tmp_path,
+    )
+
+
+def test_a_part_that_is_not_wanted_is_left_out(requested):
+    assert not requested("compare", "--no-accuracy").accuracy
+    assert not requested("compare", "--no-efficiency").efficiency
+
+
+def test_a_suite_stands_for_its_tasks(requested):
+    assert requested("compare", "--suite", "vitcop-image").tasks == SUITES["vitcop-image"]
+
+
+def test_no_option_is_lost_on_the_way():
+    """An option under another name than its field would be dropped in silence."""
+    known = {field.name for field in fields(Request)} | {"suite", "batch_size", "chat_template"}
+    commands = typer.main.get_command(app).commands
+    for name in ("compare", "efficiency"):
+        options = {option.name for option in commands[name].params} - {"help"}
+        assert options <= known
