@@ -68,8 +68,8 @@ def _row(records: Sequence[AccuracyRecord], columns: Sequence[Column]) -> Row:
     head = (first_of.label + over, first_of.cell.asked, first_of.method.venue)
     if broken := next((record.reason for record in records if record.broken), None):
         return Row(*head, f"FAILED: {broken}", failed=True)
-    if any(record.status == "infeasible" for record in records):
-        return Row(*head, infeasible(first_of.feasible))
+    if not_met := next((record for record in records if record.status == "infeasible"), None):
+        return Row(*head, not_met.reason or infeasible(not_met.feasible))
     held = [record for record in records if record.is_ok]
     first, others = ([c for c in columns if c.first is wanted] for wanted in (True, False))
     by_seed = [[record for record in held if record.cell.seed == seed] for seed in seeds]

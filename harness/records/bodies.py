@@ -39,15 +39,17 @@ SHAPE = {
     **dict.fromkeys(
         (
             *("layers", "hidden_size", "intermediate_size", "attention_heads", "key_value_heads"),
-            *("head_dim", "vocabulary", "tower_layers", "tower_width", "tower_intermediate"),
-            *("tower_rows", "patch_values", "projector_inner"),
+            *("head_dim", "vocabulary", "tower_layers?", "tower_width?", "tower_intermediate?"),
+            *("tower_rows?", "patch_values?", "projector_inner?"),
         ),
         POSITIVE,
     ),
-    "image_tokens": ROWS,
+    "image_tokens?": ROWS,
 }
 ShapeBody = Annotated[dict[str, int], SHAPE]
-"""The fields of `methods.interface.ModelShape` that costs are computed from."""
+"""The fields of `methods.interface.ModelShape` that costs are computed from; only the decoder's
+where an image's tokens, and what the tower makes of it, depend on the image.
+"""
 
 
 class LedgerBody(TypedDict):

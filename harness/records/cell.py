@@ -224,6 +224,21 @@ def budget_of(cell: Cell) -> Budget:
     return Budget(fraction=1.0) if cell.tokens is None else Budget(cell.tokens)
 
 
+def unmeasurable(error: Exception) -> dict[str, Any] | None:
+    """What a record says of a cell that cannot be: its method cannot meet the budget on an image,
+    or is not defined for the model. None for any other error.
+    """
+    from methods.interface import InfeasibleBudgetError, PruningError
+
+    if isinstance(error, InfeasibleBudgetError):
+        feasible: list[int | None] = [error.low, error.high]
+    elif isinstance(error, PruningError) and "is not defined here" in str(error):
+        feasible = [None, None]
+    else:
+        return None
+    return {"status": "infeasible", "reason": str(error), "feasible": feasible}
+
+
 def infeasible(feasible: Sequence[int | None] | None) -> str:
     """`infeasible (37–576)`: the whole budgets that the method can meet."""
     if not feasible or feasible[0] is None:
