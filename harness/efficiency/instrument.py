@@ -120,7 +120,7 @@ def _outline(cell: Cell) -> dict[str, Any]:
     return {
         "cell": cell.text,
         "method": cell.method.described(),
-        "budget": cell.budget,
+        "budget": cell.budget_body,
         "matched": cell.matched,
     }
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 from harness.records.cost import DTYPE_BYTES
 from harness.records.form import (
     AMOUNT,
+    BUDGET,
     COUNT,
     COUNT_OR_NONE,
     FULL_LIST,
@@ -29,6 +30,7 @@ from harness.records.form import (
 Count = Annotated[int, COUNT]
 CountOrNone = Annotated[int | None, COUNT_OR_NONE]
 Positive = Annotated[int, POSITIVE]
+Budget = Annotated[int | str | None, BUDGET]
 Number = Annotated[float, NUMBER]
 NumberOrNone = Annotated[float | None, NUMBER_OR_NONE]
 Amount = Annotated[float, AMOUNT]
@@ -62,6 +64,7 @@ class LedgerBody(TypedDict):
     samples: Positive
     selection_flops: NotRequired[Amount]
     tower: NotRequired[Any]
+    visual: NotRequired[Count]
 
 
 class MethodBody(TypedDict):
@@ -95,7 +98,7 @@ class AnswersIdentity(ConfigurationBody):
     task: str
     task_version: str
     settings: dict[str, Any]
-    budget: CountOrNone
+    budget: Budget
     limit: CountOrNone
     matched: NotRequired[Count]
     method_file: NotRequired[str]

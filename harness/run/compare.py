@@ -13,6 +13,7 @@ from harness.records.cell import Cell
 from harness.records.file import unwritable
 from harness.records.provenance import code_digest, provenance, versions
 from harness.records.record import Record
+from harness.records.share import Share
 from harness.records.store import opened
 from harness.run.cells import Work
 from harness.run.instruments import instruments_of
@@ -66,6 +67,8 @@ def checked(request: Request) -> tuple[Source, dict[str, Any]]:
     for cell in cells_of(request):
         if wrong := unwritable(cell.identity()["settings"]):
             raise BadInput(f"{cell.method.text}: {wrong}; a setting must be a finite number")
+    if request.match == Match.FLOPS and any(isinstance(b, Share) for b in request.budgets):
+        raise BadInput("--match flops takes budgets in tokens, no shares of them")
     asked = (request.model, request.device, request.dtype, request.attention, request.protocol)
     source = resolve(*asked)
     if request.accuracy:

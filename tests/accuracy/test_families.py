@@ -157,3 +157,11 @@ def test_inputs_of_several_prompts_are_put_together() -> None:
         [[1, 1, 0], [1, 1, 0]],
         *[[[1, 1, 1], [0, 0, 0]]] * 2,
     ]
+
+
+def test_a_share_is_kept_of_every_image(loaded: LoadedModel) -> None:
+    answers = answered(loaded, "fastv", Budget(fraction=1 / 3), batch=4)
+    for answer in answers:
+        entering, visual = answer.ledger["entering"], answer.ledger["visual"]
+        assert sum(entering) / len(entering) == pytest.approx(visual / 3, abs=1)
+    assert len({answer.ledger["visual"] for answer in answers}) > 2
