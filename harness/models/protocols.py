@@ -74,7 +74,8 @@ class Protocol:
         self, processor: Any, model: Any, prompt: str, images: Sequence[Image.Image]
     ) -> Encoded:
         """Inputs of a prompt with its images. Raises ValueError where they do not fit."""
-        visual = {"images": [image.convert("RGB") for image in images]} if images else {}
+        # a list in a list: some families cut an image into crops only where its prompt has no other
+        visual = {"images": [[image.convert("RGB") for image in images]]} if images else {}
         encoded = processor(text=[prompt], return_tensors="pt", **visual)
         ids = encoded["input_ids"][0]
         return ids, {key: value for key, value in encoded.items() if key not in _OF_TEXT}

@@ -56,13 +56,16 @@ def answered(loaded: LoadedModel, method: str, budget: Budget, batch: int) -> li
 def test_a_batch_is_answered_as_the_stock_model_answers_what_its_processor_makes(
     loaded: LoadedModel,
 ) -> None:
-    found = answered(loaded, "unpruned", Budget(fraction=1.0), batch=4)
-    images = [[drawn(i)] for i in range(3)]
-    texts = [prompt(loaded, i) for i in range(3)]
+    both = Question("both", lambda: (OWN.prompt(loaded.processor, "how many ?", 2), images[3]))
+    images = [*([drawn(i)] for i in range(3)), [drawn(0), drawn(1)]]
+    texts = [*(prompt(loaded, i) for i in range(3)), both.read()[0]]
+    asked = [*questions(loaded)[:3], both]
+    unpruned = Answerer(loaded, get_method("unpruned"), Budget(fraction=1.0))
+    found = unpruned.answer(asked, FOUR)
     inputs = loaded.processor(text=texts, images=images, padding=True, return_tensors="pt")
     with torch.no_grad():
         first = loaded.model(**inputs).logits[:, -1].log_softmax(-1)
-    for answer, own in zip(found, first, strict=False):
+    for answer, own in zip(found, first, strict=True):
         best = answer.first_token
         assert best["logprobs"] == pytest.approx(own[best["ids"]].tolist(), abs=2e-4)
 
