@@ -41,7 +41,7 @@ from methods.interface import (
     Sizes,
     View,
 )
-from methods.planning import one_of, shares
+from methods.planning import check_whole, one_of, shares
 from methods.registry import register
 from methods.tensors import best_in_order, gather_rows, of_each_segment
 
@@ -105,6 +105,7 @@ class CDPruner(Method):
         one_of(self.name, "relevance", self.relevance, ("text",))
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
+        check_whole(self.label, sizes)
         counts = shares(budget, sizes)
         if counts is None:
             return None

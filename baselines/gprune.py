@@ -34,7 +34,7 @@ from methods.interface import (
     Sizes,
     View,
 )
-from methods.planning import shares
+from methods.planning import check_whole, shares
 from methods.registry import register
 from methods.tensors import best_in_order, of_each_segment
 
@@ -64,6 +64,7 @@ class GPrune(Method):
     cuts: ClassVar[str] = "before layer 0"
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
+        check_whole(self.label, sizes)
         counts = shares(budget, sizes)
         if counts is None:
             return None

@@ -22,14 +22,13 @@ from methods.interface import (
     DecoderStage,
     Method,
     Plan,
-    PruningError,
     Read,
     Segment,
     Selection,
     Sizes,
     View,
 )
-from methods.planning import half_up, split
+from methods.planning import check_whole, half_up, split
 from methods.registry import register
 
 
@@ -70,8 +69,7 @@ class Pooling(Method):
     cuts: ClassVar[str] = "before layer 0"
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
-        if any(segment.tokens != segment.h * segment.w for segment in sizes.segments):
-            raise PruningError(f"{self.name} is not defined for videos, nor for newline tokens")
+        check_whole(self.label, sizes)
         wanted = split(half_up(budget), [segment.tokens for segment in sizes.segments])
         shapes, owed = [], 0
         for segment, blocks in zip(sizes.segments, wanted, strict=True):

@@ -53,6 +53,14 @@ def shares(budget: Fraction, sizes: Sizes) -> tuple[int, ...] | None:
     return tuple(counts) if min(counts) >= 1 else None
 
 
+def check_whole(method: str, sizes: Sizes) -> None:
+    """Raises PruningError unless every segment is patches of one view and nothing else."""
+    if any(s.crops or s.resampled or s.tokens != s.h * s.w for s in sizes.segments):
+        raise PruningError(
+            f"{method} is not defined here for pictures of crops, videos and newline tokens"
+        )
+
+
 def keep_patches(
     budget: Fraction,
     sizes: Sizes,

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from runpy import run_path
+from unittest.mock import patch
 
 import pytest
 import torch
+from forbidden_keys import generated, pruned
+from tiny_families import FAMILIES
 
-from methods import Budget, PruningError, attach, registry
+from methods import Budget, PruningError, attach, get_method, registry
+from methods.adapters import adapter_for
+from methods.family import ADAPTERS
 from methods.registry import load_method
 
 PAGE = Path(__file__).parent.parent / "CONTRIBUTING.md"
@@ -52,3 +58,18 @@ def test_a_file_that_holds_no_such_method_is_refused(example, tmp_path, content,
         file.write_text(example.read_text() if content == "example" else content)
     with pytest.raises(PruningError, match=sentence):
         load_method(file, name)
+
+
+def test_the_example_family_is_pruned_as_its_own_file_has_it(tmp_path):
+    (code,) = re.findall(r"```py\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    model, inputs = FAMILIES["smolvlm"]()
+    fastv = get_method("fastv")
+    (expected, _), by_file = pruned(generated, fastv, model, inputs)
+    with patch.dict(ADAPTERS):
+        del ADAPTERS["SmolVLMForConditionalGeneration"]
+        (tmp_path / "example.py").write_text(code)
+        run_path(str(tmp_path / "example.py"), run_name="example")
+        assert type(adapter_for(model)).__module__ == "example"
+        (found, _), by_example = pruned(generated, fastv, model, inputs)
+    assert torch.equal(found, expected)
+    assert by_example.prefills[-1].sizes == by_file.prefills[-1].sizes

@@ -34,6 +34,7 @@ ALLOWED = {
     "methods/registry.py": ["methods.user_code", *(f"methods.{part}" for part in INTERFACE)],
     "methods/user_code.py": [],
     "methods/tensors.py": ["methods.plan"],
+    "methods/positions.py": ["methods.errors", "methods.plan", "methods.reads", "methods.sizes"],
     "methods/sequence.py": ["methods.plan", "methods.tensors"],
     "methods/attention.py": [],
     "methods/clock.py": [],
@@ -63,6 +64,7 @@ ALLOWED = {
 ALLOWED["methods/adapters/qwen3_vl.py"].append("methods.adapters.qwen_vl")
 # on LLaVA-1.5 the same selection under two names
 ALLOWED["baselines/hired.py"].append("baselines.fastervlm")
+ALLOWED["methods/adapters/qwen3_vl.py"].append("methods.adapters.qwen_vl")
 HOOKS = {"register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook"}
 ROOMS = {
     "cli": {"run", "tables", "regress", "analysis", "records", "models", "embedded", "methods"},

@@ -73,14 +73,14 @@ def _checked_config(directory: Path) -> Any:
 
 
 def _checked_class(directory: Path, raw: Mapping[str, Any]) -> str:
-    from methods.adapters import supported
+    from methods.adapters import measured
 
     classes = raw.get("architectures")
     own = str(classes[0]) if isinstance(classes, list) and classes else "no architecture"
-    if own not in supported():
+    if own not in measured():
         raise BadInput(
             f"{own} in {directory} is not a supported model class; "
-            f"allowed: {', '.join(supported())}, as architectures in {CONFIG}"
+            f"allowed: {', '.join(measured())}, as architectures in {CONFIG}"
         )
     return own
 

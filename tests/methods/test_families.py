@@ -25,10 +25,13 @@ DROPPING = ("fastv", "v2drop", "random", "uniform", "feather")
 
 NUMBERING = ("sparsevlm", "pyramiddrop", "divprune", "cdpruner")
 """Methods that number what they keep anew."""
+BY_IMAGE = ("pooling", "gprune", "cdpruner")
+"""Methods that want the patches of one view, and nothing else."""
 NOT_DEFINED = {
-    **dict.fromkeys(("llava_next", "onevision", "onevision_with_video"), ("pooling",)),
+    **dict.fromkeys(("llava_next", "onevision", "onevision_with_video"), BY_IMAGE),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), NUMBERING),
-    **dict.fromkeys(("qwen2_5_vl_video", "qwen3_vl", "qwen3_vl_video"), ("pooling", *NUMBERING)),
+    **dict.fromkeys(("qwen3_vl", "qwen3_vl_video"), (*NUMBERING, "pooling")),
+    "qwen2_5_vl_video": (*NUMBERING, *BY_IMAGE),
 }
 
 
@@ -123,7 +126,7 @@ OWN_IMAGES = {
 }
 
 
-@pytest.mark.parametrize("method", ["pyramiddrop", "sparsevlm", "dart", "gprune", "fitprune"])
+@pytest.mark.parametrize("method", ["pyramiddrop", "sparsevlm", "dart", "v2drop", "fitprune"])
 @pytest.mark.parametrize("name", OWN_IMAGES)
 def test_a_batch_gives_what_its_prompts_give_alone(name, method):
     model, inputs = FAMILIES[name]()

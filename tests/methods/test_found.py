@@ -10,12 +10,13 @@ import contract
 import pytest
 import torch
 from small_models import small_llava
+from tiny_families import FAMILIES
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration
 
 import baselines
 from methods import Budget, PruningError, adapters, attach, get_method, methods, registry
-from methods.adapters import adapter_for, supported
+from methods.adapters import adapter_for, measured, supported
 from methods.adapters.llava import LlavaAdapter
 from methods.family import ADAPTERS, adapter
 from methods.tower_family import TowerAdapter
@@ -75,10 +76,27 @@ def test_a_method_is_found_by_its_file_and_comes_after_older_papers(beside):
 
 
 def test_a_family_is_found_by_its_file(beside):
-    before = supported()
+    before, known = supported(), measured()
     beside(adapters, "another.py", FAMILY)
     adapters._look_into_the_folder.cache_clear()
     assert supported() == (*before, "LlavaOfAnotherFile")
+    assert measured() == (*known, "LlavaOfAnotherFile")
+
+
+def test_a_family_whose_costs_are_not_computed_is_not_measured():
+    others = {*supported()} - {*measured()}
+    assert {"LlavaNextForConditionalGeneration", "Qwen3VLForConditionalGeneration"} <= others
+    model, _ = FAMILIES["llava_next"]()
+    with pytest.raises(PruningError, match=r"what a LlavaNextFor.* costs is not computed yet"):
+        adapter_for(model).shape()
+    with pytest.raises(PruningError, match="how many tokens an image has in a LlavaNextFor"):
+        adapter_for(model).sizes(576)
+
+
+def test_a_family_that_cannot_be_pruned_is_refused_with_the_reason(renamed):
+    renamed.__class__ = type("Gemma3ForConditionalGeneration", (Renamed,), {})
+    with pytest.raises(PruningError, match=r"Gemma3.* cannot be pruned: its image tokens see one"):
+        attach(renamed, get_method("fastv"), Budget(20)).__enter__()
 
 
 def test_a_family_from_outside_the_package_is_used_and_gone_again(renamed, model, prompts):
@@ -96,7 +114,7 @@ def test_a_family_from_outside_the_package_is_used_and_gone_again(renamed, model
     expected, _ = contract.generate(model, prompts.batch(0), get_method("vitcop"))
     assert asked
     assert torch.equal(contract.logits(found), contract.logits(expected))
-    with pytest.raises(PruningError, match=r"class Renamed is not supported; allowed: .*Llava"):
+    with pytest.raises(PruningError, match=r"class Renamed is not supported; allowed: .*LlavaForC"):
         attach(renamed, get_method("vitcop"), Budget(20)).__enter__()
 
 

@@ -1,0 +1,82 @@
+"""What the published code does with the crops of LLaVA-NeXT, on the tiny LLaVA made one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import FIXTURES
+from published_runs import anchors, assert_same_output
+from torch import Tensor
+from transformers import (
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+)
+
+from methods import Budget, attach, get_method
+
+IMAGE = 319
+
+
+@pytest.fixture(scope="module")
+def tiny_next() -> LlavaNextForConditionalGeneration:
+    """The tiny LLaVA's weights, with crops of 24 × 24 tokens in a picture of two by two."""
+    of = FIXTURES / "tiny-llava"
+    config = LlavaConfig.from_pretrained(of).to_dict()
+    shared = {name: config[name] for name in ("vision_config", "text_config", "image_token_index")}
+    model = LlavaNextForConditionalGeneration(
+        LlavaNextConfig(
+            **shared,
+            vision_feature_layer=-2,
+            vision_feature_select_strategy="default",
+            image_grid_pinpoints=[[336, 336]],
+            tie_word_embeddings=False,
+            attn_implementation="eager",
+        )
+    ).eval()
+    weights = LlavaForConditionalGeneration.from_pretrained(of).state_dict()
+    found = model.load_state_dict(weights, strict=False)
+    assert found.missing_keys == ["model.image_newline"]
+    model.generation_config.eos_token_id = None
+    return model
+
+
+def crops(image: Tensor) -> Tensor:
+    """An image [3, s, s] and the quadrants of its double: [5, 3, s, s]."""
+    double = image.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    quadrants = [half for row in double.chunk(2, 1) for half in row.chunk(2, 2)]
+    return torch.stack([image, *quadrants])
+
+
+def generate(model, input_ids: Tensor, pixels: Tensor, method, budget: int):
+    """Tokens, logits and the prefill, with all of the picture's tokens in the place of 576."""
+    ids = input_ids[0]
+    first = int((ids == IMAGE).nonzero()[0])
+    image = torch.full((576 + 48 * 49,), IMAGE)
+    prompt = torch.cat([ids[:first], image, ids[first + 576 :]])[None]
+    with attach(model, method, Budget(budget)) as trace:
+        out = model.generate(
+            **{"input_ids": prompt, "attention_mask": torch.ones_like(prompt)},
+            **{"pixel_values": pixels[None], "image_sizes": torch.tensor([[336, 336]])},
+            **{"max_new_tokens": 5, "do_sample": False},
+            **{"output_logits": True, "return_dict_in_generate": True},
+        )
+    return out.sequences[0, prompt.shape[1] :], torch.stack(out.logits, 1)[0], trace.prefills[-1]
+
+
+@pytest.mark.parametrize("budget", [640, 160])
+def test_divprune(tiny_next, published, published_more, budget):
+    newline = np.linspace(-1, 1, 64, dtype=np.float32)
+    tiny_next.model.image_newline.data = torch.from_numpy(newline)
+    tokens, logits, prefill = generate(
+        tiny_next,
+        torch.from_numpy(published["input_ids"]).long(),
+        crops(torch.from_numpy(published["pixel_values"])[0]),
+        get_method("divprune"),
+        budget,
+    )
+    found, run = published_more("divprune"), f"0/divprune-next{budget}"
+    np.testing.assert_array_equal(anchors(prefill)["diverse"], found[f"{run}/kept"])
+    assert_same_output(found, run, tokens, logits)
