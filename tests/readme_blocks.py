@@ -40,9 +40,10 @@ def _tables(directory: str) -> str:
     return "\n".join(markdown(brief(table)) for table in tables(records))
 
 
-def _printed(directory: str) -> str:
+def _printed(directory: str, what: str) -> str:
     """As a terminal shows it."""
-    found = tables(read_all([ROOT / directory], warn=print))
+    every = tables(read_all([ROOT / directory], warn=print))
+    found = [table for table in every if table.title.startswith(what)]
     return f"```text\n{''.join(map(plain, at_a_glance(found, io.StringIO()))).strip()}\n```"
 
 
@@ -162,7 +163,8 @@ def _selection() -> str:
 
 BLOCKS = {
     "sharing": _sharing,
-    "first": lambda: _printed("results/first"),
+    "first": lambda: _printed("results/first", "Accuracy"),
+    "times": lambda: _printed("results/first", "Efficiency"),
     "benchmark": lambda: _tables("results/benchmark"),
     "methods": _methods,
     "needs": lambda: markdown(methods_tables()[0]),
