@@ -7,13 +7,19 @@ to it is one contextual token. The language model sees [dominant …, contextual
 
 D dominant (CLS among them) and C contextual tokens: B = D + C in every layer. Published 192 =
 162 + 30, 128 = 108 + 20, 64 = 54 + 10; other budgets by the same 10/64 of contextual ones (ours).
+
+LLaVA-NeXT: each crop is cut by itself, padding too, and has an equal share of the budget, 640 being
+5 · (108 + 20). The whole image comes first, as above; then the dominant patches of all crops row by
+row of the picture, their CLS rows, their contextual tokens. No newline stays.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from itertools import islice
 from typing import ClassVar
 
 import torch
@@ -21,6 +27,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from methods.interface import (
+    Crops,
     Cut,
     EncoderStage,
     Method,
@@ -69,31 +76,83 @@ class VisionZip(Method):
     link: ClassVar[str] = "https://arxiv.org/abs/2412.04467"
     cuts: ClassVar[str] = "vision tower"
     tower_reads: ClassVar[tuple[Read, ...]] = (Read.FEATURES, Read.CLS_ATTENTION, Read.TOWER_KEYS)
+    crops: ClassVar[bool] = True
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
-        totals = split(half_up(budget), [segment.tokens for segment in sizes.segments])
+        patches = [n for segment in sizes.segments for n in _patches(segment)]
+        totals = split(half_up(budget), patches)
         contextual = [max(half_up(total * CONTEXTUAL_SHARE), 1) for total in totals]
         dominant = [total - c for total, c in zip(totals, contextual, strict=True)]
         if min(dominant) < 1:
             return None
         return Plan(
             entering=(sum(totals),) * sizes.layers,
-            encoder=tuple(
-                EncoderStage(
-                    "zip", self.tower_reads, partial(_zip, segment=s, dominant=d, contextual=c)
-                )
-                for s, d, c in zip(sizes.segments, dominant, contextual, strict=True)
-            ),
+            encoder=tuple(self._stages(sizes, list(zip(dominant, contextual, strict=True)))),
             new_tokens=NewTokens.ENTERED,
             parameters={"dominant": tuple(dominant), "contextual": tuple(contextual)},
         )
 
+    def _stages(self, sizes: Sizes, counts: list[tuple[int, int]]) -> Iterator[EncoderStage]:
+        """Of each segment, which has `counts` for each of its crops."""
+        of_crop = iter(counts)
+        for segment in sizes.segments:
+            own = tuple(islice(of_crop, segment.tower_images))
+            select = partial(_zip, segment=segment, counts=own)
+            yield EncoderStage("zip", self.tower_reads, select)
 
-def _zip(view: View, segment: Segment, dominant: int, contextual: int) -> Selection:
-    attention, keys = view[Read.CLS_ATTENTION], view[Read.TOWER_KEYS].float()
-    has_cls = int(segment.has_cls)
+
+def _patches(segment: Segment) -> list[int]:
+    """Of each crop that the tower sees."""
+    if segment.crops is None:
+        return [segment.tokens]
+    return [segment.crops.side**2] * segment.tower_images
+
+
+def _zip(view: View, segment: Segment, counts: tuple[tuple[int, int], ...]) -> Selection:
+    """`counts`: dominant and contextual rows of each crop."""
+    attention = view[Read.CLS_ATTENTION].chunk(len(counts), -1)
+    keys = view[Read.TOWER_KEYS].float().chunk(len(counts), 1)
+    cuts = [_zip_crop(*shown) for shown in zip(attention, keys, counts, strict=True)]
+    if segment.crops is None:
+        return Selection(cuts[0])
+    return Selection(in_order_of_picture(cuts, [d for d, _ in counts], segment.crops))
+
+
+def _zip_crop(attention: Tensor, keys: Tensor, counts: tuple[int, int]) -> Cut:
+    dominant, contextual = counts
+    has_cls = keys.shape[1] - attention.shape[-1]
     rows = best_in_order(attention.sum(1), dominant - has_cls) + has_cls
-    if segment.has_cls:
+    if has_cls:
         rows = torch.cat([rows.new_zeros(len(rows), 1), rows], 1)
     heads = keys.unflatten(-1, (attention.shape[1], -1))
-    return Selection(zip_rows(rows, normalize(heads.mean(2), dim=-1), contextual))
+    return zip_rows(rows, normalize(heads.mean(2), dim=-1), contextual)
+
+
+def in_order_of_picture(cuts: list[Cut], dominant: list[int], crops: Crops) -> Cut:
+    """One cut of all rows of a picture's crops, of which each has CLS and `dominant` − 1 patches
+    first: these patches row by row of the picture, then CLS rows, then what else there is.
+    """
+    rows, patches = crops.side**2 + 1, crops.rows * crops.columns * crops.side**2
+    anchors, groups, places, start = [], [], [], 0
+    for i, (cut, count) in enumerate(zip(cuts, dominant, strict=True)):
+        down, across = divmod(i, crops.columns)
+        patch = cut.anchors - 1
+        row, column = down * crops.side + patch // crops.side, patch % crops.side
+        place = (row * crops.columns + across) * crops.side + column
+        place = torch.cat([torch.full_like(place[:, :1], patches), place[:, 1:]], 1)
+        place[:, count:] = patches + 1
+        places.append(place)
+        anchors.append(cut.anchors + i * rows)
+        groups.append(torch.where(_present(cut.groups) < 0, -1, _present(cut.groups) + start))
+        start += cut.anchors.shape[1]
+    order = torch.cat(places, 1).argsort(dim=1, stable=True)
+    became = order.argsort(1)
+    old = torch.cat(groups, 1)
+    new = torch.where(old < 0, -1, became.gather(1, old.clamp(min=0)))
+    added = torch.cat([_present(cut.add_anchor) for cut in cuts], 1).gather(1, order)
+    return Cut(torch.cat(anchors, 1).gather(1, order), new, added)
+
+
+def _present(tensor: Tensor | None) -> Tensor:
+    assert tensor is not None
+    return tensor

@@ -98,7 +98,7 @@ class Cutting:
             )
         images = images_of(self.prefill.sizes, len(inside.images))
         self.prefill.tower_rows = [
-            inside.rows_of(places) if plan.tower else ()
+            inside.rows_of([place for (place,) in places]) if plan.tower else ()
             for places, plan in zip(images, self.prefill.plans, strict=True)
         ]
         hidden = self._go_on(0, hidden, [inside.piece(group, self.run, images) for group in groups])
@@ -109,7 +109,7 @@ class Cutting:
         groups = [group for group in self.groups if group.plan.encoder]
         if not groups:
             return hidden
-        project = with_tower(self.adapter, self.method).project
+        project = with_tower(self.adapter, self.method, crops=True).project
         if tower is None:
             raise broken("the vision tower ran without showing what the method reads")
         images = images_of(self.prefill.sizes, len(tower.features))

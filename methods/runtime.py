@@ -118,12 +118,13 @@ class _Runtime:
         self.inside: InsideTower | None = None
         self.watch: TowerWatch | None = None
         if method.inside_tower:
-            tower = with_tower(self.adapter, method.label)
+            tower = with_tower(self.adapter, method.label, crops=False)
             self.inside = InsideTower(tower, clock, method, budget, seeds)
             images = None  # what is cut inside the tower is one method's own
         if images is not None or method.tower_reads:
             needs = method.label if method.tower_reads else "sharing what the vision tower made"
-            self.watch = TowerWatch(with_tower(self.adapter, needs), method, images)
+            crops = method.crops and images is None
+            self.watch = TowerWatch(with_tower(self.adapter, needs, crops), method, images)
         self.phase = "prefill"
         self.entered = self.placed = False
         self.lost: MechanismError | None = None

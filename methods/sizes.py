@@ -83,6 +83,11 @@ class Segment:
         return self.t * self.h * self.row_tokens + (self.newline is Newline.END)
 
     @property
+    def tower_images(self) -> int:
+        """Rows of the vision tower's batch that it is made of, where it is no video."""
+        return 1 if self.crops is None else self.crops.rows * self.crops.columns
+
+    @property
     def row_tokens(self) -> int:
         """Tokens from one row's first to the next one's."""
         return self.w + (self.newline is Newline.ROW)

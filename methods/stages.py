@@ -12,6 +12,7 @@ from methods.groups import Group
 from methods.plan import Cut, DecoderStage, EncoderStage, Positions, Selection, TowerStage
 from methods.reads import AnyRead, Read, View
 from methods.sequence import Piece, Run
+from methods.sizes import Segment
 from methods.tensors import apply_cut, first_true, gather_rows, watching_ranks
 from methods.tower_recording import TowerRecording
 from methods.tower_views import tower_view
@@ -49,22 +50,22 @@ def run_encoder_stages(
     group: Group,
     run: Run,
     tower: TowerRecording,
-    images: Sequence[Sequence[int]],
+    images: Sequence[Sequence[tuple[int, ...]]],
     project: Callable[[Tensor], Tensor],
 ) -> tuple[Piece | None, list[StageSelection]]:
     """The cuts between vision tower and projector, image by image of the group's samples.
 
-    `images[row]`: places in `tower` of a sample's images. Rows that a cut merges are projected
-    again; rows that it keeps have been projected already. None where no stage cuts.
+    `images[row]`: places in `tower` of each segment of a sample. Rows that a cut merges are
+    projected again; rows that it keeps have been projected already. None where no stage cuts.
     """
     slots = first_true(run.visual[group.at], run.counts[group.rows[0]])
     start, pieces, states, carries, selections = 0, [], [], [], []
     for i, segment in enumerate(group.sizes.segments):
-        shown = tower.images([images[row][i] for row in group.rows])
+        shown = tower.images([place for row in group.rows for place in images[row][i]])
         selection, merged = _of_image(method, group, i, shown, project)
         patches = torch.arange(segment.tokens, device=slots.device).expand(len(slots), -1)
         if selection.cut is not None:
-            patches = (selection.cut.anchors - int(segment.has_cls)).clamp(min=0)
+            patches = _places(segment, selection.cut)
             name = group.plan.encoder[i].name
             selections.append(StageSelection(name, None, group.rows, i, selection.cut))
         if merged is not None:
@@ -90,12 +91,25 @@ def _of_image(
     stage, segment = group.plan.encoder[i], group.sizes.segments[i]
     view = tower_view(shown, segment, stage.reads, group.seeds)
     where = f"{method}, stage {stage.name} in the vision tower"
-    selection = selected(where, stage, view, view.count + int(segment.has_cls), group.sound)
+    rows = view.count + segment.tower_images * int(segment.has_cls)
+    selection = selected(where, stage, view, rows, group.sound)
     if selection.cut is None or not selection.cut.merges:
+        if segment.crops is not None:
+            raise PruningError(f"{where}: from the crops of an image rows are merged, not kept")
         return selection, None
     merged = apply_cut(view[Read.FEATURES], selection.cut)
     group.sound.append(merged_numbers(where, merged))
     return selection, project(merged)
+
+
+def _places(segment: Segment, cut: Cut) -> Tensor:
+    """Where the rows that come out of a cut go among a segment's tokens: int64 [b, out].
+
+    Those of crops follow one another from the first on: not each has a token of its own.
+    """
+    if segment.crops is not None:
+        return torch.zeros_like(cut.anchors)
+    return (cut.anchors - int(segment.has_cls)).clamp(min=0)
 
 
 Stage = DecoderStage | EncoderStage | TowerStage

@@ -47,9 +47,9 @@ ALLOWED = {
     "methods/merging.py": ["methods.errors", "methods.plan", "methods.tensors"],
     **{
         file: [
-            *("methods.adapters._anyres", "methods.adapters._decoder", "methods.attention"),
-            *("methods.errors", "methods.family", "methods.sizes", "methods.tensors"),
-            "methods.tower_family",
+            *("methods.adapters._anyres", "methods.adapters._clip", "methods.adapters._decoder"),
+            *("methods.attention", "methods.errors", "methods.family", "methods.sizes"),
+            *("methods.tensors", "methods.tower_family"),
         ]
         for file in FAMILY_FILES
     },
