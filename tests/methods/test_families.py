@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 
+import contract
 import pytest
 import torch
+from flash_stand_in import flash_path
 from forbidden_keys import (
     NEW,
     forbidding,
@@ -94,6 +98,28 @@ def test_every_method_keeps_its_promise_or_says_that_it_is_not_defined(named_fam
             continue
         with pytest.raises(PruningError, match=sentence):
             pruned(generated, method, model, inputs, budget=Budget(fraction=0.5))
+
+
+@contextmanager
+def eager(model) -> Iterator[None]:
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation("sdpa")
+
+
+@pytest.mark.parametrize("kernel", [eager, flash_path])
+def test_kernels_agree(family, kernel):
+    """Of which FlashAttention's takes positions with gaps for several prompts, where it sees any."""
+    model, inputs = family
+    for method in (get_method("random"), get_method("fastv")):
+        (logits, tokens), trace = pruned(generated, method, model, inputs)
+        with kernel(model):
+            (others, same), again = pruned(generated, method, model, inputs)
+        assert torch.equal(tokens, same)
+        torch.testing.assert_close(logits, others, atol=1e-4, rtol=0)
+        contract.assert_same_selections(trace, again)
 
 
 ON_ONE_AXIS = ("llava_next", "onevision", "onevision_with_video", "internvl", "smolvlm")
