@@ -111,7 +111,7 @@ def eager(model) -> Iterator[None]:
 
 @pytest.mark.parametrize("kernel", [eager, flash_path])
 def test_kernels_agree(family, kernel):
-    """Of which FlashAttention's takes positions with gaps for several prompts, where it sees any."""
+    """FlashAttention's path would take positions with gaps, if it saw any, for several prompts."""
     model, inputs = family
     for method in (get_method("random"), get_method("fastv")):
         (logits, tokens), trace = pruned(generated, method, model, inputs)
