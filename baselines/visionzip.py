@@ -11,6 +11,10 @@ D dominant (CLS among them) and C contextual tokens: B = D + C in every layer. P
 LLaVA-NeXT: each crop is cut by itself, padding too, and has an equal share of the budget, 640 being
 5 · (108 + 20). The whole image comes first, as above; then the dominant patches of all crops row by
 row of the picture, their CLS rows, their contextual tokens. No newline stays.
+
+Qwen2.5-VL, as LLMC+ has it: tokens are ranked by what their patches receive of attention in the
+tower's last layer, and compared by its keys; those that stay, and the targets, which are merged as
+the language model gets them, stay where they are. An image has its share of the budget (ours).
 """
 
 from __future__ import annotations
@@ -26,9 +30,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from methods.cuts import joined, reordered
 from methods.interface import (
     Crops,
     Cut,
+    DecoderStage,
     EncoderStage,
     Method,
     NewTokens,
@@ -39,10 +45,11 @@ from methods.interface import (
     Sizes,
     View,
 )
-from methods.planning import half_up, split
+from methods.planning import check_whole, half_up, split
 from methods.registry import register
 from methods.tensors import best_in_order, first_true, gather_rows
 
+MERGED = (Read.RECEIVED_ATTENTION, Read.TOWER_KEYS)
 CONTEXTUAL_SHARE = Fraction(10, 64)
 
 
@@ -77,19 +84,35 @@ class VisionZip(Method):
     cuts: ClassVar[str] = "vision tower"
     tower_reads: ClassVar[tuple[Read, ...]] = (Read.FEATURES, Read.CLS_ATTENTION, Read.TOWER_KEYS)
     crops: ClassVar[bool] = True
+    merged: ClassVar[bool] = True
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
+        merged = any(segment.merged > 1 for segment in sizes.segments)
+        if merged:
+            check_whole(self.label, sizes)
         patches = [n for segment in sizes.segments for n in _patches(segment)]
         totals = split(half_up(budget), patches)
         contextual = [max(half_up(total * CONTEXTUAL_SHARE), 1) for total in totals]
         dominant = [total - c for total, c in zip(totals, contextual, strict=True)]
         if min(dominant) < 1:
             return None
+        parameters = {"dominant": tuple(dominant), "contextual": tuple(contextual)}
+        if merged:
+            lengths = [segment.tokens for segment in sizes.segments]
+            select = partial(
+                _zip_tokens, counts=tuple(zip(lengths, dominant, contextual, strict=True))
+            )
+            return Plan(
+                entering=(sum(totals),) * sizes.layers,
+                encoder=tuple(EncoderStage("see", MERGED, _see) for _ in sizes.segments),
+                decoder=(DecoderStage("zip", 0, (Read.HIDDEN,), select),),
+                parameters=parameters,
+            )
         return Plan(
             entering=(sum(totals),) * sizes.layers,
             encoder=tuple(self._stages(sizes, list(zip(dominant, contextual, strict=True)))),
             new_tokens=NewTokens.ENTERED,
-            parameters={"dominant": tuple(dominant), "contextual": tuple(contextual)},
+            parameters=parameters,
         )
 
     def _stages(self, sizes: Sizes, counts: list[tuple[int, int]]) -> Iterator[EncoderStage]:
@@ -132,27 +155,37 @@ def in_order_of_picture(cuts: list[Cut], dominant: list[int], crops: Crops) -> C
     """One cut of all rows of a picture's crops, of which each has CLS and `dominant` − 1 patches
     first: these patches row by row of the picture, then CLS rows, then what else there is.
     """
-    rows, patches = crops.side**2 + 1, crops.rows * crops.columns * crops.side**2
-    anchors, groups, places, start = [], [], [], 0
+    patches, places = crops.rows * crops.columns * crops.side**2, []
     for i, (cut, count) in enumerate(zip(cuts, dominant, strict=True)):
         down, across = divmod(i, crops.columns)
         patch = cut.anchors - 1
         row, column = down * crops.side + patch // crops.side, patch % crops.side
         place = (row * crops.columns + across) * crops.side + column
-        place = torch.cat([torch.full_like(place[:, :1], patches), place[:, 1:]], 1)
-        place[:, count:] = patches + 1
+        place[:, 0], place[:, count:] = patches, patches + 1
         places.append(place)
-        anchors.append(cut.anchors + i * rows)
-        groups.append(torch.where(_present(cut.groups) < 0, -1, _present(cut.groups) + start))
-        start += cut.anchors.shape[1]
-    order = torch.cat(places, 1).argsort(dim=1, stable=True)
-    became = order.argsort(1)
-    old = torch.cat(groups, 1)
-    new = torch.where(old < 0, -1, became.gather(1, old.clamp(min=0)))
-    added = torch.cat([_present(cut.add_anchor) for cut in cuts], 1).gather(1, order)
-    return Cut(torch.cat(anchors, 1).gather(1, order), new, added)
+    whole = joined(cuts, [crops.side**2 + 1] * len(cuts))
+    return reordered(whole, torch.cat(places, 1).argsort(dim=1, stable=True))
 
 
-def _present(tensor: Tensor | None) -> Tensor:
-    assert tensor is not None
-    return tensor
+def _see(view: View) -> Selection:
+    heads = view[Read.RECEIVED_ATTENTION]
+    metric = view[Read.TOWER_KEYS].unflatten(-1, (heads.shape[1], -1)).mean(2)
+    return Selection(visual={"score": heads.mean(1), "metric": metric})
+
+
+def zip_tokens(score: Tensor, metric: Tensor, dominant: int, contextual: int) -> Cut:
+    """The cut of tokens that stay where they are; `score` [b, n], `metric` [b, n, d]."""
+    best = best_in_order(score, dominant)
+    cut = zip_rows(best, normalize(metric, dim=-1), contextual)
+    return reordered(cut, cut.anchors.argsort(1))
+
+
+def _zip_tokens(view: View, counts: tuple[tuple[int, int, int], ...]) -> Selection:
+    """`counts`: tokens, and how many are dominant and contextual, of each image."""
+    lengths = [tokens for tokens, _, _ in counts]
+    shown = (view.carry[name].split(lengths, 1) for name in ("score", "metric"))
+    cuts = [
+        zip_tokens(score, metric, dominant, contextual)
+        for score, metric, (_, dominant, contextual) in zip(*shown, counts, strict=True)
+    ]
+    return Selection(joined(cuts, lengths))

@@ -28,7 +28,7 @@ from methods.prompt import read_prompt
 from methods.sequence import Run, run_of
 from methods.sizes import Budget, Sizes
 from methods.tower import TowerPass
-from methods.tower_recording import TowerRecording
+from methods.tower_views import Recording
 from methods.trace import Prefill
 
 
@@ -88,7 +88,7 @@ class Generation:
     # --- before layer 0 ---------------------------------------------------------------------
 
     def enter_prefill(
-        self, tower: TowerRecording | None, kwargs: dict, inside: TowerPass | None = None
+        self, tower: Recording | None, kwargs: dict, inside: TowerPass | None = None
     ) -> dict:
         """Cut what is cut before layer 0; returns the text model's kwargs.
 

@@ -65,7 +65,7 @@ class Segment:
     `t` frames of `h` rows of `w` tokens of the language model, row by row, with `newline` tokens
     among them; `has_cls` tells whether the vision tower has a CLS row. `crops`: what the grid was
     put together from, None where it is one tower image. `resampled`: no token is made of patches of
-    its own.
+    its own; else one is made of `merged`² patches by the tower.
     """
 
     h: int
@@ -76,6 +76,7 @@ class Segment:
     newline: Newline = Newline.NONE
     crops: Crops | None = None
     resampled: bool = False
+    merged: int = 1
 
     @property
     def tokens(self) -> int:

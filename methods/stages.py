@@ -14,8 +14,7 @@ from methods.reads import AnyRead, Read, View
 from methods.sequence import Piece, Run
 from methods.sizes import Segment
 from methods.tensors import apply_cut, first_true, gather_rows, watching_ranks
-from methods.tower_recording import TowerRecording
-from methods.tower_views import tower_view
+from methods.tower_views import Recording, tower_view
 from methods.trace import StageSelection
 from methods.views import Shown, decoder_view
 
@@ -49,9 +48,9 @@ def run_encoder_stages(
     method: str,
     group: Group,
     run: Run,
-    tower: TowerRecording,
+    tower: Recording,
     images: Sequence[Sequence[tuple[int, ...]]],
-    project: Callable[[Tensor], Tensor],
+    project: Callable[[Tensor], Tensor] | None,
 ) -> tuple[Piece | None, list[StageSelection]]:
     """The cuts between vision tower and projector, image by image of the group's samples.
 
@@ -85,7 +84,11 @@ def run_encoder_stages(
 
 
 def _of_image(
-    method: str, group: Group, i: int, shown: TowerRecording, project: Callable[[Tensor], Tensor]
+    method: str,
+    group: Group,
+    i: int,
+    shown: Recording,
+    project: Callable[[Tensor], Tensor] | None,
 ) -> tuple[Selection, Tensor | None]:
     """What the stage of a group's image `i` selects, and the rows that it merged, projected."""
     stage, segment = group.plan.encoder[i], group.sizes.segments[i]
@@ -97,6 +100,8 @@ def _of_image(
         if segment.crops is not None:
             raise PruningError(f"{where}: from the crops of an image rows are merged, not kept")
         return selection, None
+    if project is None:
+        raise PruningError(f"{where}: what merges patches itself has no features to be merged")
     merged = apply_cut(view[Read.FEATURES], selection.cut)
     group.sound.append(merged_numbers(where, merged))
     return selection, project(merged)

@@ -10,18 +10,28 @@ from torch import Tensor
 from methods.attention import QueriesKeys
 from methods.groups import ImageGroup
 from methods.mechanism import broken
+from methods.merged_tower import MergedRecording
 from methods.reads import AnyRead, OfLayer, Read, View
 from methods.sizes import Segment
 from methods.tower_recording import TowerRecording
+
+Recording = TowerRecording | MergedRecording
 
 ATTENTION = (Read.CLS_ATTENTION, Read.RECEIVED_ATTENTION)
 """Reads of the tower of shape [b, H, patches]; the others are [b, rows, width]."""
 
 
 def tower_view(
-    recording: TowerRecording, segment: Segment, reads: Sequence[AnyRead], seeds: tuple[int, ...]
+    recording: Recording, segment: Segment, reads: Sequence[AnyRead], seeds: tuple[int, ...]
 ) -> View:
     """The view of an encoder stage for images of one size; rows of crops follow one another."""
+    if isinstance(recording, MergedRecording):
+        return View(
+            count=segment.tokens,
+            segments=recording.of_first_image(segment),
+            seeds=seeds,
+            reads={read: recording.shown(read, segment) for read in reads},
+        )
     crops = segment.tower_images
     images, rows, _ = recording.features.shape
     shape = images // crops, crops * (rows - int(segment.has_cls))
