@@ -31,7 +31,10 @@ DROPPING = ("fastv", "v2drop", "random", "uniform", "feather")
 
 NUMBERING = ("sparsevlm", "pyramiddrop", "divprune", "cdpruner")
 """Methods that number what they keep anew."""
-IN_TOWER = {"llava_next": ("visionzip",)}
+IN_TOWER = {
+    **dict.fromkeys(("llava_next", "qwen2_5_vl"), ("visionzip",)),
+    "qwen2_5_vl_video": ("visionzip",),
+}
 """Methods with stages in the vision tower that are built for a family."""
 BY_IMAGE = ("pooling", "gprune", "cdpruner")
 """Methods that want the patches of one view, and nothing else."""
@@ -39,7 +42,7 @@ NOT_DEFINED = {
     **dict.fromkeys(("llava_next", "onevision", "onevision_with_video"), BY_IMAGE),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), NUMBERING),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_video"), (*NUMBERING, "pooling")),
-    "qwen2_5_vl_video": (*NUMBERING, *BY_IMAGE),
+    "qwen2_5_vl_video": (*NUMBERING, *BY_IMAGE, "visionzip"),
 }
 
 
