@@ -27,6 +27,11 @@ class TowerRecording:
     layers: int
     used: int
 
+    @property
+    def count(self) -> int:
+        """How many tower images."""
+        return len(self.features)
+
     def images(self, places: Sequence[int]) -> TowerRecording:
         """Those of some images."""
         if list(places) == list(range(len(self.features))):

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+
+import contract
 import pytest
 import torch
+from flash_stand_in import flash_path
 from forbidden_keys import (
     NEW,
     forbidding,
@@ -25,13 +31,18 @@ DROPPING = ("fastv", "v2drop", "random", "uniform", "feather")
 
 NUMBERING = ("sparsevlm", "pyramiddrop", "divprune", "cdpruner")
 """Methods that number what they keep anew."""
+IN_TOWER = {
+    **dict.fromkeys(("llava_next", "qwen2_5_vl"), ("visionzip",)),
+    "qwen2_5_vl_video": ("visionzip",),
+}
+"""Methods with stages in the vision tower that are built for a family."""
 BY_IMAGE = ("pooling", "gprune", "cdpruner")
 """Methods that want the patches of one view, and nothing else."""
 NOT_DEFINED = {
     **dict.fromkeys(("llava_next", "onevision", "onevision_with_video"), BY_IMAGE),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), NUMBERING),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_video"), (*NUMBERING, "pooling")),
-    "qwen2_5_vl_video": (*NUMBERING, *BY_IMAGE),
+    "qwen2_5_vl_video": (*NUMBERING, *BY_IMAGE, "visionzip"),
 }
 
 
@@ -79,7 +90,8 @@ def test_keeping_everything_changes_no_bit(family):
 def test_every_method_keeps_its_promise_or_says_that_it_is_not_defined(named_family):
     name, model, inputs = named_family
     for method in map(get_method, methods()):
-        if method.tower_reads or method.inside_tower:
+        in_tower = method.tower_reads or method.inside_tower
+        if in_tower and method.name not in IN_TOWER.get(name, ()):
             sentence = f"^{method.label} is not defined here for {type(model).__name__}: "
         elif method.name in NOT_DEFINED.get(name, ()):
             sentence = "is not defined "
@@ -89,6 +101,28 @@ def test_every_method_keeps_its_promise_or_says_that_it_is_not_defined(named_fam
             continue
         with pytest.raises(PruningError, match=sentence):
             pruned(generated, method, model, inputs, budget=Budget(fraction=0.5))
+
+
+@contextmanager
+def eager(model) -> Iterator[None]:
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation("sdpa")
+
+
+@pytest.mark.parametrize("kernel", [eager, flash_path])
+def test_kernels_agree(family, kernel):
+    """FlashAttention's path would take positions with gaps, if it saw any, for several prompts."""
+    model, inputs = family
+    for method in (get_method("random"), get_method("fastv")):
+        (logits, tokens), trace = pruned(generated, method, model, inputs)
+        with kernel(model):
+            (others, same), again = pruned(generated, method, model, inputs)
+        assert torch.equal(tokens, same)
+        torch.testing.assert_close(logits, others, atol=1e-4, rtol=0)
+        contract.assert_same_selections(trace, again)
 
 
 ON_ONE_AXIS = ("llava_next", "onevision", "onevision_with_video", "internvl", "smolvlm")
@@ -126,8 +160,13 @@ OWN_IMAGES = {
 }
 
 
-@pytest.mark.parametrize("method", ["pyramiddrop", "sparsevlm", "dart", "v2drop", "fitprune"])
-@pytest.mark.parametrize("name", OWN_IMAGES)
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        *product(OWN_IMAGES, ["pyramiddrop", "sparsevlm", "dart", "v2drop", "fitprune"]),
+        ("llava_next", "visionzip"),
+    ],
+)
 def test_a_batch_gives_what_its_prompts_give_alone(name, method):
     model, inputs = FAMILIES[name]()
     share = Budget(fraction=0.5)

@@ -80,3 +80,26 @@ def test_divprune(tiny_next, published, published_more, budget):
     found, run = published_more("divprune"), f"0/divprune-next{budget}"
     np.testing.assert_array_equal(anchors(prefill)["diverse"], found[f"{run}/kept"])
     assert_same_output(found, run, tokens, logits)
+
+
+@pytest.mark.parametrize("budget", [640, 320, 160])
+def test_visionzip(tiny_next, budget):
+    with np.load(FIXTURES / "visionzip-next.npz") as stored:
+        found = dict(stored)
+    tiny_next.model.image_newline.data = torch.from_numpy(found["newline"])
+    tokens, logits, prefill = generate(
+        tiny_next,
+        torch.from_numpy(found["input_ids"]),
+        torch.from_numpy(found["pixel_values"]).float(),
+        get_method("visionzip"),
+        budget,
+    )
+    dominant, run = found[f"visionzip-{budget}/dominant"], f"visionzip-{budget}"
+    whole, picture = (selection.cut.anchors[0].numpy() for selection in prefill.selections)
+    each = dominant.shape[1]
+    np.testing.assert_array_equal(whole[:each], dominant[0])
+    patches = picture[: 4 * (each - 1)]
+    for crop, rows in enumerate(dominant[1:]):
+        np.testing.assert_array_equal(np.sort(patches[patches // 577 == crop]) % 577, rows[1:])
+    assert prefill.entering.unique().tolist() == [budget]
+    assert_same_output(found, run, tokens, logits)
