@@ -1,4 +1,4 @@
-"""Every command of the README and of docs runs, smaller where it would take long, or says why not."""
+"""Every command of the README and of docs runs, smaller where it would take long."""
 
 from __future__ import annotations
 
