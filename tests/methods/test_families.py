@@ -32,8 +32,8 @@ DROPPING = ("fastv", "v2drop", "random", "uniform", "feather")
 NUMBERING = ("sparsevlm", "pyramiddrop", "divprune", "cdpruner")
 """Methods that number what they keep anew."""
 IN_TOWER = {
-    **dict.fromkeys(("llava_next", "qwen2_5_vl"), ("visionzip",)),
-    "qwen2_5_vl_video": ("visionzip",),
+    **dict.fromkeys(("qwen2_5_vl", "qwen2_5_vl_video"), ("visionzip",)),
+    "llava_next": ("visionzip", "fastervlm", "vispruner", "scope"),
 }
 """Methods with stages in the vision tower that are built for a family."""
 BY_IMAGE = ("pooling", "gprune", "cdpruner")
@@ -164,7 +164,7 @@ OWN_IMAGES = {
     ("name", "method"),
     [
         *product(OWN_IMAGES, ["pyramiddrop", "sparsevlm", "dart", "v2drop", "fitprune"]),
-        ("llava_next", "visionzip"),
+        *product(["llava_next"], ["visionzip", "fastervlm"]),
     ],
 )
 def test_a_batch_gives_what_its_prompts_give_alone(name, method):
