@@ -1,4 +1,5 @@
-"""The parts of the README and of the pages in docs that are made from records and the registry.
+"""The parts of the README and of the pages in docs that are made from records and the registry,
+and their figure.
 
 `python tests/readme_blocks.py` writes them anew; a test says when that is due.
 """
@@ -16,6 +17,7 @@ from statistics import median
 
 from harness.analysis import speed
 from harness.analysis.stats import round_ratio
+from harness.analysis.studies import studies
 from harness.cli.listing import methods_tables
 from harness.records.file import read_all
 from harness.records.groups import runs_of
@@ -24,6 +26,7 @@ from harness.tables import yardsticks
 from harness.tables.brief import at_a_glance, brief
 from harness.tables.layouts import tables
 from harness.tables.numbers import three_digits
+from harness.tables.page.plots import accuracy_file
 from harness.tables.table import Table, markdown
 from harness.tables.terminal import plain
 
@@ -37,9 +40,10 @@ def _tables(directory: str) -> str:
     return "\n".join(markdown(brief(table)) for table in tables(records))
 
 
-def _printed(directory: str) -> str:
+def _printed(directory: str, what: str) -> str:
     """As a terminal shows it."""
-    found = tables(read_all([ROOT / directory], warn=print))
+    every = tables(read_all([ROOT / directory], warn=print))
+    found = [table for table in every if table.title.startswith(what)]
     return f"```text\n{''.join(map(plain, at_a_glance(found, io.StringIO()))).strip()}\n```"
 
 
@@ -159,7 +163,8 @@ def _selection() -> str:
 
 BLOCKS = {
     "sharing": _sharing,
-    "first": lambda: _printed("results/first"),
+    "first": lambda: _printed("results/first", "Accuracy"),
+    "times": lambda: _printed("results/first", "Efficiency"),
     "benchmark": lambda: _tables("results/benchmark"),
     "methods": _methods,
     "needs": lambda: markdown(methods_tables()[0]),
@@ -186,6 +191,17 @@ def _block(name: str) -> str:
     return BLOCKS[name]().strip()
 
 
+def accuracy_figure() -> str:
+    """SVG: the accuracy of `results/benchmark` against counted tokens."""
+    (study,) = studies(list(read_all([ROOT / "results/benchmark"], warn=print)))
+    return accuracy_file(study)
+
+
+FIGURES = {"results/accuracy.svg": accuracy_figure}
+
+
 if __name__ == "__main__":
     for page in PAGES:
         page.write_text(filled(page.read_text()))
+    for name, drawn in FIGURES.items():
+        (ROOT / name).write_text(drawn())

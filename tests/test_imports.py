@@ -62,6 +62,7 @@ ALLOWED = {
         for file in METHOD_FILES
     },
 }
+ALLOWED["methods/adapters/qwen3_vl.py"].append("methods.adapters.qwen_vl")
 # on LLaVA-1.5 the same selection under two names
 ALLOWED["baselines/hired.py"].append("baselines.fastervlm")
 ALLOWED["methods/adapters/qwen3_vl.py"].append("methods.adapters.qwen_vl")

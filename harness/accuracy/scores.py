@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from harness.accuracy.aggregation import Items, aggregated, left_out
@@ -18,7 +18,9 @@ SCALES = (1.0, 100.0)
 ROUNDED = 1e-5
 """lmms-eval rounds some of its scores to so much."""
 QUICK = 0.02
-"""Seconds that an aggregation may take which is asked for a question's own score."""
+"""Seconds that an aggregation may work which is asked for a question's own score."""
+PATIENCE = 0.5
+"""And seconds that it may take: to wait for other programs, but not for a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,12 @@ def _numbers(task: Any, metric: Metric, items: Items) -> dict[int, float]:
 def _each_alone(task: Any, given: Mapping[int, tuple[str, Any]]) -> dict[int, float | None]:
     found: dict[int, float | None] = {}
     for i, (part, item) in sorted(given.items()):
-        started = perf_counter()
+        started, worked = perf_counter(), process_time()
         try:
             found[i] = number(aggregated(task, Metric(part), {part: {i: item}}))
         except Exception:  # a score of several questions only, which `left_out` tells apart
             return {}
-        if perf_counter() - started > QUICK:
+        if process_time() - worked > QUICK or perf_counter() - started > PATIENCE:
             return {}
     return found
 

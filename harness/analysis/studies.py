@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from math import nan
 from statistics import fmean
 
-from harness.analysis.blocks import AVERAGE, Block, blocks_of, configuration_names
+from harness.analysis.blocks import AVERAGE, RELATIVE, Block, blocks_of, configuration_names
 from harness.analysis.rows import Row
-from harness.analysis.stats import Estimate, mean_interval, median_spread, round_ratio
+from harness.analysis.speed import rounds
+from harness.analysis.stats import NOTHING, Estimate, mean_interval, median_spread, round_ratio
 from harness.records.cell import Asked, Cell
 from harness.records.groups import configurations
 from harness.records.identity import SAME_MODEL
@@ -20,7 +21,7 @@ from harness.records.timed import TimedCell
 
 @dataclass(frozen=True)
 class Point:
-    """A method at a budget. `scores` in percent, by benchmark and `AVERAGE`."""
+    """A method at a budget. `scores` in percent, by benchmark, `AVERAGE` and `RELATIVE`."""
 
     asked: Asked
     label: str
@@ -30,12 +31,17 @@ class Point:
 
 @dataclass(frozen=True)
 class Timing:
-    """A cell of an efficiency run; `phases`: median seconds, the decode of all tokens as one."""
+    """A cell of an efficiency run; `phases`: median seconds, the decode of all tokens as one.
+
+    `ratio`: of the time to the first token to unpruned's; `speedup`: of the prefill with the
+    selection, unpruned's time over this one's. Both of the same rounds.
+    """
 
     asked: Asked
     label: str
     first_token_seconds: Estimate
     ratio: Estimate
+    speedup: Estimate
     phases: Mapping[str, float]
 
     @property
@@ -60,6 +66,11 @@ class Study:
     layers: Mapping[Asked, Sequence[float]]
 
     @property
+    def overall(self) -> str:
+        """What sums up the benchmarks: `AVERAGE`, or `RELATIVE` where their units differ."""
+        return AVERAGE if any(AVERAGE in point.scores for point in self.points) else RELATIVE
+
+    @property
     def unpruned(self) -> Point | None:
         """What all others are compared with."""
         return next((point for point in self.points if point.asked.is_unpruned), None)
@@ -77,9 +88,13 @@ class Study:
         every: list[Point | Timing] = [*self.points, *self.timings]
         for shown in every:
             if shown.asked.budget:
-                of = " in FLOPs" if shown.asked.in_flops else ""
-                found.setdefault(shown.asked.series, shown.label + of)
+                found.setdefault(shown.asked.series, series_label(shown))
         return dict(sorted(found.items(), key=lambda pair: (_order(pair[0].method), pair[0][1:])))
+
+
+def series_label(shown: Point | Timing) -> str:
+    """As on its line of a figure: budgets in FLOPs are on another than those in tokens."""
+    return shown.label + (" in FLOPs" if shown.asked.in_flops else "")
 
 
 def _order(method: str) -> tuple[object, ...]:
@@ -94,7 +109,7 @@ def studies(records: Sequence[Record]) -> list[Study]:
 
 
 def _study(records: Sequence[AccuracyRecord], name: str, runs: Sequence[EfficiencyRecord]) -> Study:
-    blocks = blocks_of(records, "", fidelity=True)
+    blocks = blocks_of(records, "", fidelity=False)
     run = next((run for run in reversed(runs) if is_timing_of(run, records[0])), None)
     points = [
         _point(line.row, {c: mean_interval(o) for c, o in line.values.items() if o})
@@ -114,23 +129,31 @@ def _point(row: Row, scores: dict[str, Estimate]) -> Point:
     return Point(row.asked, row.label, row.tokens, scores)
 
 
+def flops_share(row: Row, upper: Row) -> float:
+    """Of the prefill's FLOPs of unpruned, over the tasks that both have; NaN without one."""
+    shared = row.flops.keys() & upper.flops.keys()
+    whole = sum(upper.flops[task] for task in shared)
+    return sum(row.flops[task] for task in shared) / whole if whole else nan
+
+
 def _timings(run: EfficiencyRecord | None) -> list[Timing]:
     if run is None:
         return []
-    whole = _first_token(run.unpruned) if run.unpruned else []
     timed = [cell for cell in run.cells if cell.is_ok]
-    return [_timing(cell, whole) for cell in sorted(timed, key=lambda timed: timed.cell.order)]
+    ordered = sorted(timed, key=lambda timed: timed.cell.order)
+    return [_timing(cell, run.unpruned) for cell in ordered]
 
 
-def _timing(timed: TimedCell, whole: Sequence[float]) -> Timing:
-    first = _first_token(timed)
+def _timing(timed: TimedCell, whole: TimedCell | None) -> Timing:
+    first, prefill = _first_token(timed), rounds(timed, "prefill")
     decode = [sum(steps) for steps in timed.raw("decode")]
     phases = {phase: median_spread(timed.rounds(phase)).value for phase in ONCE}
     return Timing(
         timed.cell.asked,
         timed.label,
         median_spread(first),
-        round_ratio(first, whole) if whole else Estimate(nan, nan, nan),
+        round_ratio(first, _first_token(whole)) if whole else NOTHING,
+        round_ratio(rounds(whole, "prefill"), prefill) if whole else NOTHING,
         {**phases, "decode": median_spread(decode).value},
     )
 
@@ -151,8 +174,3 @@ def _layers(records: Sequence[AccuracyRecord]) -> dict[Asked, list[float]]:
         for asked, rows in entering.items()
         if rows
     }
-
-
-def average(point: Point) -> Estimate | None:
-    """Over all benchmarks, where the point has them all."""
-    return point.scores.get(AVERAGE)

@@ -118,7 +118,7 @@ def _scale(metric: Metric, records: Sequence[AccuracyRecord], by_question: bool)
 
 def _scale_of_scores(records: Sequence[AccuracyRecord]) -> float:
     scores = (score for record in records for score in record.samples.scores)
-    return PERCENT if all(0 <= score <= 1 for score in scores) else 1.0
+    return PERCENT if all(score is None or 0 <= score <= 1 for score in scores) else 1.0
 
 
 def _by_question(record: AccuracyRecord) -> Scores:

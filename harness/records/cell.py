@@ -122,6 +122,12 @@ class Asked(NamedTuple):
         return self._replace(budget=None)
 
     @property
+    def tokens_label(self) -> str:
+        """`192 tokens`, or `192 tokens in FLOPs`; nothing for unpruned."""
+        of = " in FLOPs" if self.in_flops else ""
+        return "" if self.budget is None else f"{self.budget} tokens{of}"
+
+    @property
     def budget_label(self) -> str:
         """`192`, or `192 in FLOPs` where the cell costs what so many tokens in every layer cost."""
         return "" if self.budget is None else f"{self.budget}{' in FLOPs' if self.in_flops else ''}"

@@ -102,9 +102,8 @@ class AccuracyRecord(Result):
         held = self.body.get("metrics")
         if held is None:
             return None
-        columns = TaskScore.__dataclass_fields__
         return {
-            name: TaskScore(**{key: found[key] for key in columns})  # type: ignore[literal-required]
+            name: TaskScore(found["value"], found["per_question"], found["why"], found["without"])
             for name, found in held.items()
         }
 

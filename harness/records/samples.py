@@ -55,8 +55,8 @@ class Samples:
         return tuple(sample["target"] for sample in self.bodies)
 
     @cached_property
-    def scores(self) -> tuple[float, ...]:
-        """As the task gives them; None, against the type, where a question has no score."""
+    def scores(self) -> tuple[float | None, ...]:
+        """As the task gives them; None where a question has none of its own."""
         return tuple(sample["score"] for sample in self.bodies)
 
     @cached_property

@@ -28,6 +28,7 @@ from harness.regress.sources import IncomparableError, read_directory, version_d
 from harness.regress.table import NOTHING_COMPARABLE, as_json, exit_status, verdict_table
 from harness.run.cells import INTERRUPTED
 from harness.run.compare import compare
+from harness.tables.brief import at_a_glance
 from harness.tables.table import markdown
 from harness.tables.terminal import show
 
@@ -179,7 +180,7 @@ def _tell(gate: Gate, findings: Sequence[Finding], versions: Sequence[str]) -> N
         if path is not None:
             with _writing(path):
                 path.write_text(content, encoding="utf-8")
-    show([table], sys.stdout)
+    show(at_a_glance([table], sys.stdout), sys.stdout)
 
 
 @contextmanager

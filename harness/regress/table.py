@@ -12,7 +12,8 @@ from typing import Any
 from harness.analysis.stats import Estimate
 from harness.regress.findings import Finding, Kind, Verdict
 from harness.tables import numbers
-from harness.tables.table import Column, Parts, Table, separate
+from harness.tables.brief import larger_half
+from harness.tables.table import Brief, Column, Parts, Table, separate
 
 REGRESSION, NOTHING_COMPARABLE = 1, 3
 HOW_TO_READ = (
@@ -23,6 +24,12 @@ HOW_TO_READ = (
     "before, with its 95 % interval over rounds, all of which must lie beyond what is allowed; "
     "the selection's is to unpruned's prefill, and is allowed ten times as much. Exact quantities "
     "of a cell with one verdict share a row."
+)
+
+
+LEGEND = (
+    "Exact quantities must be equal; ×: ratio to unpruned in the same rounds; ±: the farther end "
+    "of the 95 % interval of the difference."
 )
 
 
@@ -39,12 +46,17 @@ def verdict_table(
 ) -> Table:
     """A row a quantity of a cell, in the order given; the `versions` that changed come first."""
     columns = (
-        Column("Cell", ("cell",), left=True),
-        Column("Quantity", ("quantity",), left=True),
-        Column("Before", ("before",)),
-        Column("After", ("after",)),
-        Column("Difference", ("diff", "diff_low", "diff_high", "p"), _difference_lines),
-        Column("Verdict", ("verdict",), left=True),
+        Column("Cell", ("cell",), left=True, briefs=(Brief(),)),
+        Column("Quantity", ("quantity",), left=True, briefs=(Brief(text=_counted),)),
+        Column("Before", ("before",), briefs=(Brief(drops=2),)),
+        Column("After", ("after",), briefs=(Brief(drops=1),)),
+        Column(
+            "Difference",
+            ("diff", "diff_low", "diff_high", "p"),
+            _difference_lines,
+            briefs=(Brief(text=_difference_text),),
+        ),
+        Column("Verdict", ("verdict",), left=True, briefs=(Brief(),)),
         Column("Why", ("why",), left=True, optional=True),
     )
     rows: list[tuple[Parts, ...]] = []
@@ -56,7 +68,18 @@ def verdict_table(
     notes = (summary(findings), HOW_TO_READ, *notes)
     changed = f"Versions changed: {', '.join(versions)}. " if versions else ""
     title = f"{changed}Regression gate: {headline(findings)}"
-    return Table(title, columns, tuple(rows), frozenset(begins), notes, failed)
+    legend = (notes[0], LEGEND, *_reasons(findings), *notes[2:-1])
+    return Table(title, columns, tuple(rows), frozenset(begins), notes, failed, legend=legend)
+
+
+def _reasons(findings: Sequence[Finding]) -> Iterator[str]:
+    """Why a verdict is not `same`, with the cells of which that is so."""
+    cells: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.why:
+            cells.setdefault(f"{finding.verdict}, {finding.why}", []).append(finding.cell)
+    for reason, found in cells.items():
+        yield f"{', '.join(dict.fromkeys(found))}: {reason}"
 
 
 def headline(findings: Sequence[Finding]) -> str:
@@ -141,6 +164,19 @@ def _difference(finding: Finding) -> Parts:
     if isinstance(before, str) or isinstance(after, str) or before is None or after is None:
         return ()
     return (numbers.number(after - before, 2, sign=True), "", "", "")
+
+
+def _difference_text(parts: Parts) -> str:
+    value, low, high, _ = parts
+    number, percent, _ = value.partition(" %")
+    ends = (end.removesuffix(" %") for end in (low, high))
+    return number + larger_half(number, *ends) + percent
+
+
+def _counted(parts: Parts) -> str:
+    """What one row says of many quantities is their number."""
+    names = parts[0].split(", ")
+    return parts[0] if len(names) == 1 else f"{len(names)} exact quantities"
 
 
 def _difference_lines(parts: Parts) -> list[str]:

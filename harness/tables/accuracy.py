@@ -46,7 +46,9 @@ def accuracy_table(records: Sequence[AccuracyRecord]) -> Table:
     )
     source = f"{_items(rows, tasks)} · {numbers.origin(records)}"
     failed = any(row.failed for row in rows)
-    blocks = {i: f"{_budget(rows[i])} a layer" for i in begins if rows[i].asked.budget is not None}
+    asked = [row.asked for row in rows]
+    blocks = {i: f"{asked[i].tokens_label} a layer" for i in begins if asked[i].budget}
+    noted = (f"{row.label}, {row.asked.tokens_label}: {row.note}" for row in rows if row.note)
     return Table(
         "Accuracy",
         columns,
@@ -55,7 +57,7 @@ def accuracy_table(records: Sequence[AccuracyRecord]) -> Table:
         (HOW_TO_READ, source),
         failed,
         about=" · ".join((records[0].identity.model, _items(rows, tasks))),
-        legend=(*LEGEND, *(f"{row.label}, {_budget(row)}: {row.note}" for row in rows if row.note)),
+        legend=(*LEGEND, *noted),
         blocks=blocks,
     )
 
@@ -65,30 +67,30 @@ def _columns(
 ) -> tuple[Column, ...]:
     mean = "Mean, % of unpruned" if relative_mean else "Mean"
     return (
-        Column("Method", ("method",), left=True, brief=Brief()),
+        Column("Method", ("method",), left=True, briefs=(Brief(),)),
         Column("Budget", ("budget",)),
-        Column("Tokens", ("counted_tokens",), brief=Brief("Tokens counted")),
+        Column("Tokens", ("counted_tokens",), briefs=(Brief("Tokens counted"),)),
         *(
-            Column(column.title, (column.name,), brief=Brief(drops=1 + place))
+            Column(column.title, (column.name,), briefs=(Brief(drops=1 + place),))
             for place, column in enumerate(shown)
         ),
         Column(
             mean,
             ("mean", "mean_low", "mean_high", "seed_sd"),
             _mean_lines,
-            brief=Brief(text=lambda parts: parts[0] + larger_half(*parts[:3])),
+            briefs=(Brief(text=lambda parts: parts[0] + larger_half(*parts[:3])),),
         ),
         Column(
             "Difference",
             ("diff", "diff_low", "diff_high", "p", "verdict"),
             _diff_lines,
-            brief=Brief("Against unpruned", _diff_text),
+            briefs=(Brief("Against unpruned", _diff_text),),
         ),
         Column(
             f"Prefill {flops}",
             (f"prefill_{flops.lower()}", "prefill_percent"),
             _flops_lines,
-            brief=Brief("Prefill FLOPs", lambda parts: f"{parts[1]} %", drops=len(shown) + 1),
+            briefs=(Brief("Prefill FLOPs", lambda parts: f"{parts[1]} %", drops=len(shown) + 1),),
         ),
         Column(f"KV cache {cache}", (f"kv_cache_{cache.lower()}",)),
         Column("Note", ("note",), left=True, optional=True),
@@ -156,11 +158,6 @@ def _diff_lines(parts: Parts) -> list[str]:
 def _diff_text(parts: Parts) -> str:
     value, low, high, _, verdict = parts
     return unsure(value + larger_half(value, low, high), verdict == "n.s.")
-
-
-def _budget(row: Row) -> str:
-    asked = row.asked
-    return f"{asked.budget} tokens{' in FLOPs' if asked.in_flops else ''}" if asked.budget else ""
 
 
 def _flops(row: Row, upper: Row | None, unit: float) -> Parts:

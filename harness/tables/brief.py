@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TextIO, TypeVar
 
@@ -14,7 +14,7 @@ Cell = TypeVar("Cell")
 
 def brief(table: Table) -> Table:
     """What its columns show briefly, below its blocks; as it is, where none of them does."""
-    kept = [(i, c, c.brief) for i, c in enumerate(table.columns) if c.brief is not None]
+    kept = [(i, column, form) for i, column in enumerate(table.columns) for form in column.briefs]
     if not kept:
         return table
     columns = tuple(_column(column, form) for _, column, form in kept)
@@ -22,13 +22,13 @@ def brief(table: Table) -> Table:
         tuple((form.text(row[i]),) if any(row[i]) else () for i, _, form in kept)
         for row in table.rows
     )
-    places = {i: place for place, (i, _, _) in enumerate(kept)}
+    places = {i: place for place, (i, _, _) in reversed([*enumerate(kept)])}
     return replace(
         table,
         title=" · ".join(filter(None, (table.title, table.about))),
         columns=columns,
         rows=rows,
-        notes=(*table.legend, *table.notes[-1:]),
+        notes=(*table.legend, *table.notes[-1:]) if table.legend else table.notes,
         headings=table.blocks or table.headings,
         bold=frozenset((row, places[i]) for row, i in table.bold if i in places),
         is_brief=True,
@@ -43,13 +43,13 @@ def at_a_glance(tables: Iterable[Table], file: TextIO) -> list[Table]:
 
 def _column(column: Column, form: Brief) -> Column:
     title = form.title or column.title
-    return Column(title, (title,), left=column.left, optional=column.optional, brief=form)
+    return Column(title, (title,), left=column.left, optional=column.optional, briefs=(form,))
 
 
 def fitted(table: Table, width: int = WIDTH) -> Table:
     """Without the columns for which there is no room, which a note names; numbers stay whole."""
     left_out: list[str] = []
-    while width_of(table) > width and (place := _next_to_go(table.columns)) is not None:
+    while (place := _next_to_go(table, width)) is not None:
         left_out.insert(0, table.columns[place].title)
         table = _without(table, place)
     if not left_out:
@@ -58,9 +58,10 @@ def fitted(table: Table, width: int = WIDTH) -> Table:
     return replace(table, notes=(*table.notes[:-1], note, *table.notes[-1:]))
 
 
-def _next_to_go(columns: Sequence[Column]) -> int | None:
-    ranks = [(column.brief.drops if column.brief else 0, i) for i, column in enumerate(columns)]
-    rank, place = max(ranks)
+def _next_to_go(table: Table, width: int) -> int | None:
+    if not table.is_brief or width_of(table) <= width:
+        return None
+    rank, place = max((column.briefs[0].drops, place) for place, column in enumerate(table.columns))
     return place if rank else None
 
 

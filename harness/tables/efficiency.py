@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isinf
 from statistics import median
 
 from harness.analysis import speed
 from harness.analysis.speed import rounds
-from harness.analysis.stats import median_spread, round_ratio
-from harness.errors import sentence
-from harness.records.cell import infeasible
-from harness.records.gpu import complaints
+from harness.analysis.stats import NOTHING, median_spread, round_ratio
 from harness.records.ledger import mean_entering, mean_prefill_flops
 from harness.records.phases import SHOWN
 from harness.records.record import EfficiencyRecord
 from harness.records.timed import TimedCell
 from harness.tables import numbers
-from harness.tables.table import Column, Parts, Table, separate
-
-FAILED = "FAILED"
-HOW_TO_READ = (
-    "Tokens: visual tokens that entered a decoder layer, counted. Times: median (quartiles) over "
-    "the rounds; ×: ratio to unpruned in the same round, median with its 95 % interval in "
-    "brackets. Prefill includes the selection. FLOPs: the prefill of one sample, decoder layers, "
-    "selections and one row of the head, computed from the counted tokens. {peak} KV cache: of "
-    "the batch, after the prefill."
-)
-FLOORS = (
-    "Floor: FLOPs over {flops:.3g} TFLOP/s and bytes over {bytes:.3g} GB/s, the larger, at the "
-    "device's rates measured in this run; of the prefill without the selection. Of theory: share "
-    "of the prefill time saved that the FLOPs promise, and measured over promised speed-up. "
-    "Break-even: answer tokens from which less than 5 % is saved end to end (0: never that much, "
-    "∞: always), extrapolated. Context: rows a layer that a new token attends to."
-)
-EQUAL_CONTEXT = (
-    "Decode at equal context: a new token's time over that of the unpruned model in the same "
-    "round, after a text prompt that fills as many rows of the cache."
-)
-PEAKS = {
-    "device": "Peak: bytes that torch held on the device, weights included.",
-    "process": "Peak: how far the process's resident memory rose.",
-}
+from harness.tables.brief import larger_half, unsure
+from harness.tables.efficiency_notes import about, legend, notes, why_empty
+from harness.tables.table import Brief, Column, Parts, Table, separate
 
 
 def efficiency_table(record: EfficiencyRecord) -> Table:
@@ -56,12 +30,24 @@ def efficiency_table(record: EfficiencyRecord) -> Table:
         numbers.bytes_unit(cell.peak_bytes for cell in held),
         numbers.bytes_unit(cell.kv_cache_bytes for cell in held),
     )
-    budgets = [timed.cell.asked.amount for timed in cells]
-    begins = frozenset(i for i, budget in enumerate(budgets) if budget != budgets[i - 1])
+    asked = [cell.cell.asked for cell in cells]
+    begins = frozenset(i for i, a in enumerate(asked) if a.amount != asked[i - 1].amount)
     statuses = [*(cell.status for cell in cells), *(run.status for run in record.equal_context)]
     batch = f", batch {record.identity.batch_size}" if record.rates else ""
-    rows, notes, failed = tuple(map(run.row, cells)), _notes(record, held), "failed" in statuses
-    return Table(f"Efficiency{batch}", _columns(run), rows, begins, notes, failed)
+    rows, failed = tuple(map(run.row, cells)), "failed" in statuses
+    return Table(
+        f"Efficiency{batch}",
+        _columns(run),
+        rows,
+        begins,
+        notes(record, held),
+        failed,
+        about=about(record),
+        legend=legend(record, cells),
+        blocks={
+            i: f"{cells[i].cell.asked.tokens_label} a layer" for i in begins if cells[i].cell.budget
+        },
+    )
 
 
 @dataclass(frozen=True)
@@ -77,7 +63,7 @@ class _Run:
     def row(self, cell: TimedCell) -> tuple[Parts, ...]:
         head: tuple[Parts, ...] = ((cell.label,), (cell.cell.asked.budget_label,))
         if not cell.is_ok:
-            return (*head, *((),) * (len(SHOWN) + 11), (_note(cell),))
+            return (*head, *((),) * (len(SHOWN) + 11), (why_empty(cell),))
         doubts = "; ".join(speed.doubts(cell, self.record))
         return (*head, *self._numbers(cell), (doubts,))
 
@@ -106,10 +92,19 @@ class _Run:
         times = [numbers.three_digits(v) for v in (spread.value, spread.low, spread.high)]
         rates = self.record.rates
         least = numbers.three_digits(1000 * floor.seconds(rates)) if floor and rates else ""
-        if self.upper is None or cell is self.upper:
-            return (*times, "", "", "", least)
-        ratio = round_ratio(ours, rounds(self.upper, phase))
-        return (*times, *numbers.estimate(ratio, decimals=2), least)
+        if self.upper is None:
+            return (*times, "", "", "", least, "", "", "", "")
+        whole = rounds(self.upper, phase)
+        if cell is self.upper:
+            return (*times, "", "", "", least, "1", "", "", "")
+        prefill = median(rounds(self.upper, "prefill"))
+        return (
+            *times,
+            *numbers.estimate(round_ratio(ours, whole), decimals=2),
+            least,
+            *numbers.estimate(round_ratio(whole, ours) if any(whole) else NOTHING, decimals=2),
+            numbers.number(100 * median(ours) / prefill),
+        )
 
     def _at_equal_context(self, cell: TimedCell) -> Parts:
         plain = speed.decode_at_equal_context(cell, self.record)
@@ -140,17 +135,22 @@ def _bytes(value: float | None, unit: tuple[float, str]) -> Parts:
 def _columns(run: _Run) -> tuple[Column, ...]:
     flops, peak, cache = run.flops[1], run.peak[1], run.cache[1]
     kind = next((cell.peak_kind for cell in run.record.cells if cell.peak_kind), "")
-    parts = ("ms", "q1_ms", "q3_ms", "ratio", "ratio_low", "ratio_high", "floor_ms")
+    parts = (
+        *("ms", "q1_ms", "q3_ms", "ratio", "ratio_low", "ratio_high", "floor_ms"),
+        *("speedup", "speedup_low", "speedup_high", "percent_of_prefill"),
+    )
+    dim = run.record.identity.device == "cpu"
     return (
-        Column("Method", ("method",), left=True),
+        Column("Method", ("method",), left=True, briefs=(Brief(),)),
         Column("Budget", ("budget",)),
-        Column("Tokens", ("counted_tokens",)),
+        Column("Tokens", ("counted_tokens",), briefs=(Brief("Tokens counted"),)),
         *(
             Column(
                 f"{phase.title} {phase.unit}",
                 tuple(f"{phase.name}_{part}" for part in parts),
                 _time_lines,
                 optional=phase.name == "projector",
+                briefs=_briefs(phase.name, dim),
             )
             for phase in SHOWN
         ),
@@ -167,19 +167,51 @@ def _columns(run: _Run) -> tuple[Column, ...]:
             ("saving_of_theory_percent", "speedup_of_theory"),
             _share_lines,
             optional=True,
+            briefs=(Brief(text=lambda parts: f"{100 * float(parts[1]):.0f} %", drops=4),),
         ),
         Column("Break-even tokens", ("break_even_tokens",), optional=True),
-        Column(f"Peak {kind} {peak}".replace("  ", " "), (f"peak_{kind}_{peak.lower()}",)),
+        Column(
+            f"Peak {kind} {peak}".replace("  ", " "),
+            (f"peak_{kind}_{peak.lower()}",),
+            briefs=(Brief(f"Peak {peak}", drops=8),),
+        ),
         Column(f"Prefill peak {peak}", (f"prefill_peak_{peak.lower()}",), optional=True),
         Column(f"Decode peak {peak}", (f"decode_peak_{peak.lower()}",), optional=True),
-        Column(f"KV cache {cache}", (f"kv_cache_{cache.lower()}",)),
+        Column(
+            f"KV cache {cache}",
+            (f"kv_cache_{cache.lower()}",),
+            briefs=(Brief(f"KV {cache}", drops=7),),
+        ),
         Column("Largest batch", ("largest_batch",), optional=True),
         Column("Note", ("note",), left=True, optional=True),
     )
 
 
+def _briefs(phase: str, dim: bool) -> tuple[Brief, ...]:
+    """Of the prefill and of the whole the time and the speed-up, of decoding this alone, of the
+    selection its share.
+    """
+    if phase == "selection":
+        return (Brief("Selec- tion", lambda parts: f"{parts[10]} %" if parts[10] else "", 5),)
+    if phase == "decode":
+        return (Brief("Decode speed-up", _speedup, 3),)
+    told = {"prefill": "Prefill", "end_to_end": "Total"}.get(phase)
+    if told is None:
+        return ()
+    return (
+        Brief(f"{told} ms", lambda parts: parts[0], 6, dim),
+        Brief(f"{told} speed-up", _speedup),
+    )
+
+
+def _speedup(parts: Parts) -> str:
+    value, low, high = parts[7:10]
+    none = bool(low) and float(low) <= 1 <= float(high)
+    return unsure(value + larger_half(value, low, high), none)
+
+
 def _time_lines(parts: Parts) -> list[str]:
-    value, low, high, ratio, ratio_low, ratio_high, floor = parts
+    value, low, high, ratio, ratio_low, ratio_high, floor, *_ = parts
     interval = f" [{ratio_low}, {ratio_high}]" if ratio_low else ""
     return separate(
         (
@@ -207,88 +239,3 @@ def _share_lines(parts: Parts) -> list[str]:
 
 def _flops(cell: TimedCell, record: EfficiencyRecord) -> float:
     return mean_prefill_flops(cell.ledger, record.shape)
-
-
-def _note(cell: TimedCell) -> str:
-    """Why a cell has no numbers."""
-    if cell.status == "infeasible":
-        return infeasible(cell.feasible)
-    reason = cell.reason or ""
-    return f"{FAILED}: {sentence(reason)}" if cell.status == "failed" else reason
-
-
-def _notes(record: EfficiencyRecord, held: Sequence[TimedCell]) -> tuple[str, ...]:
-    identity, rates = record.identity, record.rates
-    peak = PEAKS[held[0].peak_kind] if held else ""
-    run = (
-        f"{record.rounds or identity.repeats} interleaved rounds, {identity.new_tokens} new tokens"
-    )
-    read, origin = HOW_TO_READ.format(peak=peak), f"{run} · {numbers.origin([record])}"
-    if rates is None:
-        return read, origin
-    floors = FLOORS.format(flops=rates.flops_per_second / 1e12, bytes=rates.bytes_per_second / 1e9)
-    return (f"{read} {floors}", *_of_the_run(record, held), origin)
-
-
-def _of_the_run(record: EfficiencyRecord, held: Sequence[TimedCell]) -> list[str]:
-    """What holds for all cells: kernels, weights, time between phases, state of the GPU."""
-    identity = record.identity
-    lines = [
-        f"Prompt: {identity.images} × {record.image_tokens} visual and "
-        f"{identity.prompt_tokens} text tokens; weights {numbers.in_bytes(record.weight_bytes)}."
-    ]
-    if record.equal_context:
-        lines.append(EQUAL_CONTEXT)
-        failed = [run for run in record.equal_context if run.reason]
-        lines += [f"FAILED after {run.rows} rows: {run.reason}." for run in failed]
-    if held:
-        lines.append(_attention_line(held))
-        lines.append(_sum_line(record, held))
-    return [" ".join([*lines, *_gpu_lines(record)])]
-
-
-def _attention_line(held: Sequence[TimedCell]) -> str:
-    found = {tuple(cell.operators) for cell in held}
-    if len(found) > 1:
-        each = "; ".join(f"{c.cell.text}: {', '.join(c.operators)}" for c in held)
-        return f"ATTENTION KERNELS DIFFER, the times do not compare: {each}."
-    kernels = sorted({name for cell in held for name in cell.kernels})
-    launched = f" ({', '.join(kernels)})" if kernels else ""
-    return f"Attention in every cell, as profiled: {', '.join(found.pop())}{launched}."
-
-
-def _sum_line(record: EfficiencyRecord, held: Sequence[TimedCell]) -> str:
-    covered = [100 * speed.coverage(cell) for cell in held]
-    between = [1000 * seconds for cell in held for seconds in rounds(cell, "between_tokens")]
-    line = (
-        f"The phases and the {median(between):.2g} ms between two tokens sum to "
-        f"{min(covered):.0f}–{max(covered):.0f} % of end to end"
-    )
-    upper = record.unpruned
-    if upper is None or not record.stock_seconds:
-        return f"{line}."
-    hooked = rounds(upper, "end_to_end")[: len(record.stock_seconds)]
-    ratio = round_ratio(hooked, record.stock_seconds)
-    spread = f"{ratio.low:.2f}, {ratio.high:.2f}"
-    return f"{line}; unpruned took ×{ratio.value:.2f} [{spread}] the time without any hook."
-
-
-def _gpu_lines(record: EfficiencyRecord) -> list[str]:
-    """Clocks and temperature, and what would make a reader doubt them; nothing for a CPU."""
-    before, warm, after = record.provenance.gpu_before, record.gpu_warm, record.gpu_after
-    if not after:
-        return []
-    if after.problem:
-        return [f"Other load on the GPU: {after.problem}."]
-    found = complaints(before) + complaints(after, own_processes=1)
-    clocks = " to ".join(_told(state.sm_clock_mhz if state else None) for state in (warm, after))
-    return [
-        f"SM clock {clocks} MHz of {_told(after.most_sm_clock_mhz)}, "
-        f"{_told(after.temperature_celsius)} °C.",
-        *([f"THE GPU WAS BUSY OR SLOWED DOWN: {', '.join(found)}."] if found else []),
-    ]
-
-
-def _told(value: float | None) -> str:
-    """A driver may not tell."""
-    return "?" if value is None else f"{value:.0f}"

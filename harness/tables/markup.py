@@ -25,6 +25,7 @@ _LATEX = {
     "×": r"$\times$",
     "·": r"$\cdot$",
     "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$",
     "≥": r"$\geq$",
     "→": r"$\to$",
     "†": r"$\dagger$",

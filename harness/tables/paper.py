@@ -21,7 +21,7 @@ from harness.tables import numbers
 from harness.tables.choices import Intervals
 from harness.tables.footnotes import Footnotes
 from harness.tables.published_rows import published_rows
-from harness.tables.table import MISSING, Column, Parts, Table
+from harness.tables.table import MISSING, Brief, Column, Parts, Table
 
 HOW_TO_READ = (
     "Tokens: visual tokens that entered a decoder layer, counted; mean over layers and questions. "
@@ -118,18 +118,23 @@ def _columns(tasks: Sequence[Shown], style: Style, holes: Footnotes) -> tuple[Co
             return [f"{value} ± {numbers.number((float(high) - float(low)) / 2, decimals)}"]
         return [value]
 
-    def number(title: str, name: str, group: str = "") -> Column:
+    def number(title: str, name: str, group: str = "", drops: int = 0) -> Column:
         parts = (name, f"{name}_low", f"{name}_high", f"{name}_bold", f"{name}_missing")
-        return Column(title, parts, lines, group=group)
+        form = Brief(text=lambda parts: " ".join(lines(parts)), drops=drops)
+        return Column(title, parts, lines, group=group, briefs=(form,))
 
     close = METRICS.values() if style.fidelity else ()
     return (
         Column(
-            "Method", ("model", "budget", "method", "within_noise_of_random"), _label, left=True
+            "Method",
+            ("model", "budget", "method", "within_noise_of_random"),
+            _label,
+            left=True,
+            briefs=(Brief(text=lambda parts: _label(parts)[0]),),
         ),
-        Column("Venue", ("venue",), left=True, optional=True),
-        Column("Tokens", ("counted_tokens",)),
-        *(number(task.title, task.name, "Benchmark") for task in tasks),
+        Column("Venue", ("venue",), left=True, optional=True, briefs=(Brief(drops=99),)),
+        Column("Tokens", ("counted_tokens",), briefs=(Brief("Tokens counted"),)),
+        *(number(t.title, t.name, "Benchmark", 1 + i) for i, t in enumerate(tasks)),
         number(AVERAGE, "average", "Over benchmarks"),
         number("Relative %", "relative_percent", "Over benchmarks"),
         *(number(metric.heading, metric.name, "Fidelity to unpruned") for metric in close),

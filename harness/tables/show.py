@@ -148,7 +148,7 @@ def item_table(records: Sequence[Record], item: str) -> Table:
 
 def _item_row(record: AccuracyRecord, place: int) -> tuple[Parts, ...]:
     samples = record.samples
-    score: float | None = samples.scores[place]
+    score = samples.scores[place]
     return (
         (record.cell.text,),
         (samples.answers[place],),

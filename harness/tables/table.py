@@ -43,7 +43,7 @@ class Column:
     A terminal breaks between the lines, every other form joins them by a space. Where nothing
     is known there is a dash, or nothing in an `optional` column, which is not shown if all of it
     is empty. Neighbours of one `group` stand below its name where a form can span columns.
-    `brief` is not there for a column that only a whole table shows.
+    `briefs` are what a brief table has of it, nothing of a column that only a whole table shows.
     """
 
     title: str
@@ -52,7 +52,7 @@ class Column:
     left: bool = False
     optional: bool = False
     group: str = ""
-    brief: Brief | None = None
+    briefs: tuple[Brief, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def _lines(table: Table) -> Iterator[list[tuple[str, str]]]:
         pieces = []
         for place, (cell, width, column) in enumerate(zip(cells, widths, columns, strict=True)):
             text = cell.ljust(width) if column.left else cell.rjust(width)
-            dim = "dim" if column.brief and column.brief.dim else ""
+            dim = "dim" if any(form.dim for form in column.briefs) else ""
             strong = "bold" if bold and bold[place] else ""
             pieces += [("  " * bool(place), ""), (text, f"{style} {dim} {strong}".strip())]
         return pieces

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import process_time, sleep
+
 import numpy as np
 import pytest
 from fake_task import FakeTask
@@ -95,6 +97,26 @@ def test_questions_whose_items_are_no_numbers_are_scored_alone():
     assert numbers(found) == [1.0, 0.0, 1.0]
     assert found.metrics["seen"]["per_question"] == 1.0
     assert found.metrics["seen"]["value"] == pytest.approx(2 / 3, abs=1e-5)
+
+
+def test_a_busy_machine_takes_no_questions_score_away(monkeypatch):
+    """Who waits for the processor does not work; who works long, or waits for others, is told."""
+
+    def share(items):
+        sleep(0.03)
+        return sum(item["said"] == "A" for item in items) / len(items)
+
+    def slow(items):
+        until = process_time() + 0.03
+        while process_time() < until:
+            pass
+        return share(items)
+
+    items = [{"said": letter} for letter in "ABA"]
+    assert numbers(score(FakeTask(seen=share), {"seen": items})) == [1.0, 0.0, 1.0]
+    assert numbers(score(FakeTask(seen=slow), {"seen": items})) == [None] * 3
+    monkeypatch.setattr("harness.accuracy.scores.PATIENCE", 0.01)
+    assert numbers(score(FakeTask(seen=share), {"seen": items})) == [None] * 3
 
 
 def test_a_score_of_some_questions_only_is_not_their_mean():

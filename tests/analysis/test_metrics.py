@@ -12,7 +12,7 @@ from synthetic_records import accuracy
 from harness.analysis.frames import load
 from harness.analysis.metrics import METRICS, how_to_read, metric
 from harness.records import file as records
-from harness.tables.choices import Layout
+from harness.tables.markup import latex
 from harness.tables.paper import Style
 from harness.tables.table import comma_separated
 from harness.tables.terminal import plain
@@ -35,7 +35,7 @@ def longer():
 
 
 def paper():
-    (table,) = laid_out(BODIES, Layout.PAPER, Style(fidelity=True))
+    (table,) = laid_out(BODIES, "paper", Style(fidelity=True))
     return table
 
 
@@ -45,6 +45,8 @@ def test_a_metric_from_outside_is_in_tables_the_page_and_frames(tmp_path):
     assert fastv["longer"] == "1.0"  # the mean of 0, 1 and 2; of the last question it says nothing
     assert "Longer letters" in plain(paper())
     assert "Longer ↓, how much longer the answer is" in plain(paper())
+    assert r"Longer $\downarrow$, how" in latex([paper()])
+    assert "U+" not in latex([paper()])
     assert "Longer letters" in page(BODIES)
     for body in BODIES:
         records.write(tmp_path, body)

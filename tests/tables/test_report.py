@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from from_bodies import gallery, page, patches
+from from_bodies import gallery, page, patches, studies
 from lxml import html as lxml_html
-from synthetic_records import accuracy, efficiency, without_result
+from PIL import Image
+from synthetic_records import accuracy, efficiency, efficiency_cell, without_result
 
 from harness.cli.app import BAD_INPUT, main
 from harness.records import file as records_module
 from harness.records.groups import read_records
 from harness.records.selections import mask
 from harness.tables.page import write_report
+from harness.tables.page.answer import answer
 from harness.tables.page.images import asked
-from harness.tables.page.overlay import overlay
+from harness.tables.page.overlay import overlay, png
 from harness.tables.page.plots import pareto
 from harness.tables.page.summary import listed
 
@@ -102,6 +106,34 @@ def test_the_gallery_prefers_items_on_which_methods_disagree():
     assert sum("64" in item.disagree for item in items) > len(items) / 2
 
 
+def test_a_picture_of_few_colours_is_small_and_exact():
+    found = patches([stage(range(0, 576, 7), 576, layer=1)], 576)
+    content = png(overlay(found))
+    assert len(content) < 400
+    shown = Image.open(io.BytesIO(content)).convert("RGBA")
+    assert np.array_equal(np.asarray(shown), np.asarray(overlay(found)))
+    noise = np.random.default_rng(0).integers(256, size=(40, 40, 4), dtype=np.uint8)
+    many = Image.fromarray(noise)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png(many)))), np.asarray(many))
+
+
+def test_questions_without_scores_of_their_own_are_shown_all_the_same():
+    records = [r for r in read_records([FIRST], whole=True) if r.kind == "accuracy"]
+    bodies = [unscored(record.body) for record in records if record.task == "embedded_count"]
+    items, without = gallery(bodies)
+    assert items
+    assert not without
+    assert {shown.verdict for item in items for shown in item.shown} == {"no score of its own"}
+    assert "no score of its own" in page(bodies)
+
+
+def unscored(body):
+    """The record of a task whose score is no mean of its questions'."""
+    samples = [{**sample, "score": None} for sample in body["samples"]]
+    score = {"value": 0.5, "per_question": None, "why": None, "without": [0.4, 0.5, 0.6]}
+    return {**body, "samples": samples, "metric": "f1", "metrics": {"f1": score}}
+
+
 # words
 
 
@@ -133,10 +165,93 @@ def test_the_summary_says_who_leads_and_whether_that_is_significant():
     assert "not significantly ahead of FastV" in text(53)
 
 
+def test_the_first_section_is_the_answer():
+    records = [
+        accuracy("unpruned", None, scores=[1.0] * 60),
+        accuracy("vitcop", scores=[1.0] * 54 + [0.0] * 6),
+        accuracy("fastv", scores=[1.0] * 52 + [0.0] * 8),
+        accuracy("random", scores=[1.0] * 20 + [0.0] * 40),
+        efficiency([efficiency_cell("unpruned", None, 0.1), efficiency_cell("vitcop", 64, 0.02)]),
+    ]
+    tree = lxml_html.fromstring(page(records))
+    section = tree.xpath("//main/section")[0]
+    whole, best = section.xpath(".//table[@class='best']/tbody/tr")
+    texts = [" ".join(cell.text_content().split()) for cell in best]
+    assert texts[0] == "64"
+    assert texts[1] == "ViTCoP not significantly ahead of FastV 86.7"
+    assert re.fullmatch(r"90\.0 8\d\.\d to 9\d\.\d", texts[2])
+    assert re.fullmatch(r"−10\.0 −\d+\.\d to −\d\.\d", texts[3])
+    assert texts[4] == "6 %"
+    assert re.fullmatch(r"4\.\d\d× 4\.\d\d to 4\.\d\d", texts[5])
+    assert whole.xpath("string(td[2])").split()[0] == "100.0"
+    kinds = [found.tag for found in section.iter("table", "figure")]
+    assert kinds == ["table", "figure", "figure"]
+    front = section.xpath("string(.//figure[2]/*[local-name()='svg']/@aria-label)")
+    assert "On the Pareto front: Unpruned, ViTCoP 64." in front
+
+
+def test_who_is_far_ahead_and_equal_to_unpruned_is_told_so():
+    records = [
+        accuracy("unpruned", None, scores=[1.0] * 58 + [0.0] * 2),
+        accuracy("vitcop", scores=[1.0] * 57 + [0.0] * 3),
+        accuracy("fastv", scores=[1.0] * 10 + [0.0] * 50),
+    ]
+    _, best = answer(studies(records)[0])
+    assert best.others == "significantly ahead of FastV"
+    assert not best.sure
+    assert "≈ −1.7" in " ".join(lxml_html.fromstring(page(records)).text_content().split())
+
+
+def test_speedup_is_of_the_prefill_with_its_selection_in_the_same_rounds():
+    (found,) = studies([accuracy(), accuracy("unpruned", None), efficiency()])
+    slow, fast = found.timings
+    assert slow.speedup.value == 1
+    assert fast.speedup.value == pytest.approx(0.11 / (0.055 + 0.002))
+
+
+def test_a_timing_at_tokens_is_not_that_of_a_budget_in_flops():
+    records = [accuracy("unpruned", None), accuracy(), efficiency()]
+    assert answer(studies(records)[0])[1].speedup[0] == "1.93×"
+    matched = accuracy(cell="fastv@64=64")
+    _, best = answer(studies([records[0], matched, records[2]])[0])
+    assert (best.budget, best.speedup) == ("64 in FLOPs", ("", ""))
+
+
+def test_benchmarks_of_different_units_are_summed_up_relative_to_unpruned():
+    records = [
+        accuracy("unpruned", None, "points", scores=[4.0, 8.0]),
+        accuracy("unpruned", None, "share", scores=[1.0, 1.0]),
+        accuracy("fastv", 64, "points", scores=[3.0, 6.0]),
+        accuracy("fastv", 64, "share", scores=[1.0, 0.0]),
+    ]
+    whole, best = answer(studies(records)[0])
+    assert (whole.score[0], best.score[0], best.difference[0]) == ("100.0", "62.5", "−37.5")
+    assert "Mean relative score in percent against counted tokens" in page(records)
+
+
+def test_headings_go_down_one_level_at_a_time(report):
+    headings = lxml_html.fromstring(report.read_text()).xpath("//h1|//h2|//h3|//h4")
+    levels = [int(heading.tag[1]) for heading in headings]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_the_gallery_says_how_many_it_leaves_out(report):
+    text = lxml_html.fromstring(report.read_text()).xpath("string(//section[@id='gallery'])")
+    assert "20 of 100 questions" in text
+
+
+@pytest.mark.slow
+def test_the_whole_benchmark_is_a_page_of_two_megabytes():
+    records = read_records([ROOT / "results/benchmark", FIRST], whole=True)
+    assert len(page(records).encode()) < 2_000_000
+
+
 def test_the_page_holds_everything_and_fetches_nothing(report):
     text = report.read_text()
     tree = lxml_html.fromstring(text)
-    assert len(text) < 5_000_000
+    assert len(text) < 600_000
     assert not re.search(r'(?:src|href)="https?:', re.sub(r'<a href="https?:', "", text))
     assert not re.search(r"url\((?!#)|@import", text)
     drawn = tree.xpath("//*[local-name()='svg'][@role='img']")
@@ -253,3 +368,13 @@ def test_in_a_browser_the_table_sorts_and_the_gallery_filters(browser_page):
     assert set(shots.evaluate_all("x => x.map(s => s.dataset.budget)")) == {"192"}
     overlay_box = shots.first.locator("svg").bounding_box()
     assert overlay_box["width"] == overlay_box["height"] > 80
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_in_a_browser_the_answer_and_both_figures_are_on_the_first_screen(browser_page):
+    browser_page.set_viewport_size({"width": 1280, "height": 800})
+    shown = browser_page.locator("section.lead").first.locator("table.best, .pair figure")
+    boxes = [shown.nth(i).bounding_box() for i in range(shown.count())]
+    assert len(boxes) == 3
+    assert all(box["y"] + box["height"] <= 800 for box in boxes)
+    assert boxes[1]["y"] == boxes[2]["y"]

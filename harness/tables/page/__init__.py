@@ -9,17 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.analysis.blocks import AVERAGE
 from harness.analysis.emphasis import Emphasis
-from harness.analysis.studies import Study, average, studies
+from harness.analysis.studies import Study, studies
 from harness.errors import BadInput
 from harness.records.file import check_file, write_atomically
-from harness.records.record import Record
+from harness.records.record import EfficiencyRecord, Record
 from harness.tables.choices import Intervals
 from harness.tables.efficiency import efficiency_table
 from harness.tables.markup import html
 from harness.tables.numbers import origin
-from harness.tables.page import plots
+from harness.tables.page import costs, plots
+from harness.tables.page.answer import answer
+from harness.tables.page.drawing import STYLE_SHEET
 from harness.tables.page.gallery import gallery
+from harness.tables.page.series import swatch
 from harness.tables.page.summary import findings
 from harness.tables.paper import Style, paper_table
 from harness.visible import visible
@@ -53,7 +57,7 @@ def page(records: Sequence[Record]) -> str:
     )
     return environment.get_template("page.html.jinja").render(
         studies=[_shown(study) for study in found],
-        style=(_HERE / "style.css").read_text(),
+        style=STYLE_SHEET.read_text(),
         script=(_HERE / "script.js").read_text(),
         commands=sorted({str(record.provenance.command) for record in records}),
         created=max(str(record.provenance.created) for record in records)[:10],
@@ -64,23 +68,18 @@ def _shown(study: Study) -> dict:
     """What the template shows of a study; markup is finished, all other text is escaped there."""
     items, without = gallery(study.records)
     style = Style(Emphasis.SIGNIFICANT, Intervals.SMALL, fidelity=True)
-    tasks = sorted({record.task for record in study.records})
     return {
         "name": study.name,
+        "best": answer(study),
         "findings": findings(study),
-        "legend": [
-            (label, plots.GLYPHS[i % len(plots.GLYPHS)], i % plots.SERIES)
-            for i, label in enumerate(study.labels.values())
-        ],
-        "tokens": plots.accuracy_against_tokens(study) if any(map(average, study.points)) else "",
-        "latency": plots.accuracy_against_latency(study),
-        "benchmarks": [plots.accuracy_against_tokens(study, task, small=True) for task in tasks],
-        "phases": plots.phases(study) if study.timings else "",
-        "layers": [plots.tokens_by_layer(study, budget) for budget in study.budgets],
+        "legend": [(label, swatch(index)) for index, label in enumerate(study.labels.values())],
+        **_figures(study),
+        "clock": _clock(study.run) if study.run else "",
         "table": html(paper_table([study.records], style), "sortable"),
         "efficiency": html(efficiency_table(study.run), "sortable") if study.run else "",
         "items": items,
         "without": without,
+        "questions": sum(_questions(study).values()),
         "tasks": sorted({item.task for item in items}),
         "budgets": [b for b in reversed(study.budgets) if any(b in item.budgets for item in items)],
         "origin": origin(study.records),
@@ -92,3 +91,39 @@ def _shown(study: Study) -> dict:
             }
         ),
     }
+
+
+def _figures(study: Study) -> dict:
+    """Those of several with one scale have it in common, and a name each."""
+    overall, tasks = study.overall, sorted({record.task for record in study.records})
+    scored = any(overall in point.scores for point in study.points)
+    one = len(study.budgets) == 1
+    scores = plots.limits_of(study, tasks)
+    most = 1.05 * max((max(layers) for layers in study.layers.values()), default=1.0)
+    return {
+        "tokens": plots.accuracy_against_tokens(study, overall) if scored and not one else "",
+        "ranked": plots.accuracy_by_method(study) if scored and one else "",
+        "speed": plots.accuracy_against_speedup(study),
+        "benchmarks": [
+            (
+                task.removeprefix("embedded_"),
+                plots.accuracy_against_tokens(
+                    study, task, scores if overall == AVERAGE else plots.limits_of(study, [task])
+                ),
+            )
+            for task in tasks
+        ],
+        "phases": costs.phases(study) if study.timings else "",
+        "layers": [(b, costs.tokens_by_layer(study, b, most)) for b in study.budgets],
+    }
+
+
+def _questions(study: Study) -> dict[str, int]:
+    """How many there are, by task."""
+    return {record.task: len(record.samples) for record in study.records if record.is_ok}
+
+
+def _clock(run: EfficiencyRecord) -> str:
+    """What the times are of."""
+    identity = run.identity
+    return f"batch {identity.batch_size} on {identity.device}, {identity.dtype}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.records.record import AccuracyRecord
-from harness.tables.page.images import asked
+from harness.tables.page.images import asked, jpeg
 from harness.tables.page.overlay import overlay, patches, png
 
 ITEMS = 24
@@ -72,8 +72,9 @@ def _chosen(rows: Sequence[AccuracyRecord], most: int) -> Iterator[str]:
     items = [i for i in rows[0].samples.items if all(i in samples.places for samples in tried)]
     spread = {}
     for item in items:
-        scores = [samples.scores[samples.places[item]] for samples in tried]
-        wrong = sum(score < max(scores) for score in scores) if scores else 0
+        found = (samples.scores[samples.places[item]] for samples in tried)
+        scores = [score for score in found if score is not None]
+        wrong = sum(score < max(scores) for score in scores)
         spread[item] = min(wrong, len(scores) - wrong)
     divided = sorted((i for i in items if spread[i]), key=lambda i: -spread[i])[: most - 1]
     yield from divided
@@ -97,7 +98,7 @@ def _item(number: int, task: str, key: str, rows: Sequence[AccuracyRecord]) -> I
         str(first.samples.targets[at]),
         first.samples.answers[at] if whole else "",
         verdict(first.samples.scores[at]) if whole else "",
-        data_uri(png(known.image)),
+        _data_uri(jpeg(known.image), "jpeg"),
         budgets,
         tuple(b for b in budgets if len({s.verdict for s in shown if s.budget == b}) > 1),
         shown,
@@ -120,13 +121,16 @@ def _shown(row: AccuracyRecord, place: int) -> Shown | None:
         f"{len(found.row) - kept - merged} dropped, {tokens} tokens left; answer "
         f"{answer}, {judged}"
     )
-    return Shown(row.label, budget, answer, judged, data_uri(png(overlay(found))), description)
+    picture = _data_uri(png(overlay(found)), "png")
+    return Shown(row.label, budget, answer, judged, picture, description)
 
 
-def verdict(score: float) -> str:
+def verdict(score: float | None) -> str:
     """`right`, `wrong`, or the score between."""
+    if score is None:
+        return "no score of its own"
     return {0.0: "wrong", 1.0: "right"}.get(float(score), f"score {score:.2f}")
 
 
-def data_uri(content: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(content).decode()
+def _data_uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(content).decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
 from PIL import Image
@@ -32,3 +33,10 @@ def asked(task: str, item: str, digest: str) -> Asked | None:
     found = items[int(number)]
     image = Image.fromarray(benchmark.image(found.image_id))
     return Asked(found.question, image) if image_digest(image).startswith(digest) else None
+
+
+def jpeg(image: Image.Image) -> bytes:
+    """To look at, as small as the page wants it: what was measured had no such loss."""
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "JPEG", quality=85, optimize=True)
+    return buffer.getvalue()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.analysis.blocks import AVERAGE, RELATIVE, Block, Line
-from harness.analysis.emphasis import Emphasis, emphasised
 from harness.analysis.stats import mean_interval, mean_of
 from harness.analysis.studies import Study
 from harness.tables import numbers
+from harness.tables.page.answer import leader
 
 
 def findings(study: Study) -> list[str]:
@@ -18,50 +18,43 @@ def findings(study: Study) -> list[str]:
 
 def _upper(study: Study) -> Iterator[str]:
     whole = study.unpruned
-    if whole is None or AVERAGE not in whole.scores:
+    if whole is None or study.overall not in whole.scores:
         yield "Unpruned was not measured over all benchmarks, so nothing is relative to it."
         return
     tasks = len(whole.scores) - len({AVERAGE, RELATIVE} & whole.scores.keys())
     yield (
-        f"Unpruned, {study.name} scores {whole.scores[AVERAGE].value:.1f} on average over {tasks} "
-        f"benchmark{'s' if tasks > 1 else ''}, with {whole.tokens:.0f} visual tokens in a layer."
+        f"Unpruned, {study.name} scores {whole.scores[study.overall].value:.1f} on average over "
+        f"{tasks} benchmark{'s' if tasks > 1 else ''}, with {whole.tokens:.0f} visual tokens in a "
+        "layer."
     )
 
 
 def _at(study: Study, block: Block) -> Iterator[str]:
-    lines = [line for line in block.lines if AVERAGE in line.values]
-    asked = block.lines[0].row.asked
-    if asked.budget is None or not lines:
+    lead, alike, worse = leader(block, study.overall)
+    if lead is None or lead.row.asked.is_unpruned:
         return
+    asked = lead.row.asked
     place = f"{'the FLOPs of ' * asked.in_flops}{asked.budget} tokens"
-    lead = max(lines, key=lambda line: mean_of(line.values[AVERAGE]))
-    score = mean_interval(lead.values[AVERAGE])
+    score = mean_interval(lead.values[study.overall])
     told = f"At {place} {lead.row.label} has the highest average, {score.value:.1f}"
     told += f" (95 % interval {numbers.number(score.low)} to {numbers.number(score.high)}"
-    if lead.values.get(RELATIVE):
+    if lead.values.get(RELATIVE) and study.overall != RELATIVE:
         told += f"; {mean_of(lead.values[RELATIVE]):.1f} % of unpruned"
-    yield f"{told}){_rivals(block, lead, lines)}.{_cost(study, lead)}"
-    noise = [line.row.label for line in lines if line.noise]
+    yield f"{told}){_rivals(lead, alike, worse, study.overall)}.{_cost(study, lead)}"
+    noise = [line.row.label for line in block.lines if line.noise]
     if noise:
         yield f"Not significantly better than Random at {place}: {listed(noise)}."
 
 
-def _rivals(block: Block, lead: Line, lines: Sequence[Line]) -> str:
+def _rivals(lead: Line, alike: Sequence[Line], worse: Sequence[Line], column: str) -> str:
     """Who of the others is significantly worse, as the table's bold print has it."""
-    bold = emphasised([line.values for line in block.lines], Emphasis.SIGNIFICANT)
-    near = {block.lines[i].row.label for i, column in bold if column == AVERAGE}
-    others = [line for line in lines if line is not lead]
-    alike = [line.row.label for line in others if line.row.label in near]
-    worse = [
-        f"{line.row.label} (−{mean_of(lead.values[AVERAGE]) - mean_of(line.values[AVERAGE]):.1f})"
-        for line in others
-        if line.row.label not in near
-    ]
+    best = mean_of(lead.values[column])
     said = ""
     if alike:
-        said += f"; not significantly ahead of {listed(alike)}"
+        said += f"; not significantly ahead of {listed([line.row.label for line in alike])}"
     if worse:
-        said += f"; significantly ahead of {listed(worse)}"
+        behind = [f"{w.row.label} (−{best - mean_of(w.values[column]):.1f})" for w in worse]
+        said += f"; significantly ahead of {listed(behind)}"
     return said
 
 
