@@ -15,7 +15,7 @@ from torch import Tensor
 from methods.cuts import place_in_picture
 from methods.errors import PruningError, nearest
 from methods.plan import Cut, EncoderStage, NewTokens, Plan, Selection
-from methods.reads import Read, View
+from methods.reads import BY_PATCH, AnyRead, View, what_of
 from methods.sizes import Crops, Segment, Sizes
 
 SCHEDULES = ("matched", "published")
@@ -68,7 +68,7 @@ def keep_patches(
     budget: Fraction,
     sizes: Sizes,
     stage: str,
-    reads: tuple[Read, ...],
+    reads: tuple[AnyRead, ...],
     choose: Callable[[View, int], Tensor],
 ) -> Plan | None:
     """A plan that keeps patches between tower and projector, each image, or crop, its share.
@@ -111,7 +111,7 @@ def _of_crops(view: View, crops: Crops) -> Iterator[View]:
     """What a view of a picture shows of each of its crops."""
     count = crops.rows * crops.columns
     shown = {
-        read: tensor.chunk(count, -1 if read is Read.CLS_ATTENTION else 1)
+        read: tensor.chunk(count, -1 if what_of(read) in BY_PATCH else 1)
         for read, tensor in view.reads.items()
     }
     for i, segments in enumerate(view.segments.chunk(count, 1)):

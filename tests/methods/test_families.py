@@ -36,7 +36,7 @@ NUMBERING = ("sparsevlm", "pyramiddrop", "divprune", "cdpruner")
 """Methods that number what they keep anew."""
 IN_TOWER = {
     **dict.fromkeys(("qwen2_5_vl", "qwen2_5_vl_video"), ("visionzip",)),
-    "llava_next": ("visionzip", "fastervlm", "vispruner", "scope"),
+    "llava_next": ("visionzip", "fastervlm", "vispruner", "scope", "hiprune"),
 }
 """Methods with stages in the vision tower that are built for a family."""
 BY_IMAGE = ("pooling", "gprune", "cdpruner")

@@ -107,7 +107,8 @@ def test_visionzip(tiny_next, budget):
 
 @pytest.mark.parametrize("budget", [640, 160])
 @pytest.mark.parametrize(
-    ("name", "key"), [("fastervlm", "mask"), ("vispruner", "mask64"), ("scope", "picked")]
+    ("name", "key"),
+    [("fastervlm", "mask"), ("vispruner", "mask64"), ("scope", "picked"), ("hiprune", "mask")],
 )
 def test_patches_of_each_crop(tiny_next, published, published_more, name, key, budget):
     """Each crop keeps an equal share; they come out row by row of the picture, without newlines."""
