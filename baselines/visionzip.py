@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from methods.cuts import joined, reordered
+from methods.cuts import joined, place_in_picture, reordered
 from methods.interface import (
     Crops,
     Cut,
@@ -90,7 +90,7 @@ class VisionZip(Method):
         merged = any(segment.merged > 1 for segment in sizes.segments)
         if merged:
             check_whole(self.label, sizes)
-        patches = [n for segment in sizes.segments for n in _patches(segment)]
+        patches = [s.patches for s in sizes.segments for _ in range(s.tower_images)]
         totals = split(half_up(budget), patches)
         contextual = [max(half_up(total * CONTEXTUAL_SHARE), 1) for total in totals]
         dominant = [total - c for total, c in zip(totals, contextual, strict=True)]
@@ -124,13 +124,6 @@ class VisionZip(Method):
             yield EncoderStage("zip", self.tower_reads, select)
 
 
-def _patches(segment: Segment) -> list[int]:
-    """Of each crop that the tower sees."""
-    if segment.crops is None:
-        return [segment.tokens]
-    return [segment.crops.side**2] * segment.tower_images
-
-
 def _zip(view: View, segment: Segment, counts: tuple[tuple[int, int], ...]) -> Selection:
     """`counts`: dominant and contextual rows of each crop."""
     attention = view[Read.CLS_ATTENTION].chunk(len(counts), -1)
@@ -157,10 +150,7 @@ def in_order_of_picture(cuts: list[Cut], dominant: list[int], crops: Crops) -> C
     """
     patches, places = crops.rows * crops.columns * crops.side**2, []
     for i, (cut, count) in enumerate(zip(cuts, dominant, strict=True)):
-        down, across = divmod(i, crops.columns)
-        patch = cut.anchors - 1
-        row, column = down * crops.side + patch // crops.side, patch % crops.side
-        place = (row * crops.columns + across) * crops.side + column
+        place = place_in_picture(cut.anchors - 1, i, crops)
         place[:, 0], place[:, count:] = patches, patches + 1
         places.append(place)
     whole = joined(cuts, [crops.side**2 + 1] * len(cuts))

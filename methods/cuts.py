@@ -1,4 +1,4 @@
-"""Cuts by groups of rows, put side by side and in another order: pure functions of methods."""
+"""Cuts put side by side and in another order: pure functions of methods."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ from torch import Tensor
 
 from methods.errors import PruningError
 from methods.plan import Cut
+from methods.sizes import Crops
+
+
+def place_in_picture(patch: Tensor, crop: int, crops: Crops) -> Tensor:
+    """Where patches int64 [b, n] of crop number `crop`, from 0, lie in the picture, row by row."""
+    down, across = divmod(crop, crops.columns)
+    row, column = down * crops.side + patch // crops.side, patch % crops.side
+    return (row * crops.columns + across) * crops.side + column
 
 
 def joined(cuts: Sequence[Cut], lengths: Sequence[int]) -> Cut:

@@ -8,7 +8,7 @@ mean of its patches'.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -84,12 +84,18 @@ class MergedWatch:
     def observers(self) -> dict[nn.Module, Observer]:
         return {self.adapter.attention(self.adapter.last_layer): self.calls.append}
 
-    def begin(self, tower: nn.Module, args: tuple) -> None:
-        """Before the tower's forward."""
-        self.calls.clear()
+    def before(self) -> dict[nn.Module, Callable[..., None]]:
+        """What is called before modules."""
+        return {self.adapter.tower: lambda tower, args: self.calls.clear()}
 
-    def recording(self, images: Sequence[Segment]) -> MergedRecording:
-        """Of the images that were encoded last. Raises MechanismError where others were."""
+    def after(self) -> dict[nn.Module, Callable[..., None]]:
+        """What is called after modules."""
+        return {}
+
+    def recording_of(self, images: Sequence[Segment]) -> MergedRecording:
+        """What the tower showed of the images that came last. Raises MechanismError where others
+        did.
+        """
         patches = [segment.tokens * segment.merged**2 for segment in images]
         if sum(call.keys.shape[2] for call in self.calls) != sum(patches):
             raise broken("the vision tower showed other patches than the images have")

@@ -179,11 +179,11 @@ class _Runtime:
                 continue
             yield module.register_forward_pre_hook(self._starter(phase))
             yield module.register_forward_hook(self._stopper(phase))
-        if isinstance(self.watch, MergedWatch):
-            yield adapter.tower.register_forward_pre_hook(self.watch.begin)
-        elif self.watch is not None and self.watch.reads:
-            yield adapter.tower.register_forward_pre_hook(self.watch.begin)
-            yield self.watch.used.register_forward_hook(self.watch.see_features)
+        if self.watch is not None:
+            for module, before in self.watch.before().items():
+                yield module.register_forward_pre_hook(before)
+            for module, after in self.watch.after().items():
+                yield module.register_forward_hook(after)
         yield adapter.text_model.register_forward_pre_hook(self._enter, with_kwargs=True)
         for i, layer in enumerate(adapter.layers):
             yield layer.register_forward_pre_hook(self._layer_hook(i), with_kwargs=True)
@@ -261,12 +261,10 @@ class _Runtime:
 
     def _recording(self, prefill: Prefill) -> Recording | None:
         """What the tower showed of the prompt's images."""
-        if not isinstance(self.watch, MergedWatch):
-            return None if self.watch is None else self.watch.recording
-        if not any(plan.encoder for plan in prefill.plans):
+        if self.watch is None or not any(plan.encoder for plan in prefill.plans):
             return None
         images = self.calls.encoded.get("image", [])
-        return self.watch.recording([segment for image in images for segment in image])
+        return self.watch.recording_of([segment for image in images for segment in image])
 
     def _layer_hook(self, i: int) -> Callable[..., tuple[tuple, dict] | None]:
         def before_layer(layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:

@@ -89,6 +89,11 @@ class Segment:
         return 1 if self.crops is None else self.crops.rows * self.crops.columns
 
     @property
+    def patches(self) -> int:
+        """Rows, without CLS, of each of them."""
+        return self.h * self.w if self.crops is None else self.crops.side**2
+
+    @property
     def row_tokens(self) -> int:
         """Tokens from one row's first to the next one's."""
         return self.w + (self.newline is Newline.ROW)

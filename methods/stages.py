@@ -9,6 +9,7 @@ from torch import Tensor
 
 from methods.errors import PruningError, place, told
 from methods.groups import Group
+from methods.merged_tower import MergedRecording
 from methods.plan import Cut, DecoderStage, EncoderStage, Positions, Selection, TowerStage
 from methods.reads import AnyRead, Read, View
 from methods.sequence import Piece, Run
@@ -96,13 +97,13 @@ def _of_image(
     where = f"{method}, stage {stage.name} in the vision tower"
     rows = view.count + segment.tower_images * int(segment.has_cls)
     selection = selected(where, stage, view, rows, group.sound)
-    if selection.cut is None or not selection.cut.merges:
-        if segment.crops is not None:
-            raise PruningError(f"{where}: from the crops of an image rows are merged, not kept")
+    # of crops not every row has been given to the language model's sequence
+    remade = any(segment.crops for segment in group.sizes.segments)
+    if selection.cut is None or not (selection.cut.merges or remade):
         return selection, None
-    if project is None:
+    if project is None or isinstance(shown, MergedRecording):
         raise PruningError(f"{where}: what merges patches itself has no features to be merged")
-    merged = apply_cut(view[Read.FEATURES], selection.cut)
+    merged = apply_cut(shown.of_segment(segment), selection.cut)
     group.sound.append(merged_numbers(where, merged))
     return selection, project(merged)
 

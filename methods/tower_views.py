@@ -11,14 +11,11 @@ from methods.attention import QueriesKeys
 from methods.groups import ImageGroup
 from methods.mechanism import broken
 from methods.merged_tower import MergedRecording
-from methods.reads import AnyRead, OfLayer, Read, View
+from methods.reads import BY_PATCH, AnyRead, Read, View, what_of
 from methods.sizes import Segment
 from methods.tower_recording import TowerRecording
 
 Recording = TowerRecording | MergedRecording
-
-ATTENTION = (Read.CLS_ATTENTION, Read.RECEIVED_ATTENTION)
-"""Reads of the tower of shape [b, H, patches]; the others are [b, rows, width]."""
 
 
 def tower_view(
@@ -51,7 +48,7 @@ def _joined(shown: Tensor, crops: int, read: AnyRead) -> Tensor:
     if crops == 1:
         return shown
     of_crop = shown.unflatten(0, (-1, crops))
-    if (read.read if isinstance(read, OfLayer) else read) in ATTENTION:
+    if what_of(read) in BY_PATCH:
         return of_crop.transpose(1, 2).flatten(2)
     return of_crop.flatten(1, 2)
 

@@ -11,7 +11,9 @@ from methods.sizes import Segment
 class InternVLAdapter(LlavaLike):
     """Names the parts of an `InternVLForConditionalGeneration`; a tile is a segment."""
 
-    tower_stages = "its images are cut into tiles of merged patches, for which nothing is built"
+    tower_stages = (
+        "its images are cut into tiles of merged patches, and what it does with them is not built"
+    )
 
     @property
     def has_cls(self) -> bool:

@@ -22,7 +22,7 @@ class QwenVLAdapter(LlamaLike):
     """
 
     position_axes = 3
-    tower_stages = "its tower merges patches, and nothing in it is built for that"
+    tower_stages = "its tower merges patches, and what it does with them is not built"
 
     @property
     def tower(self) -> Any:

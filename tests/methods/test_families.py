@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from itertools import product
 
 import contract
@@ -20,10 +22,11 @@ from forbidden_keys import (
     stepped,
     visual_places,
 )
+from pretended_device import Pretended, PretendedDevice, pretended
 from tiny_families import FAMILIES, Inputs, alone
 from torch import Tensor
 
-from methods import Budget, PruningError, get_method, methods
+from methods import Budget, PruningError, attach, get_method, methods
 
 DROPPING = ("fastv", "v2drop", "random", "uniform", "feather")
 """Methods that leave what they keep as and where it is."""
@@ -32,8 +35,8 @@ DROPPING = ("fastv", "v2drop", "random", "uniform", "feather")
 NUMBERING = ("sparsevlm", "pyramiddrop", "divprune", "cdpruner")
 """Methods that number what they keep anew."""
 IN_TOWER = {
-    **dict.fromkeys(("llava_next", "qwen2_5_vl"), ("visionzip",)),
-    "qwen2_5_vl_video": ("visionzip",),
+    **dict.fromkeys(("qwen2_5_vl", "qwen2_5_vl_video"), ("visionzip",)),
+    "llava_next": ("visionzip", "fastervlm", "vispruner", "scope", "hiprune"),
 }
 """Methods with stages in the vision tower that are built for a family."""
 BY_IMAGE = ("pooling", "gprune", "cdpruner")
@@ -164,7 +167,7 @@ OWN_IMAGES = {
     ("name", "method"),
     [
         *product(OWN_IMAGES, ["pyramiddrop", "sparsevlm", "dart", "v2drop", "fitprune"]),
-        ("llava_next", "visionzip"),
+        *product(["llava_next"], ["visionzip", "fastervlm"]),
     ],
 )
 def test_a_batch_gives_what_its_prompts_give_alone(name, method):
@@ -194,3 +197,40 @@ def test_beams_share_the_images_of_their_prompt(name):
     assert len(found) == len(entering) == 2 * len(inputs["input_ids"])
     assert torch.equal(entering, trace.prefills[-1].planned)
     assert torch.equal(entering[::2], entering[1::2])
+
+
+OWN_WAITS = Counter(
+    {
+        "methods/prompt.py read_prompt": 1,
+        "methods/trace.py check_numbers": 1,
+        "methods/adapters/_anyres.py heights_and_widths": 1,
+        "methods/adapters/llava_onevision.py segments": 1,  # how many images a prompt has
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        *product(["llava_next", "onevision", "internvl", "smolvlm"], ["random", "fastv"]),
+        *product(["llava_next"], ["visionzip", "fastervlm"]),
+    ],
+)
+def test_rules_of_a_device_are_kept_and_nothing_else_is_waited_for(name, method):
+    model, inputs = FAMILIES[name]()
+    moved = pretended(deepcopy(model))
+
+    def waits(*contexts) -> Counter[str]:
+        with ExitStack() as stack:
+            device = stack.enter_context(PretendedDevice())
+            for context in contexts:
+                stack.enter_context(context)
+            given = {key: Pretended(value) for key, value in inputs.items()}
+            moved.generate(**given, max_new_tokens=3, do_sample=False)
+        # the encoder's own are told of the function that looks at it
+        own = "methods/encoder_calls.py get_features"
+        return Counter(wait.place for wait in device.waits if wait.place != own)
+
+    stock = waits()
+    found = waits(attach(moved, get_method(method), Budget(fraction=0.5)))
+    assert found - stock <= OWN_WAITS
