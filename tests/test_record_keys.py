@@ -30,7 +30,8 @@ COMPUTED = {"prefill", "decode", "selection", "end_to_end"}
 def keys() -> set[str]:
     types = [t for module in (bodies, timed_bodies) for t in vars(module).values()]
     named = {key for t in types if is_typeddict(t) for key in t.__annotations__}
-    return (named | bodies.SHAPE.keys() | {phase.name for phase in PHASES}) - COMPUTED
+    of_shapes = {key.removesuffix("?") for key in bodies.SHAPE}
+    return (named | of_shapes | {phase.name for phase in PHASES}) - COMPUTED
 
 
 def offences(tree: ast.Module) -> list[str]:

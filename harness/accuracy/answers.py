@@ -16,15 +16,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from harness.accuracy.batches import padded, together
 from harness.accuracy.decoding import cut_at, generate_arguments
 from harness.errors import cause
 from harness.models.load import LoadedModel
+from harness.models.shapes import shape_of
 from harness.records.counted import broken_promises, ledgers_of
 from harness.records.digests import image_digest
 from harness.records.selections import selections_of
 from methods import Budget, Method, PruningError, attach
 from methods.adapters import adapter_for
 from methods.sharing import SharedImages, TowerStore
+from methods.tower_family import TowerAdapter
 from methods.trace import Prefill
 
 MOST_LIKELY = 32
@@ -47,6 +50,10 @@ class Prompt:
 
     input_ids: Tensor
     images: tuple[str, ...]
+
+
+Inputs = Mapping[str, Tensor]
+"""What a model is given of a prompt beside its token ids, as `Encoded` has it."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,8 @@ class Answerer:
     """One model pruned by one method at one budget.
 
     `prompts` and `store` may be shared by the answerers of one model: images that the store holds
-    are neither decoded nor preprocessed nor run through the tower again.
+    are neither decoded nor preprocessed nor run through the tower again. For families whose towers
+    methods cannot select in, nothing is stored: their images are encoded anew each time.
     """
 
     loaded: LoadedModel
@@ -103,13 +111,17 @@ class Answerer:
         arguments, until = generate_arguments(generation)
         # under beam search transformers before 5.18 encodes the images of every beam; a method
         # inside the tower has outputs of its own
-        shares = arguments.get("num_beams", 1) == 1 and not self.method.inside_tower
+        shares = (
+            arguments.get("num_beams", 1) == 1
+            and not self.method.inside_tower
+            and isinstance(adapter_for(self.loaded.model), TowerAdapter)
+        )
         store = self.store if shares else None
-        prompts, pixels = self._prompts(questions, store)
+        prompts, others = self._prompts(questions, store)
         keys = [key for prompt in prompts for key in prompt.images]
         images = SharedImages(store, keys) if store is not None and keys else None
         model = self.loaded.model
-        inputs = {**self._padded(prompts), **pixels}
+        inputs = {**self._padded(prompts), **others}
         seeds = [sample_seed(q.item, self.seed) for q in questions]
         with (
             torch.no_grad(),
@@ -150,38 +162,39 @@ class Answerer:
     def _prompts(
         self, questions: Sequence[Question], store: TowerStore | None
     ) -> tuple[list[Prompt], dict[str, Tensor]]:
-        """Each question's prompt, and the batch's pixel values if it has images."""
+        """Each question's prompt, and what else the batch is given."""
         read = {q.item: self._read(q) for q in questions if q.item not in self.prompts}
         self.prompts.update({item: prompt for item, (prompt, _) in read.items()})
         prompts = [self.prompts[q.item] for q in questions]
         keys = [key for prompt in prompts for key in prompt.images]
-        if not keys:
+        if store is not None and not keys:
             return prompts, {}
         if store is not None and store.holds(keys, self.method.tower_reads):
             return prompts, {"pixel_values": torch.empty(len(keys), 0, device=self._device)}
-        pixels = [read[q.item][1] if q.item in read else self._read(q)[1] for q in questions]
-        present = torch.cat([p for p in pixels if p is not None])
-        return prompts, {"pixel_values": present.to(self._device, self.loaded.model.dtype)}
+        inputs = [read[q.item][1] if q.item in read else self._read(q)[1] for q in questions]
+        ids = [prompt.input_ids for prompt in prompts]
+        found = together(list(zip(ids, inputs, strict=True)))
+        return prompts, {name: self._placed(value) for name, value in found.items()}
+
+    def _placed(self, value: Tensor) -> Tensor:
+        """On the model's device; what is no whole number in its dtype."""
+        dtype = self.loaded.model.dtype if value.is_floating_point() else value.dtype
+        return value.to(self._device, dtype)
 
     @property
     def _device(self) -> torch.device:
         return self.loaded.model.device
 
-    def _read(self, question: Question) -> tuple[Prompt, Tensor | None]:
-        """The prompt and its images' pixel values [images, 3, H, W]."""
+    def _read(self, question: Question) -> tuple[Prompt, Inputs]:
         text, images = question.read()
         loaded = self.loaded
-        ids, pixels = loaded.protocol.encoded(loaded.processor, loaded.model, text, images)
-        return Prompt(ids, tuple(image_digest(image) for image in images)), pixels
+        ids, inputs = loaded.protocol.encoded(loaded.processor, loaded.model, text, images)
+        return Prompt(ids, tuple(image_digest(image) for image in images)), inputs
 
     def _padded(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
         """Token ids and mask int64 [batch, longest], padded on the left."""
-        longest = max(len(p.input_ids) for p in prompts)
-        ids = torch.full((len(prompts), longest), self._tokenizer.pad_token_id)
-        mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            ids[row, longest - len(prompt.input_ids) :] = prompt.input_ids
-            mask[row, longest - len(prompt.input_ids) :] = 1
+        ids = padded([prompt.input_ids for prompt in prompts], self._tokenizer.pad_token_id)
+        mask = padded([torch.ones_like(prompt.input_ids) for prompt in prompts])
         return {"input_ids": ids.to(self._device), "attention_mask": mask.to(self._device)}
 
     def _measured(
@@ -196,10 +209,9 @@ class Answerer:
         rows = range(0, len(prefill.plans), copies)
         top = first[::copies].float().log_softmax(-1).topk(min(MOST_LIKELY, first.shape[-1]))
         ids, logprobs = top.indices.tolist(), top.values.tolist()
-        ledgers = ledgers_of(prefill, adapter_for(self.loaded.model).shape())
-        image_token = self.loaded.model.config.image_token_id
-        visual = [int((p.input_ids == image_token).sum()) for p in prompts for _ in range(copies)]
-        selections = selections_of(prefill, visual, self.loaded.model)
+        shape = shape_of(self.loaded.model)
+        ledgers = ledgers_of(prefill, shape)
+        selections = selections_of(prefill, shape.tower_rows)
         return [
             Answer(
                 text=text,

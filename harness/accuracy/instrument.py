@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from itertools import count
 from statistics import fmean
 from time import perf_counter
@@ -27,11 +26,11 @@ from harness.accuracy.scores import running_score
 from harness.embedded import benchmark
 from harness.errors import BadInput, ScoringError, cause
 from harness.models.load import LoadedModel
+from harness.models.shapes import recorded_shape, sizes_of
 from harness.records.cell import Cell, budget_of
 from harness.records.counted import distinct
 from harness.records.piece import Listener, Piece
 from methods import InfeasibleBudgetError
-from methods.adapters import adapter_for
 from methods.sharing import TowerStore
 
 OnItem = Callable[[float | None], None]
@@ -121,8 +120,9 @@ class Accuracy:
                 rehearse(task, loaded, documents)
 
     def _check_some_fit(self, task: str, images: int, cells: Sequence[Cell]) -> None:
-        adapter = adapter_for(self.model.model)
-        sizes = adapter.sizes(max(images, 1) * adapter.shape().image_tokens)
+        sizes = sizes_of(self.model.model, max(images, 1))
+        if sizes is None:
+            return
         refused = []
         for cell in cells:
             try:
@@ -172,7 +172,7 @@ class Accuracy:
                 _sample(task, doc_id, answers[doc_id], row)
                 for doc_id, row in zip(sorted(answers), rows, strict=True)
             ],
-            "shape": asdict(adapter_for(self.model.model).shape()),
+            "shape": recorded_shape(self.model.model),
         }
 
     def _model(self, cell: Cell, tell: Callable[..., None]) -> Any:

@@ -16,6 +16,7 @@ from harness.analysis.task_scores import columns_of, in_one_unit
 from harness.records.cell import Asked
 from harness.records.identity import TOLD_APART_BY
 from harness.records.record import AccuracyRecord
+from harness.records.share import Share
 
 AVERAGE, RELATIVE = "Average", "Relative"
 RANDOM = "random"
@@ -101,6 +102,8 @@ def _heading(asked: Asked, upper: Row | None) -> str:
         return "Upper bound" + ("" if isnan(whole) else f": {whole:.0f} tokens (100 %)")
     if asked.in_flops:
         return f"The FLOPs of {asked.budget} tokens"
+    if isinstance(asked.budget, Share):
+        return f"Retain {asked.tokens_label}"
     share = "" if isnan(whole) else f" (↓ {100 * (1 - asked.budget / whole):.1f} %)"
     return f"Retain {asked.budget} tokens{share}"
 

@@ -119,6 +119,6 @@ def _head(identity: Identity, result: Result) -> dict[str, Any]:
         "method": result.method.name,
         "label": result.method.label,
         "venue": result.method.venue,
-        "budget": cell.budget,
+        "budget": cell.budget_body,
         "matched": cell.matched,
     }

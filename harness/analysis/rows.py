@@ -12,8 +12,16 @@ from harness.analysis.outcomes import Outcomes, averaged
 from harness.analysis.task_scores import Column, columns_of, without_interval
 from harness.errors import sentence
 from harness.records.cell import Asked, infeasible
-from harness.records.ledger import mean_cache_bytes, mean_entering, mean_prefill_flops
+from harness.records.ledger import (
+    mean_cache_bytes,
+    mean_entering,
+    mean_prefill_flops,
+    range_entering,
+)
 from harness.records.record import AccuracyRecord
+
+_ROUNDING = 2
+"""Tokens by which two samples of one number of tokens may differ, each within 1 of its budget."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +76,8 @@ def _row(records: Sequence[AccuracyRecord], columns: Sequence[Column]) -> Row:
     head = (first_of.label + over, first_of.cell.asked, first_of.method.venue)
     if broken := next((record.reason for record in records if record.broken), None):
         return Row(*head, f"FAILED: {broken}", failed=True)
-    if any(record.status == "infeasible" for record in records):
-        return Row(*head, infeasible(first_of.feasible))
+    if not_met := next((record for record in records if record.status == "infeasible"), None):
+        return Row(*head, not_met.reason or infeasible(not_met.feasible))
     held = [record for record in records if record.is_ok]
     first, others = ([c for c in columns if c.first is wanted] for wanted in (True, False))
     by_seed = [[record for record in held if record.cell.seed == seed] for seed in seeds]
@@ -89,12 +97,23 @@ def _row(records: Sequence[AccuracyRecord], columns: Sequence[Column]) -> Row:
     )
 
 
+def _unequal_samples(records: Sequence[AccuracyRecord]) -> str:
+    """The range of what entered a layer, where samples differ by more than rounding."""
+    ranges = [range_entering(record.ledger) for record in records if record.is_ok]
+    low = min((least for least, _ in ranges), default=0)
+    high = max((most for _, most in ranges), default=0)
+    return f"{low:.1f} to {high:.1f} tokens by sample" if high - low > _ROUNDING else ""
+
+
 def _note(records: Sequence[AccuracyRecord], expected: int) -> str:
     failed = next((record for record in records if record.status == "failed"), None)
     if failed:
         return f"FAILED in {failed.task}: {sentence(failed.reason or '')}"
     missing = f"{len(records)} of {expected} runs" if len(records) < expected else ""
-    return "; ".join(dict.fromkeys(filter(None, [missing, *map(without_interval, records)])))
+    spread = _unequal_samples(records)
+    return "; ".join(
+        dict.fromkeys(filter(None, [missing, spread, *map(without_interval, records)]))
+    )
 
 
 def _outcomes(records: Sequence[AccuracyRecord], columns: Sequence[Column]) -> Outcomes:

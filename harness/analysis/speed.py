@@ -54,21 +54,16 @@ class Floor:
 
 
 def floors(cell: TimedCell, record: EfficiencyRecord) -> dict[str, Floor]:
-    """By phase; weights are read once a forward. Empty for a record without device rates."""
+    """By phase; weights are read once a forward. Empty for a record without device rates; of the
+    decoder's phases alone where what the tower costs is not known.
+    """
     if record.rates is None:
         return {}
     shape, identity, ledger = record.shape, record.identity, cell.ledger
     size, batch, images = cost.DTYPE_BYTES[identity.dtype], identity.batch_size, identity.images
     keys = batch * mean_cache_bytes(ledger, shape, identity.dtype)
-    projected = batch * mean_projected(ledger, shape, images) + cell.merged_rows
     rows = [cached + identity.new_tokens / 2 for cached in cached_by_layer(ledger)]
-    found = {
-        "vision_tower": Floor(
-            batch * mean_tower_flops(ledger, shape, images), size * cost.tower_weights(shape)
-        ),
-        "projector": Floor(
-            cost.projector_flops(shape, projected), size * cost.projector_weights(shape)
-        ),
+    decoder = {
         "prefill": Floor(
             batch * mean_prefill_flops(ledger, shape),
             size * cost.decoder_weights(shape) + keys,
@@ -78,6 +73,18 @@ def floors(cell: TimedCell, record: EfficiencyRecord) -> dict[str, Floor]:
             size * cost.decoder_weights(shape)
             + batch * cost.kv_cache_bytes(shape, rows, identity.dtype),
         ),
+    }
+    if "tower_rows" not in shape:
+        return decoder
+    projected = batch * mean_projected(ledger, shape, images) + cell.merged_rows
+    found = {
+        "vision_tower": Floor(
+            batch * mean_tower_flops(ledger, shape, images), size * cost.tower_weights(shape)
+        ),
+        "projector": Floor(
+            cost.projector_flops(shape, projected), size * cost.projector_weights(shape)
+        ),
+        **decoder,
     }
     steps = identity.new_tokens - 1
     times = {phase: floor.seconds(record.rates) for phase, floor in found.items()}

@@ -12,6 +12,8 @@ def told(record: Record) -> str:
     failed = [result.reason for result in results if result.status == "failed"]
     if failed:
         return f"FAILED: {failed[0]}"
+    if isinstance(record, AccuracyRecord) and record.status == "infeasible":
+        return record.reason or "infeasible"
     return _answered(record) if isinstance(record, AccuracyRecord) else _timed(record)
 
 

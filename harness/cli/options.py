@@ -37,7 +37,8 @@ Budgets = Annotated[
     typer.Option(
         parser=words.parse_budgets,
         metavar=_LIST,
-        help="Visual tokens a layer, each from 1 to the images' tokens.",
+        help="Visual tokens a layer, each from 1 to the images' tokens; or shares of them: `33%`, "
+        "`1/9`.",
     ),
 ]
 Matched = Annotated[

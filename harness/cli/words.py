@@ -9,7 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from harness.errors import BadInput, unknown
-from harness.records.cell import UNPRUNED, MethodSpec
+from harness.records.cell import UNPRUNED, Amount, MethodSpec, amount_of
+from harness.records.share import Share
 from harness.run.request import Match
 
 ALL = "all"
@@ -77,10 +78,20 @@ def parse_tasks(text: str) -> tuple[str, ...]:
     )
 
 
-def parse_budgets(text: str) -> tuple[int, ...]:
-    """Whole numbers of visual tokens, from large to small. Raises BadInput."""
-    found = _whole_numbers("--budgets", "a budget is a whole number of visual tokens", text)
-    return tuple(sorted(found, reverse=True))
+def parse_budgets(text: str) -> tuple[Amount, ...]:
+    """Whole numbers of visual tokens, then shares, each from large to small. Raises BadInput."""
+    found = dict.fromkeys(map(_budget, parts("--budgets", text)))
+    return tuple(sorted(found, key=lambda budget: (isinstance(budget, Share), -budget)))
+
+
+def _budget(word: str) -> Amount:
+    try:
+        return amount_of(word)
+    except ValueError:
+        raise BadInput(
+            "a budget is a whole number of visual tokens from 1 up, or a share of them such as "
+            f"33% or 1/9, not {word!r}"
+        ) from None
 
 
 def parse_batch_sizes(text: str) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import torch
 
@@ -13,9 +13,9 @@ from harness.efficiency.trackers import Probe
 from harness.efficiency.trackers.memory import peaks, weight_bytes
 from harness.efficiency.workload import Load, Workload
 from harness.models.load import LoadedModel
+from harness.models.shapes import recorded_shape
 from harness.records import cost
 from methods import Budget, Method
-from methods.adapters import adapter_for
 
 GIB = 2**30
 
@@ -50,9 +50,9 @@ def largest_batch(
 
 def _cache_bytes(loaded: LoadedModel, budget: Budget, load: Load) -> float:
     """Of one sample's KV cache at the end, about: what a sample takes at the least."""
-    shape = asdict(adapter_for(loaded.model).shape())
-    visual = load.images * shape["image_tokens"]
-    rows = float(min(budget.of(visual), visual)) + load.prompt_tokens + load.new_tokens
+    shape = recorded_shape(loaded.model)
+    visual = Workload.of(loaded, replace(load, batch_size=1)).visual
+    rows = min(float(budget.of(visual)), visual) + load.prompt_tokens + load.new_tokens
     return cost.kv_cache_bytes(shape, [rows] * shape["layers"], loaded.dtype)
 
 

@@ -14,11 +14,11 @@ from harness.efficiency.clocks import Stopwatch, synchronize
 from harness.efficiency.trackers import Probe, gathered
 from harness.efficiency.workload import Workload
 from harness.errors import cause
-from harness.records.cell import Cell, budget_of
+from harness.models.shapes import shape_of
+from harness.records.cell import Cell, budget_of, unmeasurable
 from harness.records.counted import broken_promises, distinct, ledgers_of
 from harness.records.phases import ONCE, PHASES
-from methods import InfeasibleBudgetError, Method
-from methods.adapters import adapter_for
+from methods import Method
 from methods.interface import MechanismError, Plan
 from methods.trace import Prefill
 
@@ -60,14 +60,13 @@ class TimedCell:
             step()
         except MechanismError:
             raise
-        except InfeasibleBudgetError as error:
-            self.status, self.reason = "infeasible", str(error)
-            self.measured = {"feasible": [error.low, error.high]}
         except torch.OutOfMemoryError:
             batch = self.workload.load.batch_size
             self.status, self.reason = OUT_OF_MEMORY, f"out of memory at batch {batch}"
         except Exception as error:
-            self.status, self.reason = "failed", cause(error)
+            found = unmeasurable(error) or {"status": "failed", "reason": cause(error)}
+            self.status, self.reason = found.pop("status"), found.pop("reason")
+            self.measured = found or self.measured
         if self.status in ("failed", OUT_OF_MEMORY):
             give_back_memory()  # only now does nothing hold the tensors of the broken run
 
@@ -98,7 +97,7 @@ class TimedCell:
 
     def _counts(self, prefill: Prefill) -> dict[str, Any]:
         """What entered, by which plan: the same in every run."""
-        ledger, _ = distinct(ledgers_of(prefill, adapter_for(self.workload.loaded.model).shape()))
+        ledger, _ = distinct(ledgers_of(prefill, shape_of(self.workload.loaded.model)))
         return {
             "parameters": dict(prefill.plans[0].parameters),
             "ledger": ledger,

@@ -16,9 +16,9 @@ from harness.efficiency.trackers import gathered
 from harness.efficiency.workload import Load, Workload
 from harness.errors import BadInput
 from harness.models.load import LoadedModel
+from harness.models.shapes import recorded_shape
 from harness.records.cell import Cell
 from harness.records.piece import Listener, Piece
-from methods.adapters import adapter_for
 
 
 @dataclass
@@ -101,7 +101,7 @@ class Efficiency:
             "order": order,
             "warm_up_rounds": warm_up_rounds,
             "stock_seconds": stock,
-            "shape": asdict(adapter_for(loaded.model).shape()),
+            "shape": recorded_shape(loaded.model),
             **before,
             **warm,
             **after,
@@ -120,7 +120,7 @@ def _outline(cell: Cell) -> dict[str, Any]:
     return {
         "cell": cell.text,
         "method": cell.method.described(),
-        "budget": cell.budget,
+        "budget": cell.budget_body,
         "matched": cell.matched,
     }
 

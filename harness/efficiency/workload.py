@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from harness.efficiency.pictures import drawn, visual_tokens
 from harness.errors import BadInput
 from harness.models.load import LoadedModel
 from harness.models.placement import free_bytes
+from harness.models.shapes import shape_of
 from methods import Budget, Method, attach
 from methods.adapters import adapter_for
 from methods.clock import Clock
@@ -21,6 +23,7 @@ from methods.clock import Clock
 GIB = 2**30
 _BEFORE_IMAGE = 5
 """Text tokens before the first image, as in LLaVA's prompts; the others follow the last one."""
+_MARKS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
 _KERNELS = [
     SDPBackend.FLASH_ATTENTION,
     SDPBackend.EFFICIENT_ATTENTION,
@@ -48,24 +51,36 @@ class Workload:
     inputs: Mapping[str, Tensor]
     load: Load
 
+    @property
+    def visual(self) -> int:
+        """Visual tokens of a sample, unpruned."""
+        image = self.loaded.model.config.image_token_id
+        return int((self.inputs["input_ids"][0] == image).sum())
+
     @classmethod
     def of(cls, loaded: LoadedModel, load: Load) -> Workload:
         """Everything is drawn from the seed, so two runs with one seed time the same input.
 
-        `input_ids` int64 [batch, prompt + visual tokens]; `pixel_values` [batch · images, 3, side,
-        side] in the model's dtype, normal. Raises torch.OutOfMemoryError.
+        `input_ids` int64 [batch, prompt + visual tokens]; of images what the model's family takes,
+        pixels normal in the model's dtype, the same in each sample. Raises torch.OutOfMemoryError.
         """
         model, generator = loaded.model, torch.Generator().manual_seed(load.seed)
-        vision = model.config.vision_config
-        shape = (vision.num_channels, vision.image_size, vision.image_size)
-        pixels = [torch.randn(shape, generator=generator) for _ in range(load.images)]
-        once = torch.stack(pixels).to(model.device, model.dtype)
-        ids = _prompt(loaded, load, generator).to(model.device)
+        once = {
+            name: value.to(model.device, model.dtype if value.is_floating_point() else value.dtype)
+            for name, value in drawn(model, load.images, generator).items()
+        }
+        visual = load.images * shape_of(model).image_tokens or visual_tokens(model, once)
+        ids = _prompt(loaded, load, visual, generator).to(model.device)
         inputs = {
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),
-            "pixel_values": once.repeat(load.batch_size, 1, 1, 1),
+            **{
+                name: value.repeat(load.batch_size, *[1] * (value.dim() - 1))
+                for name, value in once.items()
+            },
         }
+        if adapter_for(model).position_axes > 1:
+            inputs["mm_token_type_ids"] = (ids == model.config.image_token_id).long()
         return cls(loaded, inputs, load)
 
     def of_text(self, tokens: int) -> Workload:
@@ -101,29 +116,32 @@ class Workload:
         return sdpa_kernel(_KERNELS, set_priority=True)
 
 
-def _prompt(loaded: LoadedModel, load: Load, generator: torch.Generator) -> Tensor:
+def _prompt(loaded: LoadedModel, load: Load, visual: int, generator: torch.Generator) -> Tensor:
     """Random text around the image tokens, int64 [batch, length] on the CPU."""
     image = loaded.model.config.image_token_id
     words = _words(loaded, load.batch_size, load.prompt_tokens, generator)
-    visual = load.images * adapter_for(loaded.model).shape().image_tokens
     before = min(_BEFORE_IMAGE, load.prompt_tokens - 1)
     images = torch.full((load.batch_size, visual), image)
     return torch.cat([words[:, :before], images, words[:, before:]], 1)
 
 
 def _words(loaded: LoadedModel, batch: int, tokens: int, generator: torch.Generator) -> Tensor:
-    """Random tokens that are not the image's, int64 [batch, tokens] on the CPU."""
-    vocabulary = loaded.model.config.get_text_config().vocab_size
-    words = torch.randint(vocabulary - 1, (batch, tokens), generator=generator)
-    return words + (words >= loaded.model.config.image_token_id)
+    """Random tokens that stand for no image or video, int64 [batch, tokens] on the CPU."""
+    config = loaded.model.config
+    marks = sorted({getattr(config, name) for name in _MARKS if getattr(config, name, None)})
+    vocabulary = config.get_text_config().vocab_size
+    words = torch.randint(vocabulary - len(marks), (batch, tokens), generator=generator)
+    for mark in marks:
+        words += words >= mark
+    return words
 
 
 def check_room(loaded: LoadedModel, load: Load) -> None:
     """Raises BadInput for a batch whose inputs alone are more than the memory that is free."""
-    config = loaded.model.config
-    vision, text = config.vision_config, config.get_text_config()
-    tokens = load.prompt_tokens + load.images * adapter_for(loaded.model).shape().image_tokens
-    values = load.images * vision.num_channels * vision.image_size**2 + tokens * text.hidden_size
+    model, text = loaded.model, loaded.model.config.get_text_config()
+    one = drawn(model, 1, torch.Generator())
+    tokens = load.prompt_tokens + load.images * shape_of(model).image_tokens
+    values = load.images * sum(v.numel() for v in one.values()) + tokens * text.hidden_size
     needed = load.batch_size * values * loaded.model.dtype.itemsize
     free = free_bytes(loaded.device)
     if needed > free:

@@ -15,7 +15,8 @@ from harness.errors import BadInput, blamed
 from harness.models.files import CONFIG, read_config, tensor_count
 from harness.models.placement import DTYPES
 from harness.models.processor import check_processor, processor_of
-from harness.models.protocols import Protocol
+from harness.models.protocols import LlavaProtocol, Protocol
+from harness.models.shapes import shape_of
 
 _SIZES = {
     "vision_config": (
@@ -27,6 +28,9 @@ _SIZES = {
         *("num_key_value_heads", "vocab_size"),
     ),
 }
+_OF_BOTH_SIDES = ("image_size", "patch_size")
+_FLAT = ("qwen2_vl", "qwen2_5_vl")
+"""Whose published files have the decoder's fields beside the others."""
 
 
 def own_dtype(directory: Path) -> str:
@@ -51,6 +55,11 @@ def check_fit(directory: Path, protocol: Protocol) -> None:
     The files themselves must have been checked.
     """
     model = _model_without_values(directory, _checked_config(directory))
+    if isinstance(protocol, LlavaProtocol) and not shape_of(model).image_tokens:
+        raise BadInput(
+            f"--protocol llava asks as LLaVA-1.5's authors do, and {directory} holds a "
+            f"{type(model).__name__}; allowed: --protocol hf"
+        )
     check_processor(processor_of(directory, model), model, directory, protocol)
 
 
@@ -73,27 +82,32 @@ def _checked_config(directory: Path) -> Any:
 
 
 def _checked_class(directory: Path, raw: Mapping[str, Any]) -> str:
-    from methods.adapters import measured
+    from methods.adapters import supported
 
     classes = raw.get("architectures")
     own = str(classes[0]) if isinstance(classes, list) and classes else "no architecture"
-    if own not in measured():
+    if own not in supported():
         raise BadInput(
             f"{own} in {directory} is not a supported model class; "
-            f"allowed: {', '.join(measured())}, as architectures in {CONFIG}"
+            f"allowed: {', '.join(supported())}, as architectures in {CONFIG}"
         )
     return own
 
 
 def _check_sizes(path: Path, raw: Mapping[str, Any], tensors: int) -> None:
-    """Those that are given are whole numbers above 0; a layer has at least one of the `tensors`."""
+    """Those that are given are whole numbers above 0, or one for the height and one for the width;
+    a layer has at least one of the `tensors`.
+    """
     for part, fields in _SIZES.items():
-        own = raw.get(part)
+        flat = part == "text_config" and raw.get("model_type") in _FLAT
+        own = raw.get(part, raw if flat else None)
         if not isinstance(own, dict):
             raise BadInput(f"{part} in {path} is an object, not {own!r}")
         for field in fields:
             most = tensors if field == "num_hidden_layers" else None
             value = own.get(field, 1)
+            if isinstance(value, list) and field in _OF_BOTH_SIDES and len(value) == 2:
+                value = min(value, key=lambda side: side if type(side) is int else 0)
             if value is None and field == "num_key_value_heads":
                 continue
             if type(value) is not int or not 1 <= value <= (most or value):
@@ -104,8 +118,9 @@ def _check_sizes(path: Path, raw: Mapping[str, Any], tensors: int) -> None:
 
 
 def _check_ranges(path: Path, config: Any) -> None:
-    vision, words = config.vision_config, config.text_config.vocab_size
-    if vision.patch_size > vision.image_size:
+    vision, words = config.vision_config, config.get_text_config().vocab_size
+    side = getattr(vision, "image_size", None)
+    if isinstance(side, int) and vision.patch_size > side:
         raise BadInput(
             f"vision_config.patch_size in {path} is a whole number from 1 to image_size "
             f"{vision.image_size}, not {vision.patch_size}"

@@ -2,7 +2,7 @@
 
 Latency and memory do not depend on what the weights say. A preset has no tokenizer, so it can be
 timed but not asked. The shapes are those of the published configurations: LLaVA-1.5 is a CLIP
-ViT-L/14 at 336 px before a Llama decoder.
+ViT-L/14 at 336 px before a Llama decoder; other families are in `family_presets`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.errors import BadInput, unknown
+from harness.models.family_presets import FAMILIES, FamilyPreset
 from harness.models.placement import free_bytes
 
 PREFIX = "random:"
@@ -48,7 +49,7 @@ class Preset:
     """Standard deviation of the decoder's random weights."""
 
 
-PRESETS = {
+PRESETS: dict[str, Preset | FamilyPreset] = {
     "random:llava-1.5-7b": Preset("LLaVA-1.5-7B's shape", 4096, 11008, 32),
     "random:llava-1.5-13b": Preset("LLaVA-1.5-13B's shape", 5120, 13824, 40, layers=40),
     # LLaVA-NeXT's work in the class of LLaVA-1.5: its overview and four crops go through the tower
@@ -77,6 +78,7 @@ PRESETS = {
         tower=Tower(width=32, layers=3, heads=2, mlp=128, image_size=168, patch_size=7),
         spread=0.2,
     ),
+    **FAMILIES,
 }
 
 
@@ -84,7 +86,7 @@ def is_preset(name: str) -> bool:
     return name.startswith(PREFIX)
 
 
-def preset(name: str) -> Preset:
+def preset(name: str) -> Preset | FamilyPreset:
     """Raises BadInput for a name that is none, with the nearest."""
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
@@ -94,12 +96,23 @@ def preset(name: str) -> Preset:
 def parameters(name: str) -> int:
     """Weights of a preset's matrices, embeddings included."""
     own = preset(name)
+    if isinstance(own, FamilyPreset):
+        return _counted_parameters(own)
     tower, width = own.tower, own.width
     layer = 4 * width * width + 3 * width * own.mlp
     tower_layer = 4 * tower.width * tower.width + 2 * tower.width * tower.mlp
     projector = tower.width * width + width * width
     decoder = own.layers * layer + 2 * own.vocabulary * width
     return decoder + projector + tower.layers * tower_layer
+
+
+def _counted_parameters(own: FamilyPreset) -> int:
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(own.made())
+    return sum(weights.numel() for weights in model.parameters())
 
 
 def digest(name: str) -> str:
@@ -109,10 +122,12 @@ def digest(name: str) -> str:
 
 
 def configuration(name: str) -> Any:
-    """The `LlavaConfig` of a preset."""
+    """transformers' configuration of a preset."""
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
     wanted = preset(name)
+    if isinstance(wanted, FamilyPreset):
+        return wanted.made()
     tower = wanted.tower
     vision = CLIPVisionConfig(
         hidden_size=tower.width,

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
 HF, LLAVA = "hf", "llava"
 PROTOCOLS = (HF, LLAVA)
-Encoded = tuple["Tensor", "Tensor | None"]
-"""Token ids int64 [length] and pixel values float32 [images, 3, H, W], None without an image."""
+Encoded = tuple["Tensor", Mapping[str, "Tensor"]]
+"""Token ids int64 [length], and what else the model's family is given for the prompt, by name: what
+belongs to its tokens [1, length], and what belongs to its images, such as pixel values.
+"""
+_OF_TEXT = ("input_ids", "attention_mask")
 
 _IMAGE = "<image>"
 _VICUNA_V1 = (
@@ -73,7 +76,8 @@ class Protocol:
         """Inputs of a prompt with its images. Raises ValueError where they do not fit."""
         visual = {"images": [image.convert("RGB") for image in images]} if images else {}
         encoded = processor(text=[prompt], return_tensors="pt", **visual)
-        return encoded["input_ids"][0], encoded.get("pixel_values")
+        ids = encoded["input_ids"][0]
+        return ids, {key: value for key, value in encoded.items() if key not in _OF_TEXT}
 
 
 @dataclass(frozen=True)
@@ -112,11 +116,10 @@ class LlavaProtocol(Protocol):
         one = [model.config.image_token_id] * adapter_for(model).shape().image_tokens
         ids = torch.tensor(_joined(processor.tokenizer, prompt.split(_IMAGE), one))
         if not places:
-            return ids, None
+            return ids, {}
         side = model.config.vision_config.image_size
-        return ids, torch.stack(
-            [_pixels(image, side, processor.image_processor) for image in images[:places]]
-        )
+        pixels = [_pixels(image, side, processor.image_processor) for image in images[:places]]
+        return ids, {"pixel_values": torch.stack(pixels)}
 
 
 OWN = Protocol()

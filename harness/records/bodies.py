@@ -12,6 +12,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 from harness.records.cost import DTYPE_BYTES
 from harness.records.form import (
     AMOUNT,
+    BUDGET,
     COUNT,
     COUNT_OR_NONE,
     FULL_LIST,
@@ -29,6 +30,7 @@ from harness.records.form import (
 Count = Annotated[int, COUNT]
 CountOrNone = Annotated[int | None, COUNT_OR_NONE]
 Positive = Annotated[int, POSITIVE]
+Budget = Annotated[int | str | None, BUDGET]
 Number = Annotated[float, NUMBER]
 NumberOrNone = Annotated[float | None, NUMBER_OR_NONE]
 Amount = Annotated[float, AMOUNT]
@@ -39,15 +41,17 @@ SHAPE = {
     **dict.fromkeys(
         (
             *("layers", "hidden_size", "intermediate_size", "attention_heads", "key_value_heads"),
-            *("head_dim", "vocabulary", "tower_layers", "tower_width", "tower_intermediate"),
-            *("tower_rows", "patch_values", "projector_inner"),
+            *("head_dim", "vocabulary", "tower_layers?", "tower_width?", "tower_intermediate?"),
+            *("tower_rows?", "patch_values?", "projector_inner?"),
         ),
         POSITIVE,
     ),
-    "image_tokens": ROWS,
+    "image_tokens?": ROWS,
 }
 ShapeBody = Annotated[dict[str, int], SHAPE]
-"""The fields of `methods.interface.ModelShape` that costs are computed from."""
+"""The fields of `methods.interface.ModelShape` that costs are computed from; only the decoder's
+where an image's tokens, and what the tower makes of it, depend on the image.
+"""
 
 
 class LedgerBody(TypedDict):
@@ -60,6 +64,7 @@ class LedgerBody(TypedDict):
     samples: Positive
     selection_flops: NotRequired[Amount]
     tower: NotRequired[Any]
+    visual: NotRequired[Count]
 
 
 class MethodBody(TypedDict):
@@ -93,7 +98,7 @@ class AnswersIdentity(ConfigurationBody):
     task: str
     task_version: str
     settings: dict[str, Any]
-    budget: CountOrNone
+    budget: Budget
     limit: CountOrNone
     matched: NotRequired[Count]
     method_file: NotRequired[str]

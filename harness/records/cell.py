@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import BadInput
+from harness.records.share import Share
 
 if TYPE_CHECKING:
     from methods.interface import Budget, Method
@@ -98,13 +100,26 @@ class MethodSpec:
         return {"name": self.known_as, **own, "label": f"{label} ({place})"}
 
 
+Amount = int | Share
+"""A budget: visual tokens a layer, or a share of each sample's own."""
+
+
+def amount_of(text: str) -> Amount:
+    """Reads `192`, `33%` and `1/9`. Raises ValueError."""
+    if not text.isdecimal():
+        return Share.parse(text)
+    if int(text) < 1:
+        raise ValueError(f"{text!r} is no budget")
+    return int(text)
+
+
 class Asked(NamedTuple):
     """What a row of a table is of: a method with its settings, as a cell writes them, and a budget,
     of tokens or of their FLOPs.
     """
 
     method: str
-    budget: int | None
+    budget: Amount | None
     in_flops: bool = False
 
     @property
@@ -112,7 +127,7 @@ class Asked(NamedTuple):
         return self.budget is None
 
     @property
-    def amount(self) -> tuple[int | None, bool]:
+    def amount(self) -> tuple[Amount | None, bool]:
         """Equal for all rows of one block of a table."""
         return self.budget, self.in_flops
 
@@ -123,31 +138,34 @@ class Asked(NamedTuple):
 
     @property
     def tokens_label(self) -> str:
-        """`192 tokens`, or `192 tokens in FLOPs`; nothing for unpruned."""
+        """`192 tokens`, `33 % of the tokens`, `192 tokens in FLOPs`; nothing for unpruned."""
+        if isinstance(self.budget, Share):
+            return f"{self.budget.words} of the tokens"
         of = " in FLOPs" if self.in_flops else ""
         return "" if self.budget is None else f"{self.budget} tokens{of}"
 
     @property
     def budget_label(self) -> str:
-        """`192`, or `192 in FLOPs` where the cell costs what so many tokens in every layer cost."""
+        """`192`, `33%`; `192 in FLOPs` where it costs what so many tokens in every layer cost."""
         return "" if self.budget is None else f"{self.budget}{' in FLOPs' if self.in_flops else ''}"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of work: `budget` in visual tokens a layer; None leaves the model unpruned.
+    """One row of work: `budget` in visual tokens a layer, or as a share of each sample's; None
+    leaves the model unpruned.
 
     `matched`: the tokens at which the method costs the FLOPs of `budget` tokens in every layer,
     where that is what was asked for (`--match flops`).
     """
 
     method: MethodSpec
-    budget: int | None
+    budget: Amount | None
     seed: int = 0
     matched: int | None = None
 
     @property
-    def tokens(self) -> int | None:
+    def tokens(self) -> Amount | None:
         """What the method is solved for."""
         return self.budget if self.matched is None else self.matched
 
@@ -164,26 +182,33 @@ class Cell:
 
     @property
     def text(self) -> str:
-        """`fastv@64`, `random@64#3`, `fastv@64=61`, `unpruned`; seed 0 is not written."""
+        """`fastv@64`, `fastv@33%`, `fastv@64=61`, `random@64#3`, `unpruned`; no seed is 0."""
         budget = "" if self.budget is None else f"@{self.budget}"
         matched = "" if self.matched is None else f"={self.matched}"
         return self.method.text + budget + matched + (f"#{self.seed}" if self.seed else "")
 
     @property
-    def order(self) -> tuple[bool, int, bool, int, str]:
-        """Sorts the rows of a table: unpruned, then from large budgets to small, of one number
-        that of tokens before that of FLOPs, controls last.
+    def order(self) -> tuple[bool, bool, Fraction, bool, int, str]:
+        """Sorts the rows of a table: unpruned, then from large budgets to small, shares after
+        tokens, of one number that of tokens before that of FLOPs, controls last.
         """
         name, in_flops = self.method.known_as, self.matched is not None
         control = CONTROLS.index(name) + 1 if name in CONTROLS else 0
-        return not self.is_unpruned, -(self.budget or 0), in_flops, control, self.method.text
+        size = -Fraction(self.budget or 0)
+        is_share = isinstance(self.budget, Share)
+        return not self.is_unpruned, is_share, size, in_flops, control, self.method.text
+
+    @property
+    def budget_body(self) -> int | str | None:
+        """As JSON holds it."""
+        return str(self.budget) if isinstance(self.budget, Share) else self.budget
 
     def identity(self) -> dict[str, Any]:
         """Of its records: with all settings, also those left at their defaults, as JSON values."""
         return {
             "method": self.method.known_as,
             "settings": {k: _json(v) for k, v in asdict(self.method.build()).items()},
-            "budget": self.budget,
+            "budget": self.budget_body,
             **({} if self.matched is None else {"matched": self.matched}),
             "seed": self.seed,
             **self.method.file_identity(),
@@ -198,7 +223,7 @@ class Cell:
         try:
             return cls(
                 MethodSpec.parse(method),
-                int(budget) if budget else None,
+                amount_of(budget) if budget else None,
                 int(seed) if seed else 0,
                 int(matched) if matched else None,
             )
@@ -218,10 +243,27 @@ def unpruned(seed: int = 0) -> Cell:
 
 
 def budget_of(cell: Cell) -> Budget:
-    """Visual tokens a layer; without a budget everything is kept. Raises PruningError."""
+    """Without a budget everything is kept. Raises PruningError."""
     from methods.interface import Budget
 
+    if isinstance(cell.tokens, Share):
+        return Budget(fraction=float(cell.tokens))
     return Budget(fraction=1.0) if cell.tokens is None else Budget(cell.tokens)
+
+
+def unmeasurable(error: Exception) -> dict[str, Any] | None:
+    """What a record says of a cell that cannot be: its method cannot meet the budget on an image,
+    or is not defined for the model. None for any other error.
+    """
+    from methods.interface import InfeasibleBudgetError, PruningError
+
+    if isinstance(error, InfeasibleBudgetError):
+        feasible: list[int | None] = [error.low, error.high]
+    elif isinstance(error, PruningError) and "is not defined here" in str(error):
+        feasible = [None, None]
+    else:
+        return None
+    return {"status": "infeasible", "reason": str(error), "feasible": feasible}
 
 
 def infeasible(feasible: Sequence[int | None] | None) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from harness.records.ledger import broken_promise, ledger_of
+from harness.records.share import Share
 
 if TYPE_CHECKING:
     from methods.interface import Budget, Method
@@ -30,8 +32,11 @@ def broken_promises(prefill: Prefill, method: Method, budget: Budget) -> list[st
     """Of each sample, why its counts are not the budget's, by the rule of the tables, or None."""
     published = getattr(method, "schedule", None) == "published"
     cut = {row for selection in prefill.selections for row in selection.rows}
+    asked: float | Share | None = budget.tokens
+    if budget.fraction is not None and budget.fraction < 1:
+        asked = Share(Fraction(budget.fraction).limit_denominator(10**6))
     return [
-        broken_promise([row], budget.tokens, published, () if i in cut else (0,))
+        broken_promise([row], asked, published, () if i in cut else (0,))
         for i, row in enumerate(ledger_of(_counted(prefill)))
     ]
 
@@ -45,6 +50,8 @@ def _counted(prefill: Prefill) -> list[dict[str, Any]]:
         strict=True,
     )
     rows = [{"entering": e, "cached": c, "planned": p, "text": t} for e, c, p, t in columns]
+    for row, sizes in zip(rows, prefill.sizes, strict=True):
+        row["visual"] = sizes.tokens
     for row, images in zip(rows, prefill.tower_rows or [()] * len(rows), strict=True):
         if images:
             row["tower"] = [[list(layer) for layer in image] for image in images]

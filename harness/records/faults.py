@@ -116,14 +116,14 @@ def _free_fault(value: object, depth: int = 0) -> str | None:
 
 
 def _cell_fault(
-    cell: Values, budget: int | None, matched: int | None, seed: int | None
+    cell: Values, budget: int | str | None, matched: int | None, seed: int | None
 ) -> str | None:
     """A cell's text names its budget and seed, too; an efficiency record's has no seed."""
     try:
         named = Cell.parse(cell["cell"])
     except BadInput as error:
         return str(error)
-    if (named.budget, named.matched) != (budget, matched) or seed not in (None, named.seed):
+    if (named.budget_body, named.matched) != (budget, matched) or seed not in (None, named.seed):
         return f"its cell {short(cell['cell'])} is of another budget or seed"
     return None
 

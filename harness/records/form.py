@@ -50,6 +50,11 @@ FULL_LIST = Leaf("a list that is not empty", (list,), bool)
 INTEGER = number("a whole number", -MOST, MOST, int)
 COUNT = number("a whole number from 0", 0, MOST_COUNT, int)
 COUNT_OR_NONE = number("a whole number from 0 or null", 0, MOST_COUNT, int, NONE)
+BUDGET = Leaf(
+    "a whole number from 0, a share or null",
+    (int, str, NONE),
+    lambda value: not isinstance(value, int) or 0 <= value <= MOST_COUNT,
+)
 POSITIVE = number("a whole number from 1", 1, MOST_COUNT, int)
 ROWS = number(f"a whole number from 1 to {MOST_ROWS}", 1, MOST_ROWS, int)
 PLACE = number("a row or -1", -1, MOST_ROWS, int)

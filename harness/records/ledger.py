@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from harness.records import cost
+from harness.records.share import Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +16,8 @@ class LedgerRow:
     """Of `samples` that were alike: visual tokens that entered each layer, KV rows after the
     prefill, what the plan promised, text tokens, FLOPs of the selections (0 where a record has
     none). `tower`, where images were cut inside the vision tower: of each of them `[rows into
-    attention, rows into MLP]` of every tower layer.
+    attention, rows into MLP]` of every tower layer. `visual`: tokens before any cut, None in old
+    records.
     """
 
     entering: Sequence[int]
@@ -24,6 +27,7 @@ class LedgerRow:
     samples: int = 1
     selection_flops: float = 0
     tower: Sequence[Sequence[Sequence[int]]] | None = None
+    visual: int | None = None
 
     @property
     def mean_entering(self) -> float:
@@ -42,20 +46,21 @@ _COLUMNS = frozenset(LedgerRow.__slots__)
 
 
 def broken_promise(
-    ledger: Ledger, budget: float | None, published: bool, whole: Collection[int] = ()
+    ledger: Ledger, budget: float | Share | None, published: bool, whole: Collection[int] = ()
 ) -> str | None:
     """Why these counts must not be printed as the budget's, or None when they hold.
 
     Every layer of every sample must have been entered by exactly what was planned, and must cache
     what entered. Unless the schedule is a paper's own list (`published`), the mean over layers
-    lies within 1 of the `budget`; rows in `whole` had fewer tokens than that and were not cut.
+    lies within 1 of the `budget`, of a share of each sample's own tokens; rows in `whole` had fewer
+    tokens than that and were not cut.
     """
     if not ledger:
         return "no tokens were counted"
     for index, row in enumerate(ledger):
         reason = _against_plan(row)
         if reason is None and budget is not None and not published:
-            reason = _against_request(row.entering, budget, index in whole)
+            reason = _against_request(row, budget, index in whole)
         if reason:
             return reason
     return None
@@ -73,18 +78,30 @@ def _against_plan(row: LedgerRow) -> str | None:
     return None
 
 
-def _against_request(entering: Sequence[int], budget: float, whole: bool) -> str | None:
-    layers = len(entering)
-    excess = sum(entering) - budget * layers
+def _against_request(row: LedgerRow, budget: float | Share, whole: bool) -> str | None:
+    wanted, asked = Fraction(budget), str(budget)
+    if isinstance(budget, Share):
+        if row.visual is None:
+            return f"requested were {budget} of the visual tokens, whose number is not told"
+        wanted = budget * row.visual
+        asked, whole = f"{budget} of {row.visual}", False
+    layers = len(row.entering)
+    excess = sum(row.entering) - wanted * layers
     if abs(excess) <= layers or (whole and excess < 0):
         return None
-    mean = sum(entering) / layers
-    return f"{mean:.1f} visual tokens entered a layer on average, requested were {budget}"
+    mean = row.mean_entering
+    return f"{mean:.1f} visual tokens entered a layer on average, requested were {asked}"
 
 
 def mean_entering(ledger: Ledger) -> float:
     """Visual tokens entering a layer, averaged over layers and samples."""
     return _over_samples(ledger, lambda row: row.mean_entering)
+
+
+def range_entering(ledger: Ledger) -> tuple[float, float]:
+    """Visual tokens entering a layer, averaged over layers: of samples the least and the most."""
+    means = [row.mean_entering for row in ledger]
+    return min(means), max(means)
 
 
 def mean_cached(ledger: Ledger) -> float:

@@ -73,8 +73,8 @@ class AccuracyRecord(Result):
 
     @property
     def image_tokens(self) -> int:
-        """Of one image, unpruned."""
-        return self.shape["image_tokens"]
+        """Of one image, unpruned; 0 where they depend on the image."""
+        return self.shape.get("image_tokens", 0)
 
     @property
     def task(self) -> str:
@@ -146,8 +146,9 @@ class EfficiencyRecord:
 
     @property
     def image_tokens(self) -> int:
-        """Of one image, unpruned."""
-        return self.shape["image_tokens"]
+        """Of one of the timed images, unpruned; 0 where that is not known."""
+        counted = round(self.unpruned.ledger[0].mean_entering) if self.unpruned else 0
+        return self.shape.get("image_tokens", counted // max(self.identity.images, 1))
 
     @cached_property
     def unpruned(self) -> TimedCell | None:

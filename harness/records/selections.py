@@ -54,19 +54,14 @@ def json_digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def selections_of(
-    prefill: Prefill, visual: Sequence[int], model: Any
-) -> list[list[dict[str, Any]]]:
+def selections_of(prefill: Prefill, tower_rows: int) -> list[list[dict[str, Any]]]:
     """For each sample, in the order of the stages: what was kept of the rows that the stage saw.
 
-    `visual`: each sample's visual tokens before any cut. "kept" is `mask` of the anchors; "groups"
-    (the output row that each row went into, -1 for none) is there only where rows are merged.
+    `tower_rows`: of an image. "kept" is `mask` of the anchors; "groups" (the output row that each
+    row went into, -1 for none) is there only where rows are merged.
     """
-    from methods.adapters import adapter_for
-
-    tower_rows = adapter_for(model).shape().tower_rows
-    found: list[list[dict[str, Any]]] = [[] for _ in visual]
-    counts = list(visual)
+    counts = [sizes.tokens for sizes in prefill.sizes]
+    found: list[list[dict[str, Any]]] = [[] for _ in counts]
     from_tower = [0] * len(counts)
     for selection in prefill.selections:
         for i, row in enumerate(selection.rows):

@@ -5,6 +5,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 from harness.records.bodies import (
     Amount,
+    Budget,
     CellBody,
     ConfigurationBody,
     Count,
@@ -75,7 +76,7 @@ class TimedOutline(CellBody):
     """Of every cell of a run, whatever came of it."""
 
     status: str
-    budget: CountOrNone
+    budget: Budget
     matched: NotRequired[CountOrNone]
 
 

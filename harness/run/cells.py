@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.errors import BadInput, ScoringError, sentence
-from harness.records.cell import Cell, infeasible
+from harness.records.cell import Cell, infeasible, unmeasurable
 from harness.records.file import SCHEMA, unwritable
 from harness.records.piece import Piece
 from harness.records.provenance import now
@@ -121,7 +121,7 @@ class Work:
             results = {cell: {**error.answered, **_failed(sentence(error))} for cell in cells}
         except Exception as error:  # whatever it is, it becomes the cells' result and is shown
             self._stop_at_mechanism(error)
-            results = _all_failed(cells, f"{type(error).__name__}: {sentence(error)}")
+            results = dict.fromkeys(cells, unmeasurable(error) or _broken_off(error))
         if wrong := unwritable(whole):
             return _all_failed(cells, _not_kept(wrong)), {}
         return {cell: _writable(result) for cell, result in results.items()}, whole
@@ -154,6 +154,10 @@ class Work:
 
 def _failed(reason: str) -> dict[str, Any]:
     return {"status": "failed", "reason": reason}
+
+
+def _broken_off(error: Exception) -> dict[str, Any]:
+    return _failed(f"{type(error).__name__}: {sentence(error)}")
 
 
 def _all_failed(cells: Sequence[Cell], reason: str) -> Results:

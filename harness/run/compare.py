@@ -13,6 +13,7 @@ from harness.records.cell import Cell
 from harness.records.file import unwritable
 from harness.records.provenance import code_digest, provenance, versions
 from harness.records.record import Record
+from harness.records.share import Share
 from harness.records.store import opened
 from harness.run.cells import Work
 from harness.run.instruments import instruments_of
@@ -66,6 +67,8 @@ def checked(request: Request) -> tuple[Source, dict[str, Any]]:
     for cell in cells_of(request):
         if wrong := unwritable(cell.identity()["settings"]):
             raise BadInput(f"{cell.method.text}: {wrong}; a setting must be a finite number")
+    if request.match == Match.FLOPS and any(isinstance(b, Share) for b in request.budgets):
+        raise BadInput("--match flops takes budgets in tokens, no shares of them")
     asked = (request.model, request.device, request.dtype, request.attention, request.protocol)
     source = resolve(*asked)
     if request.accuracy:
@@ -88,22 +91,27 @@ def checked(request: Request) -> tuple[Source, dict[str, Any]]:
 def cells_for(
     request: Request, loaded: LoadedModel, images: int
 ) -> tuple[Sequence[Cell], Mapping[Cell, Feasible]]:
-    """All cells of the request, and those that cannot be, with the budgets that can.
+    """All cells of the request, and those that cannot be, with the budgets that can: where an
+    image's tokens depend on the image, that is seen when it is asked about.
 
     Budgets of FLOPs are those of a short question about one image, or else of the timed prompt.
     """
-    from methods.adapters import adapter_for
+    from harness.models.shapes import shape_of, sizes_of
 
-    adapter = adapter_for(loaded.model)
-    shape = adapter.shape()
-    sizes = adapter.sizes(images * shape.image_tokens)
+    sizes = sizes_of(loaded.model, images)
     if request.match == Match.TOKENS:
-        return cells_of(request), infeasible_cells(request, sizes)
+        infeasible = {} if sizes is None else infeasible_cells(request, sizes)
+        return cells_of(request), infeasible
+    if sizes is None:
+        raise BadInput(
+            f"--match flops needs images of one number of tokens, and those of {loaded.name} "
+            "depend on the image; allowed: --match tokens"
+        )
     from harness.run.matching import matched_cells
 
     check_budgets(request, sizes)
     text = question_tokens(loaded) if request.accuracy else request.prompt_tokens
-    cells, infeasible = matched_cells(cells_of(request), sizes, shape, text)
+    cells, infeasible = matched_cells(cells_of(request), sizes, shape_of(loaded.model), text)
     check_some_meet(request, infeasible)
     return cells, infeasible
 

@@ -40,7 +40,7 @@ def matched(cell: Cell, sizes: Sizes, shape: ModelShape, text: int) -> Cell:
     Raises InfeasibleBudgetError, with the range of budgets, where the method cannot cost as much,
     or as little.
     """
-    if cell.budget is None:
+    if not isinstance(cell.budget, int):
         return cell
     method = cell.method.build()
     low, high = method.feasible(sizes)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import BadInput
 from harness.models.protocols import OWN, Protocol
-from harness.records.cell import CONTROLS, Cell, MethodSpec, unpruned
+from harness.records.cell import CONTROLS, Amount, Cell, MethodSpec, budget_of, unpruned
 
 if TYPE_CHECKING:
     from methods.interface import Sizes
@@ -39,7 +39,7 @@ class Request:
     """
 
     methods: tuple[MethodSpec, ...]
-    budgets: tuple[int, ...]
+    budgets: tuple[Amount, ...]
     model: str
     output: Path
     fresh: bool = False
@@ -71,7 +71,7 @@ def cells_of(request: Request) -> tuple[Cell, ...]:
     return (first, *(cell for budget in request.budgets for cell in _at(request, budget)))
 
 
-def _at(request: Request, budget: int) -> Iterable[Cell]:
+def _at(request: Request, budget: Amount) -> Iterable[Cell]:
     cells = [Cell(spec, budget, request.seed) for spec in request.methods]
     if request.controls:
         stride, random = map(MethodSpec, CONTROLS)
@@ -118,18 +118,18 @@ def _feasible_instead(cell: Cell, sizes: Sizes) -> Feasible | None:
     """None where the plan exists; else the feasible budgets, with the whole image as the largest
     where they reach up to it.
     """
-    from methods.interface import Budget, InfeasibleBudgetError
+    from methods.interface import InfeasibleBudgetError
 
     if cell.budget is None:
         return None
     try:
-        cell.method.build().plan(Budget(cell.budget), sizes)
+        cell.method.build().plan(budget_of(cell), sizes)
     except InfeasibleBudgetError as error:
         return (error.low, sizes.tokens if error.high == sizes.tokens - 1 else error.high)
     return None
 
 
-def _no_method_meets(budget: int, feasible: Mapping[MethodSpec, Feasible]) -> str:
+def _no_method_meets(budget: Amount, feasible: Mapping[MethodSpec, Feasible]) -> str:
     ranges = [
         f"{spec.text} {'none' if low is None else f'{low} to {high}'}"
         for spec, (low, high) in feasible.items()

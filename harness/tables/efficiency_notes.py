@@ -65,9 +65,10 @@ def legend(record: EfficiencyRecord, cells: Sequence[TimedCell]) -> tuple[str, .
 
 def why_empty(cell: TimedCell) -> str:
     """Why a cell has no numbers."""
-    if cell.status == "infeasible":
-        return infeasible(cell.feasible)
     reason = cell.reason or ""
+    if cell.status == "infeasible":
+        no_budget = not cell.feasible or cell.feasible[0] is None
+        return reason if no_budget and reason else infeasible(cell.feasible)
     return f"{FAILED}: {sentence(reason)}" if cell.status == "failed" else reason
 
 

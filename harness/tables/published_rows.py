@@ -18,13 +18,13 @@ def published_rows(
     block: Block, tasks: Sequence[Column], columns: int, sources: Footnotes
 ) -> Iterator[tuple[Parts, ...]]:
     """What is printed for the block's model, budget and benchmarks, a row a method and source;
-    no paper prints anything for a budget of FLOPs.
+    no paper is known to print anything for a share, or for a budget of FLOPs.
 
     `columns` are left empty between the benchmarks and the difference to what was measured.
     """
     asked, model = block.lines[0].row.asked, published.model_of(block.checkpoint)
     budget = asked.budget
-    if budget is None or asked.in_flops or model is None:
+    if not isinstance(budget, int) or asked.in_flops or model is None:
         return
     wanted = {(task.metric.benchmark, metric) for task in tasks for metric in task.metric.published}
     found = published.at(model, budget, "value", wanted)

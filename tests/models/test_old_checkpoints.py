@@ -145,7 +145,8 @@ def test_a_config_without_architectures(copy: Path) -> None:
     edited(copy / "config.json", architectures=None)
     sentence = refused(copy)
     assert "no architecture" in sentence
-    assert "LlavaForConditionalGeneration, as architectures in config.json" in sentence
+    assert "LlavaForConditionalGeneration, " in sentence
+    assert "as architectures in config.json" in sentence
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,9 @@ def asked(model: Any, text: str, images: int) -> tuple[list[int], torch.Tensor |
     protocol = LlavaProtocol()
     own = SimpleNamespace(tokenizer=like_llamas(), image_processor=processor().image_processor)
     grey = [Image.new("RGB", (20, 10), (30 * i, 0, 0)) for i in range(images)]
-    ids, pixels = protocol.encoded(own, model, protocol.prompt(own, text, images), grey)
+    ids, inputs = protocol.encoded(own, model, protocol.prompt(own, text, images), grey)
     assert ids.dtype == torch.int64
-    return ids.tolist(), pixels
+    return ids.tolist(), inputs.get("pixel_values")
 
 
 def test_the_parts_around_an_image_are_tokenised_each_by_itself(tiny: LoadedModel) -> None:
@@ -138,12 +138,12 @@ def test_images_are_padded_to_squares(tiny: LoadedModel, size: tuple[int, int], 
     image = Image.fromarray(noise, "RGBA").convert(mode)
     protocol = LlavaProtocol()
     prompt = protocol.prompt(tiny.processor, "how many ?", 1)
-    _, pixels = protocol.encoded(tiny.processor, tiny.model, prompt, [image])
-    assert pixels is not None
+    _, inputs = protocol.encoded(tiny.processor, tiny.model, prompt, [image])
+    pixels = inputs["pixel_values"]
     assert pixels.dtype == torch.float32
     np.testing.assert_allclose(pixels[0].numpy(), by_hand(image), rtol=0, atol=2e-6)
-    _, cropped = OWN.encoded(tiny.processor, tiny.model, "<image>", [image])
-    assert cropped is not None
+    _, inputs = OWN.encoded(tiny.processor, tiny.model, "<image>", [image])
+    cropped = inputs["pixel_values"]
     # the checkpoint's own processor crops the sides away; of a square both make the same
     differs = (cropped[0] - pixels[0]).abs().max().item()
     assert (differs < 0.05) == (size[0] == size[1])

@@ -64,11 +64,11 @@ class Patches:
 
 def patches(selections: Sequence[Selection], count: int) -> Patches | None:
     """Follows `count` patches through a sample's cuts; None where it has not exactly one image,
-    no square one, or only digests of what was selected.
+    no square one, or only digests of what was selected. `count` is 0 where it is not known.
     """
     one = all(selection.segment in (None, 0) for selection in selections)
     told = all(selection.kept is not None for selection in selections)
-    if not (one and told and isqrt(count) ** 2 == count):
+    if not (one and told and count and isqrt(count) ** 2 == count):
         return None
     row, lost = np.arange(count), np.full(count, -1)
     for number, selection in enumerate(selections):

@@ -130,10 +130,16 @@ def _against_tokens(axes: Axes, study: Study, task: str) -> None:
         x = [Estimate(p.tokens * _shift(study, index), nan, nan) for p in own]
         _errors(axes, x, [p.scores[task] for p in own], index, line=True)
     axes.set_xscale("log", base=2)
-    budgets = sorted({p.asked.budget for p in study.points if p.asked.budget})
-    axes.set_xticks(budgets, [str(budget) for budget in budgets])
+    placed = {p.asked.budget: _tick(p) for p in study.points if p.asked.budget}
+    axes.set_xticks(list(placed.values()), [str(budget) for budget in placed])
     axes.minorticks_off()
     axes.invert_xaxis()
+
+
+def _tick(point: Point) -> float:
+    """In tokens; a share stands where the tokens of one that asked for it were counted."""
+    budget = point.asked.budget
+    return budget if isinstance(budget, int) else point.tokens
 
 
 def _shift(study: Study, index: int) -> float:

@@ -34,7 +34,8 @@ def _at(study: Study, block: Block) -> Iterator[str]:
     if lead is None or lead.row.asked.is_unpruned:
         return
     asked = lead.row.asked
-    place = f"{'the FLOPs of ' * asked.in_flops}{asked.budget} tokens"
+    flops = f"the FLOPs of {asked.budget} tokens"
+    place = flops if asked.in_flops else asked.tokens_label
     score = mean_interval(lead.values[study.overall])
     told = f"At {place} {lead.row.label} has the highest average, {score.value:.1f}"
     told += f" (95 % interval {numbers.number(score.low)} to {numbers.number(score.high)}"
