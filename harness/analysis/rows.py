@@ -11,7 +11,7 @@ from harness.analysis import stats
 from harness.analysis.outcomes import Outcomes, averaged
 from harness.analysis.task_scores import Column, columns_of, without_interval
 from harness.errors import sentence
-from harness.records.cell import Asked, infeasible
+from harness.records.cell import Asked
 from harness.records.ledger import (
     mean_cache_bytes,
     mean_entering,
@@ -77,7 +77,7 @@ def _row(records: Sequence[AccuracyRecord], columns: Sequence[Column]) -> Row:
     if broken := next((record.reason for record in records if record.broken), None):
         return Row(*head, f"FAILED: {broken}", failed=True)
     if not_met := next((record for record in records if record.status == "infeasible"), None):
-        return Row(*head, not_met.reason or infeasible(not_met.feasible))
+        return Row(*head, not_met.unmet)
     held = [record for record in records if record.is_ok]
     first, others = ([c for c in columns if c.first is wanted] for wanted in (True, False))
     by_seed = [[record for record in held if record.cell.seed == seed] for seed in seeds]

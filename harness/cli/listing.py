@@ -72,11 +72,11 @@ def models_tables() -> list[Table]:
     """
     from harness.models.load import NAMED
     from harness.tables import yardsticks
-    from methods.adapters import measured
+    from methods.adapters import supported
 
     rows = (
         *(((name,), (what,)) for name, what in NAMED.items()),
-        (("DIRECTORY",), (f"a checkpoint with its processor: {', '.join(measured())}",)),
+        (("DIRECTORY",), (f"a checkpoint with its processor: {', '.join(supported())}",)),
     )
     return [Table("Models", _columns("Name", "What it is"), rows), yardsticks.table()]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from harness.records.cell import Cell
+from harness.records.cell import Cell, infeasible
 from harness.records.gpu import GpuState
 from harness.records.ledger import Ledger
 
@@ -61,6 +61,12 @@ class Result:
     @property
     def is_ok(self) -> bool:
         return self.status == "ok"
+
+    @property
+    def unmet(self) -> str:
+        """Why it is infeasible: `infeasible (37–576)`, or why no budget is."""
+        none = not self.feasible or self.feasible[0] is None
+        return self.reason if none and self.reason else infeasible(self.feasible)
 
     @property
     def label(self) -> str:

@@ -9,7 +9,6 @@ from harness.analysis import speed
 from harness.analysis.speed import rounds
 from harness.analysis.stats import round_ratio
 from harness.errors import sentence
-from harness.records.cell import infeasible
 from harness.records.gpu import complaints
 from harness.records.record import EfficiencyRecord
 from harness.records.timed import TimedCell
@@ -65,10 +64,9 @@ def legend(record: EfficiencyRecord, cells: Sequence[TimedCell]) -> tuple[str, .
 
 def why_empty(cell: TimedCell) -> str:
     """Why a cell has no numbers."""
-    reason = cell.reason or ""
     if cell.status == "infeasible":
-        no_budget = not cell.feasible or cell.feasible[0] is None
-        return reason if no_budget and reason else infeasible(cell.feasible)
+        return cell.unmet
+    reason = cell.reason or ""
     return f"{FAILED}: {sentence(reason)}" if cell.status == "failed" else reason
 
 
