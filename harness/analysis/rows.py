@@ -46,6 +46,7 @@ class Row:
     tokens: float = nan
     flops: dict[str, float] = field(default_factory=dict)
     cache_bytes: dict[str, float] = field(default_factory=dict)
+    unequal: tuple[float, float] | None = None  # fewest and most tokens of a sample, if they differ
 
 
 def rows_of(records: Sequence[AccuracyRecord]) -> list[Row]:
@@ -94,15 +95,15 @@ def _row(records: Sequence[AccuracyRecord], columns: Sequence[Column]) -> Row:
         fmean(mean_entering(record.ledger) for record in held) if held else nan,
         _by_task(held, lambda r: mean_prefill_flops(r.ledger, r.shape)),
         _by_task(held, lambda r: mean_cache_bytes(r.ledger, r.shape, r.identity.dtype)),
+        _unequal_samples(held),
     )
 
 
-def _unequal_samples(records: Sequence[AccuracyRecord]) -> str:
-    """The range of what entered a layer, where samples differ by more than rounding."""
-    ranges = [range_entering(record.ledger) for record in records if record.is_ok]
-    low = min((least for least, _ in ranges), default=0)
-    high = max((most for _, most in ranges), default=0)
-    return f"{low:.1f} to {high:.1f} tokens by sample" if high - low > _ROUNDING else ""
+def _unequal_samples(held: Sequence[AccuracyRecord]) -> tuple[float, float] | None:
+    ranges = [range_entering(record.ledger) for record in held]
+    low = min((least for least, _ in ranges), default=0.0)
+    high = max((most for _, most in ranges), default=0.0)
+    return (low, high) if high - low > _ROUNDING else None
 
 
 def _note(records: Sequence[AccuracyRecord], expected: int) -> str:
@@ -110,10 +111,7 @@ def _note(records: Sequence[AccuracyRecord], expected: int) -> str:
     if failed:
         return f"FAILED in {failed.task}: {sentence(failed.reason or '')}"
     missing = f"{len(records)} of {expected} runs" if len(records) < expected else ""
-    spread = _unequal_samples(records)
-    return "; ".join(
-        dict.fromkeys(filter(None, [missing, spread, *map(without_interval, records)]))
-    )
+    return "; ".join(dict.fromkeys(filter(None, [missing, *map(without_interval, records)])))
 
 
 def _outcomes(records: Sequence[AccuracyRecord], columns: Sequence[Column]) -> Outcomes:

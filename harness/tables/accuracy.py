@@ -57,9 +57,24 @@ def accuracy_table(records: Sequence[AccuracyRecord]) -> Table:
         (HOW_TO_READ, source),
         failed,
         about=" · ".join((records[0].identity.model, _items(rows, tasks))),
-        legend=(*LEGEND, *noted),
+        legend=(*LEGEND, *_unequal(rows), *noted),
         blocks=blocks,
     )
+
+
+def _unequal(rows: Sequence[Row]) -> list[str]:
+    """What entered a layer of the samples with the fewest tokens and with the most."""
+    named = [
+        f"{', '.join(filter(None, (row.label, row.asked.tokens_label)))} {'–'.join(_range(row))}"
+        for row in rows
+        if row.unequal
+    ]
+    return [f"Tokens by sample: {'; '.join(named)}."] if named else []
+
+
+def _range(row: Row) -> Parts:
+    """Empty where samples hardly differ."""
+    return tuple(map(numbers.number, row.unequal or ()))
 
 
 def _columns(
@@ -70,6 +85,7 @@ def _columns(
         Column("Method", ("method",), left=True, briefs=(Brief(),)),
         Column("Budget", ("budget",)),
         Column("Tokens", ("counted_tokens",), briefs=(Brief("Tokens counted"),)),
+        Column("By sample", ("tokens_least", "tokens_most"), _range_lines, optional=True),
         *(
             Column(column.title, (column.name,), briefs=(Brief(drops=1 + place),))
             for place, column in enumerate(shown)
@@ -111,6 +127,7 @@ def _cells(
         (row.label,),
         (row.asked.budget_label,),
         (numbers.number(row.tokens),),
+        _range(row),
         *((numbers.number(means.get(column.name, nan)),) for column in shown),
         _mean(row, whole),
         _difference(row, upper, whole),
@@ -133,6 +150,10 @@ def _mean(row: Row, whole: Mapping[str, float] | None) -> Parts:
         *numbers.estimate(mean_interval(_averaged(row, whole))),
         numbers.number(spread.high - spread.value),
     )
+
+
+def _range_lines(parts: Parts) -> list[str]:
+    return ["–".join(parts)]
 
 
 def _mean_lines(parts: Parts) -> list[str]:

@@ -131,7 +131,8 @@ def _against_tokens(axes: Axes, study: Study, task: str) -> None:
         _errors(axes, x, [p.scores[task] for p in own], index, line=True)
     axes.set_xscale("log", base=2)
     placed = {p.asked.budget: _tick(p) for p in study.points if p.asked.budget}
-    axes.set_xticks(list(placed.values()), [str(budget) for budget in placed])
+    ticks = sorted((place, str(budget)) for budget, place in placed.items())
+    axes.set_xticks(*map(list, zip(*ticks, strict=True)))
     axes.minorticks_off()
     axes.invert_xaxis()
 
