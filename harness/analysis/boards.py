@@ -53,8 +53,10 @@ class Entry:
         return self.line.row.asked
 
     @property
-    def records(self) -> list[AccuracyRecord]:
-        return [record for record in self.source.study.records if record.cell.asked == self.asked]
+    def is_dirty(self) -> bool:
+        """Whether a record of it was measured by code that no commit holds."""
+        records = self.source.study.records
+        return any(r.provenance.dirty for r in records if r.cell.asked == self.asked)
 
     @property
     def mean(self) -> float:

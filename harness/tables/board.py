@@ -25,11 +25,12 @@ from harness.tables.table import Column, Parts, Table, separate
 
 HOW_TO_READ = (
     "Tokens: visual tokens that entered a decoder layer, counted; mean over layers and questions. "
-    "Mean: of the benchmarks, with its 95 % interval over images. Against unpruned: of the same "
-    "configuration, on the same questions, with all that a sign-flip test over images does not "
-    "reject; n.s.: not significant, p ≥ 0.05. FLOPs: of the prefill with its selection, as a share "
-    "of unpruned's. Speed-up, where it was timed: unpruned's prefill over this one's with its "
-    "selection, in the same rounds, with its 95 % interval."
+    "Mean: of the benchmarks, with its 95 % interval over images. Difference: to unpruned of the "
+    "same configuration, on the same questions, with all that a sign-flip test over images does "
+    "not reject; n.s.: not significant, p ≥ 0.05. FLOPs: of the prefill with its selection, as a "
+    "share of unpruned's. Speed-up, where it was timed: unpruned's prefill over this one's with "
+    "its selection, in the same rounds, with its 95 % interval. From: see below the table; dirty: "
+    "measured by code that no commit holds."
 )
 _MEAN, _FIRST_TASK = 1, 6
 """Places of columns."""
@@ -111,16 +112,14 @@ def _columns(tasks: Sequence[Shown], mean_title: str) -> tuple[Column, ...]:
     return (
         Column("Method", ("method", "within_noise_of_random"), _label, left=True),
         Column(mean_title, ("mean", "mean_low", "mean_high", "seed_sd"), mean_lines),
-        Column(
-            "Against unpruned", ("diff", "diff_low", "diff_high", "p", "verdict"), difference_lines
-        ),
+        Column("Difference", ("diff", "diff_low", "diff_high", "p", "verdict"), difference_lines),
         Column("Tokens", ("counted_tokens",)),
         Column("FLOPs", ("prefill_percent",), lambda parts: [f"{parts[0]} %"]),
         Column(
             "Speed-up", ("speedup", "speedup_low", "speedup_high"), _speedup_lines, optional=True
         ),
         *(Column(task.title, (task.name,), group="Benchmark") for task in tasks),
-        Column("From", ("commit", "source"), lambda parts: ["".join(parts)], left=True),
+        Column("From", ("source", "dirty"), lambda parts: [" ".join(parts).strip()], left=True),
         Column("Note", ("note",), left=True, optional=True),
     )
 
@@ -148,5 +147,5 @@ def _cells(entry: Entry, tasks: Sequence[Shown], source: str) -> Iterator[Parts]
     yield () if entry.asked.is_unpruned else numbers.estimate(entry.speedup, 2)
     for task in tasks:
         yield (numbers.number(means.get(task.name, nan)),)
-    yield numbers.commits(entry.records), source
+    yield source, "dirty" if entry.is_dirty else ""
     yield (row.note,)

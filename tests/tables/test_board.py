@@ -1,0 +1,243 @@
+"""The leaderboard: what stands together, in which order, what is refused, and the page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from altered_records import one_more_kv_row
+from lxml import html as lxml_html
+from synthetic_records import accuracy, efficiency, without_result
+
+from harness.analysis.boards import boards
+from harness.cli.app import BAD_INPUT, main
+from harness.records import file
+from harness.records.groups import all_records
+from harness.tables.board import board_table, page, write_board
+
+ROOT = Path(__file__).parents[2]
+FIRST, METHODS = ROOT / "results/first", ROOT / "results/methods"
+HOSTILE = '<script>alert("x")</script>'
+
+
+@pytest.fixture(scope="module")
+def committed():
+    return {path: all_records([path], print) for path in (FIRST, METHODS)}
+
+
+@pytest.fixture(scope="module")
+def text(committed):
+    return page(committed)
+
+
+def with_identity(record, **changes):
+    return {**record, "identity": {**record["identity"], **changes}}
+
+
+def alike(method, scores, created="2026-01-01", dirty=False, **identity):
+    """Unpruned and a method at 64 tokens, as one run would have measured them."""
+    found = [accuracy("unpruned", None, scores=[1.0] * 60), accuracy(method, 64, scores=scores)]
+    for record in found:
+        record["provenance"] = {**record["provenance"], "created": created, "dirty": dirty}
+    return [with_identity(record, **identity) for record in found]
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Writes bodies as a set, and reads it."""
+
+    def make(**sets):
+        for name, bodies in sets.items():
+            for body in bodies:
+                file.write(tmp_path / name, body)
+        return {tmp_path / name: all_records([tmp_path / name], print) for name in sets}
+
+    return make
+
+
+OLD = alike("fastv", [1.0] * 30 + [0.0] * 30)
+NEW = alike("vitcop", [1.0] * 50 + [0.0] * 10, code_digest="new", batch_size=8)
+
+
+def table_of(sets):
+    (board,) = boards(sets)
+    return board_table(board)
+
+
+def column(table, title):
+    (place,) = (i for i, shown in enumerate(table.columns) if shown.title == title)
+    return [row[place] for row in table.rows]
+
+
+# what compares
+
+
+def test_code_and_batch_size_may_differ_and_each_is_held_against_its_own_unpruned(made):
+    worse = [accuracy("unpruned", None, scores=[1.0] * 54 + [0.0] * 6), NEW[1]]
+    worse = [with_identity(record, code_digest="new", batch_size=8) for record in worse]
+    table = table_of(made(old=OLD, new=worse))
+    assert [parts[0] for parts in column(table, "Method")] == [
+        *("Unpruned", "Unpruned", "ViTCoP", "FastV")
+    ]
+    assert [parts[0] for parts in column(table, "Difference")[2:]] == ["-6.7", "-50.0"]
+    assert [parts[0] for parts in column(table, "From")] == ["¹", "²", "²", "¹"]
+
+
+def test_bold_is_tested_across_the_sets(made):
+    table = table_of(made(old=OLD, new=NEW))
+    assert {row for row, _ in table.bold} == {2}
+    near = alike("vitcop", [1.0] * 32 + [0.0] * 28, code_digest="new")
+    table = table_of(made(old=OLD, near=near))
+    assert {row for row, _ in table.bold} == {2, 3}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"limit": 60}, {"dtype": "float16"}, {"protocol": "llava"}, {"attention": "eager"}]
+)
+def test_other_questions_or_another_way_to_ask_is_another_table(made, changes):
+    assert len(boards(made(old=OLD, new=alike("vitcop", [1.0] * 60, **changes)))) == 2
+
+
+def test_each_model_has_a_section(made):
+    other = alike("vitcop", [1.0] * 60, model="other", model_digest="fedcba")
+    assert [board.model for board in boards(made(old=OLD, new=other))] == ["other", "tiny"]
+
+
+def test_a_copy_of_a_set_adds_nothing(made):
+    table = table_of(made(old=OLD, copied=OLD))
+    assert len(table.rows) == 2
+
+
+def test_unpruned_then_small_budgets_first_and_failed_cells_last(made):
+    cells = [*OLD, accuracy("fastv", 128, scores=[1.0] * 60)]
+    failed = without_result("failed", method="vitcop", budget=64, reason="no memory")
+    table = table_of(made(old=[*cells, failed]))
+    budgets = [table.headings[row].split()[1] for row in sorted(table.headings)]
+    assert budgets == ["bound:", "64", "128"]
+    assert column(table, "Note")[2] == ("FAILED in count: no memory",)
+
+
+def test_a_speed_up_is_that_of_the_same_set(made):
+    table = table_of(made(old=[*OLD, efficiency()], new=NEW))
+    assert column(table, "Speed-up")[3][0] == "1.93"
+    again = [with_identity(record, code_digest="again") for record in OLD]
+    table = table_of(made(old=[*OLD, efficiency()], again=again))
+    assert [parts[0] for parts in column(table, "Speed-up")[2:]] == ["1.93", ""]
+
+
+def test_dirty_commits_are_shown_as_such(made):
+    table = table_of(made(old=OLD, new=alike("vitcop", [1.0] * 60, dirty=True, code_digest="n")))
+    assert [parts[1] for parts in column(table, "From")] == ["", "dirty", "dirty", ""]
+    assert [("(dirty)" in note) for note in table.notes] == [False, True]
+
+
+# what is refused
+
+
+def refused(capsys, tmp_path, *directories):
+    output = tmp_path / "index.html"
+    assert main(["leaderboard", *map(str, directories), "-o", str(output)]) == BAD_INPUT
+    assert not output.exists()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    return said
+
+
+def test_a_broken_promise_is_refused(made, tmp_path, capsys):
+    broken = accuracy("vitcop", 64, scores=[1.0] * 60)
+    one_more_kv_row(broken)
+    made(old=OLD, new=[NEW[0], with_identity(broken, code_digest="new", batch_size=8)])
+    said = refused(capsys, tmp_path, tmp_path / "old", tmp_path / "new")
+    assert f"{tmp_path / 'new'}/accuracy-vitcop@64-count-" in said
+    assert "vitcop@64 broke its promise: layer 3 caches 75 rows" in said
+
+
+def test_a_broken_promise_of_a_timing_is_refused(made, tmp_path, capsys):
+    run = efficiency()
+    one_more_kv_row(run["cells"][1])
+    made(old=[*OLD, run])
+    assert "fastv@64 broke its promise" in refused(capsys, tmp_path, tmp_path / "old")
+
+
+@pytest.mark.parametrize(
+    ("key", "what"),
+    [("model_digest", "the model's digest"), ("task_version", "the version of count")],
+)
+def test_another_model_or_task_of_the_same_name_is_refused(made, tmp_path, capsys, key, what):
+    made(old=OLD, new=alike("vitcop", [1.0] * 60, **{key: "other"}))
+    said = refused(capsys, tmp_path, tmp_path / "old", tmp_path / "new")
+    assert f"of tiny, {what} is " in said
+    assert said.index(f"{tmp_path / 'old'}/") < said.index(f"{tmp_path / 'new'}/")
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        NEW[1:],
+        [without_result("failed", method="unpruned", budget=None, reason="no memory"), OLD[1]],
+    ],
+)
+def test_a_set_without_unpruned_is_refused(made, tmp_path, capsys, new):
+    made(old=OLD, new=new)
+    said = refused(capsys, tmp_path, tmp_path / "old", tmp_path / "new")
+    assert f"{tmp_path / 'new'} has no finished unpruned run of tiny" in said
+
+
+def test_a_set_without_answers_is_refused(made, tmp_path, capsys):
+    made(old=OLD, new=[efficiency()])
+    said = refused(capsys, tmp_path, tmp_path / "old", tmp_path / "new")
+    assert f"{tmp_path / 'new'} holds no answers" in said
+
+
+def test_an_existing_page_is_kept_unless_forced(made, tmp_path, capsys):
+    made(old=OLD)
+    command = ["leaderboard", str(tmp_path / "old"), "-o", str(tmp_path / "index.html")]
+    assert main(command) == 0
+    assert main(command) == BAD_INPUT
+    assert "--force" in capsys.readouterr().err
+    assert main([*command, "--force"]) == 0
+
+
+# the page
+
+
+def test_committed_records_are_ranked(committed):
+    many, few = boards(committed)
+    assert [source.directory for source in (*many.sources, *few.sources)] == [METHODS, FIRST]
+    for ranking in (*many.rankings, *few.rankings):
+        means = [entry.mean for entry in ranking.entries if entry.line.row.complete]
+        assert means == sorted(means, reverse=True)
+
+
+def test_every_block_sorts_and_says_how_it_is_sorted(text):
+    tree = lxml_html.fromstring(text)
+    tables = tree.xpath("//table[contains(@class, 'sortable')]")
+    assert len(tables) == 2
+    for table in tables:
+        assert table.xpath("thead//th[@aria-sort='descending']/text()") == ["Mean"]
+        assert all(len(body.xpath("tr/th[@class='heading']")) == 1 for body in table.xpath("tbody"))
+    assert "table.sortable" in tree.xpath("string(//script)")
+
+
+def test_the_page_fetches_nothing_and_is_whole_without_javascript(text):
+    tree = lxml_html.fromstring(text)
+    assert not re.search(r'(?:src|href)="https?:', re.sub(r'<a href="https?:', "", text))
+    assert not re.search(r"url\((?!#)|@import", text)
+    assert not tree.xpath("//main//*[@hidden]")
+    assert "https://arxiv.org/abs/2601.17818" in tree.xpath("//main//a/@href")
+    words = " ".join(tree.xpath("string(//main)").split())
+    assert f"{FIRST} · model embedded 12db03d3ff" in words
+    assert "commit a53824be65" in words
+    assert "infeasible (73–576)" in words
+    assert not re.search(r"\bnan\b", words)
+
+
+def test_hostile_names_are_text(made, tmp_path):
+    record = {**OLD[1], "method": {**OLD[1]["method"], "label": HOSTILE, "link": "javascript:x"}}
+    made(old=[OLD[0], record])
+    write_board([tmp_path / "old"], tmp_path / "index.html", print)
+    tree = lxml_html.fromstring((tmp_path / "index.html").read_text())
+    assert len(tree.xpath("//script")) == 1
+    assert HOSTILE in tree.xpath("string(//main)")
+    assert not tree.xpath("//a[starts-with(@href, 'javascript')]")
