@@ -66,7 +66,7 @@ def _shown(board: Board) -> dict[str, object]:
 
 
 def board_table(board: Board) -> Table:
-    """A block a budget; below it where the entries come from."""
+    """A block a budget; below it where the entries come from, and why some have no numbers."""
     tasks = [c for c in columns_of(board.sources[0].study.records) if c.first]
     sources = Footnotes(numbered=True)
     rows: list[tuple[Parts, ...]] = []
@@ -84,10 +84,15 @@ def board_table(board: Board) -> Table:
         _columns(tasks, _mean_title(board)),
         tuple(rows),
         frozenset(headings),
-        notes=tuple(sources.lines()),
+        notes=(*sources.lines(), *_noted(board)),
         headings=headings,
         bold=frozenset(bold),
     )
+
+
+def _noted(board: Board) -> list[str]:
+    rows = [entry.line.row for ranking in board.rankings for entry in ranking.entries]
+    return [f"{row.label}, {row.asked.tokens_label}: {row.note}" for row in rows if row.note]
 
 
 def _title(board: Board) -> str:
@@ -120,7 +125,6 @@ def _columns(tasks: Sequence[Shown], mean_title: str) -> tuple[Column, ...]:
         ),
         *(Column(task.title, (task.name,), group="Benchmark") for task in tasks),
         Column("From", ("source", "dirty"), lambda parts: [" ".join(parts).strip()], left=True),
-        Column("Note", ("note",), left=True, optional=True),
     )
 
 
@@ -148,4 +152,3 @@ def _cells(entry: Entry, tasks: Sequence[Shown], source: str) -> Iterator[Parts]
     for task in tasks:
         yield (numbers.number(means.get(task.name, nan)),)
     yield source, "dirty" if entry.is_dirty else ""
-    yield (row.note,)

@@ -115,7 +115,8 @@ def test_unpruned_then_small_budgets_first_and_failed_cells_last(made):
     table = table_of(made(old=[*cells, failed]))
     budgets = [table.headings[row].split()[1] for row in sorted(table.headings)]
     assert budgets == ["bound:", "64", "128"]
-    assert column(table, "Note")[2] == ("FAILED in count: no memory",)
+    assert column(table, "Method")[2][0] == "ViTCoP"
+    assert "ViTCoP, 64 tokens: FAILED in count: no memory" in table.notes
 
 
 def test_a_speed_up_is_that_of_the_same_set(made):
@@ -229,7 +230,7 @@ def test_the_page_fetches_nothing_and_is_whole_without_javascript(text):
     words = " ".join(tree.xpath("string(//main)").split())
     assert f"{FIRST} · model embedded 12db03d3ff" in words
     assert "commit a53824be65" in words
-    assert "infeasible (73–576)" in words
+    assert "FitPrune, 64 tokens: infeasible (73–576)" in words
     assert not re.search(r"\bnan\b", words)
 
 
