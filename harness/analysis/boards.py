@@ -1,22 +1,24 @@
 """What a leaderboard shows of many record sets: entries that compare, best first.
 
 A set is a directory of records. Its configurations are those of every table; two of them stand in
-one table of the leaderboard where model, tasks and questions are the same and were asked alike
-(`SAME_QUESTIONS`). What does not compare is refused, never left out.
+one table of the leaderboard where model, tasks, scores and questions are the same and were asked
+alike (`SAME_QUESTIONS`). What does not compare is refused, never left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf, isnan
 from pathlib import Path
 
 from harness.analysis.blocks import Line
 from harness.analysis.emphasis import Emphasis, Place, emphasised
-from harness.analysis.rows import Row, rows_of, unpruned_of
+from harness.analysis.rows import Row, unpruned_of
 from harness.analysis.stats import NOTHING, Estimate, mean_of
 from harness.analysis.studies import Study, flops_share, studies
+from harness.analysis.task_scores import Column, columns_of
 from harness.errors import BadInput
 from harness.records.cell import Asked
 from harness.records.file import file_name
@@ -36,9 +38,10 @@ class Source:
     study: Study
     upper: Row
 
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        return tuple(sorted({record.task for record in self.study.records}))
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The first score of each task, which knows its metric and scale."""
+        return tuple(column for column in columns_of(self.study.records) if column.first)
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def boards(sets: Sets) -> list[Board]:
     groups: dict[tuple[object, ...], list[Source]] = {}
     for source in _sources(sets):
         identity = source.study.records[0].identity
-        key = identity.model, source.tasks, *identity.values(SAME_QUESTIONS)
+        key = identity.model, source.columns, *identity.values(SAME_QUESTIONS)
         groups.setdefault(key, []).append(source)
     found = [_board(sources) for sources in groups.values()]
     return sorted(found, key=lambda b: (b.model, -sum(b.sources[0].upper.questions.values())))
@@ -142,7 +145,7 @@ def _sources(sets: Sets) -> Iterator[Source]:
         if not answers_of(records):
             raise BadInput(f"{directory} holds no answers; a leaderboard needs an accuracy run")
         for study in studies(records):
-            upper = unpruned_of(rows_of(study.records))
+            upper = unpruned_of([line.row for block in study.blocks for line in block.lines])
             if upper is None:
                 raise BadInput(
                     f"{directory} has no finished unpruned run of {study.name} over all tasks "

@@ -12,7 +12,6 @@ from harness.analysis.boards import Board, Entry, Sets, Source, boards
 from harness.analysis.emphasis import Emphasis
 from harness.analysis.stats import task_means
 from harness.analysis.task_scores import Column as Shown
-from harness.analysis.task_scores import columns_of
 from harness.records.file import check_file
 from harness.records.groups import all_records
 from harness.tables import numbers
@@ -67,7 +66,7 @@ def _shown(board: Board) -> dict[str, object]:
 
 def board_table(board: Board) -> Table:
     """A block a budget; below it where the entries come from, and why some have no numbers."""
-    tasks = [c for c in columns_of(board.sources[0].study.records) if c.first]
+    tasks = board.sources[0].columns
     sources = Footnotes(numbered=True)
     rows: list[tuple[Parts, ...]] = []
     headings, bold = {}, set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,9 @@ from harness.tables.board import board_table, page, write_board
 
 ROOT = Path(__file__).parents[2]
 FIRST, METHODS = ROOT / "results/first", ROOT / "results/methods"
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 HOSTILE = '<script>alert("x")</script>'
 
 
@@ -97,6 +101,12 @@ def test_bold_is_tested_across_the_sets(made):
 )
 def test_other_questions_or_another_way_to_ask_is_another_table(made, changes):
     assert len(boards(made(old=OLD, new=alike("vitcop", [1.0] * 60, **changes)))) == 2
+
+
+def test_scores_of_another_scale_are_another_table(made):
+    """What is in percent where no score is above 1 is in points elsewhere."""
+    points = alike("vitcop", [2.0] * 60, code_digest="new")
+    assert len(boards(made(old=OLD, new=points))) == 2
 
 
 def test_each_model_has_a_section(made):
@@ -242,3 +252,21 @@ def test_hostile_names_are_text(made, tmp_path):
     assert len(tree.xpath("//script")) == 1
     assert HOSTILE in tree.xpath("string(//main)")
     assert not tree.xpath("//a[starts-with(@href, 'javascript')]")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_in_a_browser_it_fits_a_phone_and_a_block_turns_round(text, tmp_path):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    file = tmp_path / "index.html"
+    file.write_text(text)
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        opened = browser.new_page(viewport={"width": 390, "height": 844})
+        opened.goto(file.as_uri())
+        assert opened.evaluate("document.documentElement.scrollWidth") <= 390
+        table = opened.locator("table.sortable").first
+        rows = table.locator("tbody").nth(1).locator("tr:not(:has(.heading)) th")
+        assert rows.first.inner_text() == "PyramidDrop"
+        table.locator("thead button", has_text="Mean").click()
+        assert rows.first.inner_text() == "Pooling†"
+        browser.close()
