@@ -7,13 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from altered_records import one_more_kv_row
 from lxml import html as lxml_html
+from record_sets import NEW, OLD, alike, made, with_identity
 from synthetic_records import accuracy, efficiency, without_result
 
 from harness.analysis.boards import boards
 from harness.cli.app import BAD_INPUT, main
-from harness.records import file
 from harness.records.groups import all_records
 from harness.tables.board import board_table, page, write_board
 
@@ -35,35 +34,6 @@ def text(committed):
     return page(committed)
 
 
-def with_identity(record, **changes):
-    return {**record, "identity": {**record["identity"], **changes}}
-
-
-def alike(method, scores, created="2026-01-01", dirty=False, **identity):
-    """Unpruned and a method at 64 tokens, as one run would have measured them."""
-    found = [accuracy("unpruned", None, scores=[1.0] * 60), accuracy(method, 64, scores=scores)]
-    for record in found:
-        record["provenance"] = {**record["provenance"], "created": created, "dirty": dirty}
-    return [with_identity(record, **identity) for record in found]
-
-
-@pytest.fixture
-def made(tmp_path):
-    """Writes bodies as a set, and reads it."""
-
-    def make(**sets):
-        for name, bodies in sets.items():
-            for body in bodies:
-                file.write(tmp_path / name, body)
-        return {tmp_path / name: all_records([tmp_path / name], print) for name in sets}
-
-    return make
-
-
-OLD = alike("fastv", [1.0] * 30 + [0.0] * 30)
-NEW = alike("vitcop", [1.0] * 50 + [0.0] * 10, code_digest="new", batch_size=8)
-
-
 def table_of(sets):
     (board,) = boards(sets)
     return board_table(board)
@@ -77,10 +47,10 @@ def column(table, title):
 # what compares
 
 
-def test_code_and_batch_size_may_differ_and_each_is_held_against_its_own_unpruned(made):
+def test_code_and_batch_size_may_differ_and_each_is_held_against_its_own_unpruned(tmp_path):
     worse = [accuracy("unpruned", None, scores=[1.0] * 54 + [0.0] * 6), NEW[1]]
     worse = [with_identity(record, code_digest="new", batch_size=8) for record in worse]
-    table = table_of(made(old=OLD, new=worse))
+    table = table_of(made(tmp_path, old=OLD, new=worse))
     assert [parts[0] for parts in column(table, "Method")] == [
         *("Unpruned", "Unpruned", "ViTCoP", "FastV")
     ]
@@ -88,129 +58,76 @@ def test_code_and_batch_size_may_differ_and_each_is_held_against_its_own_unprune
     assert [parts[0] for parts in column(table, "From")] == ["¹", "²", "²", "¹"]
 
 
-def test_bold_is_tested_across_the_sets(made):
-    table = table_of(made(old=OLD, new=NEW))
+def test_bold_is_tested_across_the_sets(tmp_path):
+    table = table_of(made(tmp_path, old=OLD, new=NEW))
     assert {row for row, _ in table.bold} == {2}
     near = alike("vitcop", [1.0] * 32 + [0.0] * 28, code_digest="new")
-    table = table_of(made(old=OLD, near=near))
+    table = table_of(made(tmp_path, old=OLD, near=near))
     assert {row for row, _ in table.bold} == {2, 3}
 
 
 @pytest.mark.parametrize(
     "changes", [{"limit": 60}, {"dtype": "float16"}, {"protocol": "llava"}, {"attention": "eager"}]
 )
-def test_other_questions_or_another_way_to_ask_is_another_table(made, changes):
-    assert len(boards(made(old=OLD, new=alike("vitcop", [1.0] * 60, **changes)))) == 2
+def test_other_questions_or_another_way_to_ask_is_another_table(tmp_path, changes):
+    assert len(boards(made(tmp_path, old=OLD, new=alike("vitcop", [1.0] * 60, **changes)))) == 2
 
 
-def test_scores_of_another_scale_are_another_table(made):
+def test_scores_of_another_scale_are_another_table(tmp_path):
     """What is in percent where no score is above 1 is in points elsewhere."""
     points = alike("vitcop", [2.0] * 60, code_digest="new")
-    assert len(boards(made(old=OLD, new=points))) == 2
+    assert len(boards(made(tmp_path, old=OLD, new=points))) == 2
 
 
-def test_each_model_has_a_section(made):
+def test_each_model_has_a_section(tmp_path):
     other = alike("vitcop", [1.0] * 60, model="other", model_digest="fedcba")
-    assert [board.model for board in boards(made(old=OLD, new=other))] == ["other", "tiny"]
+    assert [board.model for board in boards(made(tmp_path, old=OLD, new=other))] == [
+        "other",
+        "tiny",
+    ]
 
 
-def test_a_copy_of_a_set_adds_nothing(made):
-    table = table_of(made(old=OLD, copied=OLD))
+def test_a_copy_of_a_set_adds_nothing(tmp_path):
+    table = table_of(made(tmp_path, old=OLD, copied=OLD))
     assert len(table.rows) == 2
 
 
-def test_unpruned_then_small_budgets_first_and_failed_cells_last(made):
+def test_unpruned_then_small_budgets_first_and_failed_cells_last(tmp_path):
     cells = [*OLD, accuracy("fastv", 128, scores=[1.0] * 60)]
     failed = without_result("failed", method="vitcop", budget=64, reason="no memory")
-    table = table_of(made(old=[*cells, failed]))
+    table = table_of(made(tmp_path, old=[*cells, failed]))
     budgets = [table.headings[row].split()[1] for row in sorted(table.headings)]
     assert budgets == ["bound:", "64", "128"]
     assert column(table, "Method")[2][0] == "ViTCoP"
     assert "ViTCoP, 64 tokens: FAILED in count: no memory" in table.notes
 
 
-def test_a_speed_up_is_that_of_the_same_set(made):
-    table = table_of(made(old=[*OLD, efficiency()], new=NEW))
+def test_a_speed_up_is_that_of_the_same_set(tmp_path):
+    table = table_of(made(tmp_path, old=[*OLD, efficiency()], new=NEW))
     assert column(table, "Speed-up")[3][0] == "1.93"
     again = [with_identity(record, code_digest="again") for record in OLD]
-    table = table_of(made(old=[*OLD, efficiency()], again=again))
+    table = table_of(made(tmp_path, old=[*OLD, efficiency()], again=again))
     assert [parts[0] for parts in column(table, "Speed-up")[2:]] == ["1.93", ""]
 
 
-def test_dirty_commits_are_shown_as_such(made):
-    table = table_of(made(old=OLD, new=alike("vitcop", [1.0] * 60, dirty=True, code_digest="n")))
+def test_dirty_commits_are_shown_as_such(tmp_path):
+    table = table_of(
+        made(tmp_path, old=OLD, new=alike("vitcop", [1.0] * 60, dirty=True, code_digest="n"))
+    )
     assert [parts[1] for parts in column(table, "From")] == ["", "dirty", "dirty", ""]
     assert [("(dirty)" in note) for note in table.notes] == [False, True]
 
 
-# what is refused
+# the page
 
 
-def refused(capsys, tmp_path, *directories):
-    output = tmp_path / "index.html"
-    assert main(["leaderboard", *map(str, directories), "-o", str(output)]) == BAD_INPUT
-    assert not output.exists()
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    return said
-
-
-def test_a_broken_promise_is_refused(made, tmp_path, capsys):
-    broken = accuracy("vitcop", 64, scores=[1.0] * 60)
-    one_more_kv_row(broken)
-    made(old=OLD, new=[NEW[0], with_identity(broken, code_digest="new", batch_size=8)])
-    said = refused(capsys, tmp_path, tmp_path / "old", tmp_path / "new")
-    assert f"{tmp_path / 'new'}/accuracy-vitcop@64-count-" in said
-    assert "vitcop@64 broke its promise: layer 3 caches 75 rows" in said
-
-
-def test_a_broken_promise_of_a_timing_is_refused(made, tmp_path, capsys):
-    run = efficiency()
-    one_more_kv_row(run["cells"][1])
-    made(old=[*OLD, run])
-    assert "fastv@64 broke its promise" in refused(capsys, tmp_path, tmp_path / "old")
-
-
-@pytest.mark.parametrize(
-    ("key", "what"),
-    [("model_digest", "the model's digest"), ("task_version", "the version of count")],
-)
-def test_another_model_or_task_of_the_same_name_is_refused(made, tmp_path, capsys, key, what):
-    made(old=OLD, new=alike("vitcop", [1.0] * 60, **{key: "other"}))
-    said = refused(capsys, tmp_path, tmp_path / "old", tmp_path / "new")
-    assert f"of tiny, {what} is " in said
-    assert said.index(f"{tmp_path / 'old'}/") < said.index(f"{tmp_path / 'new'}/")
-
-
-@pytest.mark.parametrize(
-    "new",
-    [
-        NEW[1:],
-        [without_result("failed", method="unpruned", budget=None, reason="no memory"), OLD[1]],
-    ],
-)
-def test_a_set_without_unpruned_is_refused(made, tmp_path, capsys, new):
-    made(old=OLD, new=new)
-    said = refused(capsys, tmp_path, tmp_path / "old", tmp_path / "new")
-    assert f"{tmp_path / 'new'} has no finished unpruned run of tiny" in said
-
-
-def test_a_set_without_answers_is_refused(made, tmp_path, capsys):
-    made(old=OLD, new=[efficiency()])
-    said = refused(capsys, tmp_path, tmp_path / "old", tmp_path / "new")
-    assert f"{tmp_path / 'new'} holds no answers" in said
-
-
-def test_an_existing_page_is_kept_unless_forced(made, tmp_path, capsys):
-    made(old=OLD)
+def test_an_existing_page_is_kept_unless_forced(tmp_path, capsys):
+    made(tmp_path, old=OLD)
     command = ["leaderboard", str(tmp_path / "old"), "-o", str(tmp_path / "index.html")]
     assert main(command) == 0
     assert main(command) == BAD_INPUT
     assert "--force" in capsys.readouterr().err
     assert main([*command, "--force"]) == 0
-
-
-# the page
 
 
 def test_committed_records_are_ranked(committed):
@@ -244,9 +161,9 @@ def test_the_page_fetches_nothing_and_is_whole_without_javascript(text):
     assert not re.search(r"\bnan\b", words)
 
 
-def test_hostile_names_are_text(made, tmp_path):
+def test_hostile_names_are_text(tmp_path):
     record = {**OLD[1], "method": {**OLD[1]["method"], "label": HOSTILE, "link": "javascript:x"}}
-    made(old=[OLD[0], record])
+    made(tmp_path, old=[OLD[0], record])
     write_board([tmp_path / "old"], tmp_path / "index.html", print)
     tree = lxml_html.fromstring((tmp_path / "index.html").read_text())
     assert len(tree.xpath("//script")) == 1
