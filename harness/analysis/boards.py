@@ -20,7 +20,7 @@ from harness.analysis.stats import NOTHING, Estimate, mean_of
 from harness.analysis.studies import Study, flops_share, studies
 from harness.analysis.task_scores import Column, columns_of
 from harness.errors import BadInput
-from harness.records.cell import Asked
+from harness.records.cell import Amount, Asked
 from harness.records.file import file_name
 from harness.records.groups import answers_of
 from harness.records.identity import SAME_QUESTIONS
@@ -155,8 +155,8 @@ def _sources(sets: Sets) -> Iterator[Source]:
 
 
 def _board(sources: Sequence[Source]) -> Board:
-    amounts: dict[tuple[int | None, bool], list[Entry]] = {}
-    headings: dict[tuple[int | None, bool], str] = {}
+    amounts: dict[tuple[Amount | None, bool], list[Entry]] = {}
+    headings: dict[tuple[Amount | None, bool], str] = {}
     for entry, heading in _entries(sources):
         amounts.setdefault(entry.asked.amount, []).append(entry)
         headings.setdefault(entry.asked.amount, heading)
