@@ -1,6 +1,6 @@
 # Each target works in the Python environment that is active; the README's second command makes one.
 # `lock` needs uv.
-.PHONY: check test slow lock
+.PHONY: check test slow docs lock
 
 check:
 	ruff check .
@@ -12,6 +12,10 @@ test:
 
 slow:
 	pytest -m slow --durations=15
+
+# Figures and tables of the README and of docs, from records; a test says when that is due.
+docs:
+	python tests/readme_blocks.py
 
 # The newest that pyproject.toml admits, with the torch that the machines of CI hold.
 lock:

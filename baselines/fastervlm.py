@@ -4,7 +4,8 @@ How much the CLS row of the vision tower attends to a patch, averaged over heads
 image is about. The patches it attends to most are kept, in order, between tower and projector. The
 language model sees a shorter sequence with contiguous positions.
 
-B tokens in every layer. Paper and code agree. Several images are ours: each keeps its share.
+B tokens in every layer. Paper and code agree. Several images are ours: each keeps its share. On
+LLaVA-NeXT each crop does; they come out row by row of the picture, padding too, without newlines.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class FasterVLM(Method):
     link: ClassVar[str] = "https://arxiv.org/abs/2412.01818v1"
     cuts: ClassVar[str] = "vision tower"
     tower_reads: ClassVar[tuple[Read, ...]] = (Read.CLS_ATTENTION,)
+    crops: ClassVar[bool] = True
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
         return keep_patches(budget, sizes, "rank", self.tower_reads, _most_attended)

@@ -8,14 +8,16 @@ the rest to the best of the latter. The language model sees a plain shorter sequ
 As in the code, neighbours are indices ±1 and ±columns without a look at the borders: left of
 column 0 lies the row above. Where they coincide registers fill up, so every budget is met exactly.
 The middle layer is the 9th of 24 (ours at another depth: ⌊9·M/24⌋, at least the 1st).
+
+On LLaVA-NeXT each crop keeps its share of the budget; patches come out row by row of the picture,
+padding too, without newlines.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
-from math import inf
+from math import inf, isqrt
 from typing import ClassVar
 
 import torch
@@ -23,19 +25,15 @@ from torch import Tensor
 
 from methods.interface import (
     AnyRead,
-    Cut,
-    EncoderStage,
     Method,
-    NewTokens,
     OfLayer,
     Plan,
+    PruningError,
     Read,
-    Segment,
-    Selection,
     Sizes,
     View,
 )
-from methods.planning import shares
+from methods.planning import keep_patches
 from methods.registry import register
 from methods.tensors import best_in_order
 
@@ -69,23 +67,15 @@ class HiPrune(Method):
     link: ClassVar[str] = "https://arxiv.org/abs/2508.00553"
     cuts: ClassVar[str] = "vision tower"
     tower_reads: ClassVar[tuple[AnyRead, ...]] = (OBJECTS, Read.RECEIVED_ATTENTION)
+    crops: ClassVar[bool] = True
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
-        counts = shares(budget, sizes)
-        if counts is None:
-            return None
-        return Plan(
-            entering=(sum(counts),) * sizes.layers,
-            encoder=tuple(
-                EncoderStage("hierarchy", self.tower_reads, partial(_keep, segment=s, tokens=n))
-                for s, n in zip(sizes.segments, counts, strict=True)
-            ),
-            new_tokens=NewTokens.ENTERED,
-            parameters={"tokens": counts},
-        )
+        return keep_patches(budget, sizes, "hierarchy", self.tower_reads, _choose)
 
 
-def _keep(view: View, segment: Segment, tokens: int) -> Selection:
+def _choose(view: View, tokens: int) -> Tensor:
+    columns = isqrt(view.count)
+    if columns**2 != view.count:
+        raise PruningError("HiPrune looks at patches above and below, and wants square images")
     objects, registers = view[OBJECTS].mean(1), view[Read.RECEIVED_ATTENTION].mean(1)
-    kept = hierarchy(objects, registers, segment.w, tokens)
-    return Selection(Cut(kept + int(segment.has_cls)))
+    return hierarchy(objects, registers, columns, tokens)

@@ -23,3 +23,4 @@ class HiRED(FasterVLM):
     label: ClassVar[str] = "HiRED"
     venue: ClassVar[str] = "AAAI 2025"
     link: ClassVar[str] = "https://arxiv.org/abs/2408.10945"
+    crops: ClassVar[bool] = False

@@ -8,6 +8,7 @@ the chosen ones go in order through the projector, with contiguous positions.
 B tokens in every layer. Saliency has an exponent, 1 where it was published and here. The released
 code cuts in the tower only, which is followed; it does not import as it stands, and keeps no CLS
 row, although it grew out of VisionZip's, which does. Several images are ours: each keeps its share.
+On LLaVA-NeXT each crop does; they come out row by row of the picture, padding too, and no newline.
 
 The choice is sequential: B steps over all pairs of patches a prefill.
 """
@@ -54,6 +55,7 @@ class SCOPE(Method):
     link: ClassVar[str] = "https://arxiv.org/abs/2510.24214"
     cuts: ClassVar[str] = "vision tower"
     tower_reads: ClassVar[tuple[Read, ...]] = (Read.FEATURES, Read.CLS_ATTENTION)
+    crops: ClassVar[bool] = True
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
         return keep_patches(budget, sizes, "cover", self.tower_reads, _cover)

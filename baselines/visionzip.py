@@ -7,21 +7,34 @@ to it is one contextual token. The language model sees [dominant …, contextual
 
 D dominant (CLS among them) and C contextual tokens: B = D + C in every layer. Published 192 =
 162 + 30, 128 = 108 + 20, 64 = 54 + 10; other budgets by the same 10/64 of contextual ones (ours).
+
+LLaVA-NeXT: each crop is cut by itself, padding too, and has an equal share of the budget, 640 being
+5 · (108 + 20). The whole image comes first, as above; then the dominant patches of all crops row by
+row of the picture, their CLS rows, their contextual tokens. No newline stays.
+
+Qwen2.5-VL, as LLMC+ has it: tokens are ranked by what their patches receive of attention in the
+tower's last layer, and compared by its keys; those that stay, and the targets, which are merged as
+the language model gets them, stay where they are. An image has its share of the budget (ours).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from itertools import islice
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from methods.cuts import joined, place_in_picture, reordered
 from methods.interface import (
+    Crops,
     Cut,
+    DecoderStage,
     EncoderStage,
     Method,
     NewTokens,
@@ -32,10 +45,11 @@ from methods.interface import (
     Sizes,
     View,
 )
-from methods.planning import half_up, split
+from methods.planning import check_whole, half_up, split
 from methods.registry import register
 from methods.tensors import best_in_order, first_true, gather_rows
 
+MERGED = (Read.RECEIVED_ATTENTION, Read.TOWER_KEYS)
 CONTEXTUAL_SHARE = Fraction(10, 64)
 
 
@@ -69,31 +83,99 @@ class VisionZip(Method):
     link: ClassVar[str] = "https://arxiv.org/abs/2412.04467"
     cuts: ClassVar[str] = "vision tower"
     tower_reads: ClassVar[tuple[Read, ...]] = (Read.FEATURES, Read.CLS_ATTENTION, Read.TOWER_KEYS)
+    crops: ClassVar[bool] = True
+    merged: ClassVar[bool] = True
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
-        totals = split(half_up(budget), [segment.tokens for segment in sizes.segments])
+        merged = any(segment.merged > 1 for segment in sizes.segments)
+        if merged:
+            check_whole(self.label, sizes)
+        patches = [s.patches for s in sizes.segments for _ in range(s.tower_images)]
+        totals = split(half_up(budget), patches)
         contextual = [max(half_up(total * CONTEXTUAL_SHARE), 1) for total in totals]
         dominant = [total - c for total, c in zip(totals, contextual, strict=True)]
         if min(dominant) < 1:
             return None
+        parameters = {"dominant": tuple(dominant), "contextual": tuple(contextual)}
+        if merged:
+            lengths = [segment.tokens for segment in sizes.segments]
+            select = partial(
+                _zip_tokens, counts=tuple(zip(lengths, dominant, contextual, strict=True))
+            )
+            return Plan(
+                entering=(sum(totals),) * sizes.layers,
+                encoder=tuple(EncoderStage("see", MERGED, _see) for _ in sizes.segments),
+                decoder=(DecoderStage("zip", 0, (Read.HIDDEN,), select),),
+                parameters=parameters,
+            )
         return Plan(
             entering=(sum(totals),) * sizes.layers,
-            encoder=tuple(
-                EncoderStage(
-                    "zip", self.tower_reads, partial(_zip, segment=s, dominant=d, contextual=c)
-                )
-                for s, d, c in zip(sizes.segments, dominant, contextual, strict=True)
-            ),
+            encoder=tuple(self._stages(sizes, list(zip(dominant, contextual, strict=True)))),
             new_tokens=NewTokens.ENTERED,
-            parameters={"dominant": tuple(dominant), "contextual": tuple(contextual)},
+            parameters=parameters,
         )
 
+    def _stages(self, sizes: Sizes, counts: list[tuple[int, int]]) -> Iterator[EncoderStage]:
+        """Of each segment, which has `counts` for each of its crops."""
+        of_crop = iter(counts)
+        for segment in sizes.segments:
+            own = tuple(islice(of_crop, segment.tower_images))
+            select = partial(_zip, segment=segment, counts=own)
+            yield EncoderStage("zip", self.tower_reads, select)
 
-def _zip(view: View, segment: Segment, dominant: int, contextual: int) -> Selection:
-    attention, keys = view[Read.CLS_ATTENTION], view[Read.TOWER_KEYS].float()
-    has_cls = int(segment.has_cls)
+
+def _zip(view: View, segment: Segment, counts: tuple[tuple[int, int], ...]) -> Selection:
+    """`counts`: dominant and contextual rows of each crop."""
+    attention = view[Read.CLS_ATTENTION].chunk(len(counts), -1)
+    keys = view[Read.TOWER_KEYS].float().chunk(len(counts), 1)
+    cuts = [_zip_crop(*shown) for shown in zip(attention, keys, counts, strict=True)]
+    if segment.crops is None:
+        return Selection(cuts[0])
+    return Selection(in_order_of_picture(cuts, [d for d, _ in counts], segment.crops))
+
+
+def _zip_crop(attention: Tensor, keys: Tensor, counts: tuple[int, int]) -> Cut:
+    dominant, contextual = counts
+    has_cls = keys.shape[1] - attention.shape[-1]
     rows = best_in_order(attention.sum(1), dominant - has_cls) + has_cls
-    if segment.has_cls:
+    if has_cls:
         rows = torch.cat([rows.new_zeros(len(rows), 1), rows], 1)
     heads = keys.unflatten(-1, (attention.shape[1], -1))
-    return Selection(zip_rows(rows, normalize(heads.mean(2), dim=-1), contextual))
+    return zip_rows(rows, normalize(heads.mean(2), dim=-1), contextual)
+
+
+def in_order_of_picture(cuts: list[Cut], dominant: list[int], crops: Crops) -> Cut:
+    """One cut of all rows of a picture's crops, of which each has CLS and `dominant` − 1 patches
+    first: these patches row by row of the picture, then CLS rows, then what else there is.
+    """
+    patches, places = crops.rows * crops.columns * crops.side**2, []
+    for i, (cut, count) in enumerate(zip(cuts, dominant, strict=True)):
+        place = place_in_picture(cut.anchors - 1, i, crops)
+        place[:, 0], place[:, count:] = patches, patches + 1
+        places.append(place)
+    whole = joined(cuts, [crops.side**2 + 1] * len(cuts))
+    return reordered(whole, torch.cat(places, 1).argsort(dim=1, stable=True))
+
+
+def _see(view: View) -> Selection:
+    heads = view[Read.RECEIVED_ATTENTION]
+    metric = view[Read.TOWER_KEYS].unflatten(-1, (heads.shape[1], -1)).mean(2)
+    return Selection(visual={"score": heads.mean(1), "metric": metric})
+
+
+def zip_tokens(score: Tensor, metric: Tensor, dominant: int, contextual: int) -> Cut:
+    """The cut of tokens that stay where they are; `score` [b, n], `metric` [b, n, d]."""
+    best = best_in_order(score, dominant)
+    cut = zip_rows(best, normalize(metric, dim=-1), contextual)
+    return reordered(cut, cut.anchors.argsort(1))
+
+
+def _zip_tokens(view: View, counts: tuple[tuple[int, int, int], ...]) -> Selection:
+    """`counts`: tokens, and how many are dominant and contextual, of each image."""
+    lengths = [tokens for tokens, _, _ in counts]
+    shown = (view.carry[name].split(lengths, 1) for name in ("score", "metric"))
+    cuts = [
+        zip_tokens(score, metric, dominant, contextual)
+        for score, metric, (_, dominant, contextual) in zip(*shown, counts, strict=True)
+    ]
+    return Selection(joined(cuts, lengths))

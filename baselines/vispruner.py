@@ -7,7 +7,8 @@ kept in order between tower and projector, with contiguous positions.
 
 B tokens in every layer; int(B · `important_ratio`) are important. The published settings are 0.5,
 and 0.75 for 64 tokens on MME. The code fails where the pool is odd when a round starts; ours: the
-first half then has one more, and a round drops no more than it has. Each image keeps its share.
+first half then has one more, and a round drops no more than it has. Each image keeps its share, on
+LLaVA-NeXT each crop; they come out row by row of the picture, padding too, without newlines.
 
 A swap of two nearly equal scores deals all later halves anew, so scores are computed in float64
 from float32 features; in float32 the code itself keeps others in a third of cases. The rounds are
@@ -72,6 +73,7 @@ class VisPruner(Method):
     link: ClassVar[str] = "https://arxiv.org/abs/2412.01818"
     cuts: ClassVar[str] = "vision tower"
     tower_reads: ClassVar[tuple[Read, ...]] = (Read.FEATURES, Read.CLS_ATTENTION)
+    crops: ClassVar[bool] = True
 
     important_ratio: float = 0.5
 

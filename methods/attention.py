@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+MOST_WEIGHTS = 2**26
+"""Attention weights that are held at a time: 256 MiB."""
+
 
 @dataclass(frozen=True)
 class QueriesKeys:
@@ -19,6 +22,15 @@ class QueriesKeys:
 
     def to(self, device: torch.device) -> QueriesKeys:
         return QueriesKeys(self.queries.to(device), self.keys.to(device), self.scaling)
+
+    def received(self) -> Tensor:
+        """What each key gets of all queries on average: float32 [b, H, L]; a part of them at a
+        time, since the weights of an image of high resolution fill a GPU.
+        """
+        heads, length = self.queries.shape[1:3]
+        rows = torch.arange(length, device=self.queries.device).expand(len(self.queries), -1)
+        parts = rows.split(max(1, MOST_WEIGHTS // (heads * length)), 1)
+        return torch.stack([self.attention(part, None).sum(2) for part in parts]).sum(0) / length
 
     def attention(self, rows: Tensor, allowed: Tensor | None) -> Tensor:
         """Softmax weights of query rows: float32 [b, H, r, L].

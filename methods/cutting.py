@@ -17,8 +17,8 @@ from methods.reads import Read
 from methods.sequence import Piece, Run, after_cut
 from methods.stages import run_decoder_stage, run_encoder_stages
 from methods.tower import TowerPass
-from methods.tower_family import with_tower
-from methods.tower_recording import TowerRecording
+from methods.tower_family import TowerAdapter, with_tower
+from methods.tower_views import Recording
 from methods.trace import Prefill, StageSelection
 from methods.views import Shown
 
@@ -58,7 +58,7 @@ class Cutting:
         return any(reads & set(stage.reads) for _, stage in self.stages.get(layer + 1, ()))
 
     def before_the_decoder(
-        self, hidden: Tensor, tower: TowerRecording | None, inside: TowerPass | None
+        self, hidden: Tensor, tower: Recording | None, inside: TowerPass | None
     ) -> Tensor:
         """Embeddings [B, L, D] of the prompt to what of them enters layer 0.
 
@@ -98,21 +98,22 @@ class Cutting:
             )
         images = images_of(self.prefill.sizes, len(inside.images))
         self.prefill.tower_rows = [
-            inside.rows_of(places) if plan.tower else ()
+            inside.rows_of([place for (place,) in places]) if plan.tower else ()
             for places, plan in zip(images, self.prefill.plans, strict=True)
         ]
         hidden = self._go_on(0, hidden, [inside.piece(group, self.run, images) for group in groups])
         self.groups[0].sound += inside.sound
         return hidden
 
-    def _cut_in_tower(self, hidden: Tensor, tower: TowerRecording | None) -> Tensor:
+    def _cut_in_tower(self, hidden: Tensor, tower: Recording | None) -> Tensor:
         groups = [group for group in self.groups if group.plan.encoder]
         if not groups:
             return hidden
-        project = with_tower(self.adapter, self.method).project
         if tower is None:
+            with_tower(self.adapter, self.method, crops=True)
             raise broken("the vision tower ran without showing what the method reads")
-        images = images_of(self.prefill.sizes, len(tower.features))
+        images = images_of(self.prefill.sizes, tower.count)
+        project = self.adapter.project if isinstance(self.adapter, TowerAdapter) else None
         self.clock.start("selection")
         found = [
             run_encoder_stages(self.method, group, self.run, tower, images, project)

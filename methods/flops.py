@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from methods.errors import PruningError, told
 from methods.groups import Group, group_samples
 from methods.plan import DecoderStage, EncoderStage, Plan, Selection, TowerStage
-from methods.reads import AnyRead, OfLayer, Read, TextRows, View
+from methods.reads import Read, TextRows, View, what_of
 from methods.sizes import ModelShape, Segment, Sizes
 from methods.stages import chosen
 from methods.tensors import apply_cut, gather_rows
@@ -110,12 +110,12 @@ def _run_encoder(group: Group, stages: Sequence[EncoderStage], shape: ModelShape
             Read.RECEIVED_ATTENTION: _empty(1, heads, segment.tokens),
         }
         attending = {Read.CLS_ATTENTION: queries, Read.RECEIVED_ATTENTION: rows}
-        total += sum(2 * rows * width * attending.get(_what(read), 0) for read in stage.reads)
+        total += sum(2 * rows * width * attending.get(what_of(read), 0) for read in stage.reads)
         view = View(
             count=segment.tokens,
             segments=_empty(1, segment.tokens, dtype=torch.long),
             seeds=group.seeds,
-            reads={read: shown[_what(read)] for read in stage.reads},
+            reads={read: shown[what_of(read)] for read in stage.reads},
         )
         selection = _select(
             f"stage {stage.name} in the vision tower",
@@ -129,10 +129,6 @@ def _run_encoder(group: Group, stages: Sequence[EncoderStage], shape: ModelShape
         carries.append(selection.visual)
     group.enter(counts, {n: torch.cat([carry[n] for carry in carries], 1) for n in carries[0]})
     return total
-
-
-def _what(read: AnyRead) -> Read:
-    return read.read if isinstance(read, OfLayer) else read
 
 
 def _run_decoder(group: Group, stage: DecoderStage, shape: ModelShape, text: int) -> int:

@@ -15,19 +15,20 @@ from methods.attention import QueriesKeys
 from methods.caches import CACHE_ARGUMENT, cache_of, mark_pruned, rows_of
 from methods.clock import Clock
 from methods.cutting import Cutting
-from methods.encoder_calls import EncoderCalls, Segments
+from methods.encoder_calls import EncoderCalls
 from methods.errors import PruningError
-from methods.family import KINDS, Adapter
+from methods.family import Adapter
 from methods.groups import group_samples, seeds_of
 from methods.mechanism import LayerCount, check_cache
 from methods.method import Method
 from methods.new_tokens import NewPositions
 from methods.plan import Plan
-from methods.positions import AXES, check_axes, check_plan, parted, spread
+from methods.positions import AXES, check_plan
+from methods.prompt import read_prompt
 from methods.sequence import Run, run_of
 from methods.sizes import Budget, Sizes
 from methods.tower import TowerPass
-from methods.tower_recording import TowerRecording
+from methods.tower_views import Recording
 from methods.trace import Prefill
 
 
@@ -51,7 +52,7 @@ class Generation:
         """Look at the prompt and plan every sample. `kwargs` are the text model's, without what is
         `added` [B, L, D] to the output of its first layers.
         """
-        run, segments = self._first_run(input_ids, kwargs, added)
+        run, segments = read_prompt(self.adapter, self.calls, input_ids, kwargs, added)
         sizes = [self.adapter.sizes_of(own) for own in segments]
         plans = {own: planned(self.method, budget, own) for own in dict.fromkeys(sizes)}
         if run.axes is not None:
@@ -72,37 +73,6 @@ class Generation:
         self.new_positions = NewPositions(run, self.groups)
         return self.prefill
 
-    def _first_run(
-        self, input_ids: Tensor, kwargs: dict, added: tuple[Tensor, ...]
-    ) -> tuple[Run, list[Segments]]:
-        """The whole prompt, and whose images are in it."""
-        hidden, mask = kwargs["inputs_embeds"], kwargs.get("attention_mask")
-        if mask is not None and mask.dim() != 2:
-            raise PruningError("pruning needs the attention mask as [batch, length]")
-        valid = torch.ones_like(input_ids, dtype=torch.bool) if mask is None else mask.bool()
-        valid = valid.to(hidden.device)
-        kinds = self.adapter.kinds(input_ids).to(hidden.device) * valid
-        positions, axes = parted(kwargs.get("position_ids"), valid)
-        of_kind = [(kinds == kind).sum(1) for kind, _ in enumerate(KINDS, 1)]
-        # the one wait for the device: plans are made of integers
-        lengths, on_axes, *counts = torch.stack(
-            [valid.sum(1), spread(axes, kinds > 0), *of_kind]
-        ).tolist()
-        run = Run(
-            first=0,
-            valid=valid,
-            visual=kinds > 0,
-            positions=positions,
-            lengths=tuple(lengths),
-            counts=tuple(map(sum, zip(*counts, strict=True))),
-            axes=axes,
-            added=added,
-        )
-        segments = self.calls.dealt(kinds, counts)
-        if self.adapter.position_axes > 1:
-            check_axes(segments, on_axes)
-        return run, segments
-
     def _check_window(self) -> None:
         """Raises PruningError where a layer would not see the whole sequence: rows that are left
         after a cut do not tell how far apart they were.
@@ -118,7 +88,7 @@ class Generation:
     # --- before layer 0 ---------------------------------------------------------------------
 
     def enter_prefill(
-        self, tower: TowerRecording | None, kwargs: dict, inside: TowerPass | None = None
+        self, tower: Recording | None, kwargs: dict, inside: TowerPass | None = None
     ) -> dict:
         """Cut what is cut before layer 0; returns the text model's kwargs.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -92,19 +93,18 @@ def group_samples(
     return groups
 
 
-def images_of(sizes: Sequence[Sizes], recorded: int) -> list[list[int]]:
-    """Places among the recorded images of each sample's own.
+def images_of(sizes: Sequence[Sizes], recorded: int) -> list[list[tuple[int, ...]]]:
+    """Places among the recorded tower images of each segment of each sample.
 
     Beams and repeated sequences multiply the samples, with the images recorded once.
     """
-    needed = sum(len(own.segments) for own in sizes)
+    needed = sum(segment.tower_images for own in sizes for segment in own.segments)
     if recorded == 0 or needed % recorded:
         raise PruningError(f"the prompts name {needed} images but {recorded} were given")
-    repeats, images, start = needed // recorded, [], 0
+    repeats, images, places = needed // recorded, [], iter(range(recorded))
     for own in sizes[::repeats]:
-        places = list(range(start, start + len(own.segments)))
-        images += [places] * repeats
-        start += len(own.segments)
+        of_sample = [tuple(islice(places, segment.tower_images)) for segment in own.segments]
+        images += [of_sample] * repeats
     return images
 
 

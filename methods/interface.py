@@ -20,11 +20,12 @@ from methods.plan import (
     TowerStage,
 )
 from methods.reads import AnyRead, OfLayer, Read, TextRows, View
-from methods.sizes import Budget, Segment, Sizes
+from methods.sizes import Budget, Crops, Newline, Segment, Sizes
 
 __all__ = [
     "AnyRead",
     "Budget",
+    "Crops",
     "Cut",
     "DecoderStage",
     "EncoderStage",
@@ -32,6 +33,7 @@ __all__ = [
     "MechanismError",
     "Method",
     "NewTokens",
+    "Newline",
     "OfLayer",
     "Plan",
     "Positions",

@@ -20,8 +20,9 @@ class Method(ABC):
     """Base of all methods; fields of a subclass are its settings.
 
     A subclass gives `label` (the paper's spelling), `venue`, `link`, `cuts` (where it cuts, in
-    words), `tower_reads` (all that its encoder stages read), `inside_tower` (whether it has stages
-    between the tower's layers) and `solve`.
+    words), `tower_reads` (all that its encoder stages read), `crops` (whether these are defined for
+    an image that the tower sees in crops), `merged` (whether for a tower that merges patches),
+    `inside_tower` (whether it has stages between the tower's layers) and `solve`.
     """
 
     name: ClassVar[str] = ""
@@ -30,6 +31,8 @@ class Method(ABC):
     link: ClassVar[str] = ""
     cuts: ClassVar[str] = ""
     inside_tower: ClassVar[bool] = False
+    crops: ClassVar[bool] = False
+    merged: ClassVar[bool] = False
 
     @property
     def tower_reads(self) -> tuple[AnyRead, ...]:

@@ -66,6 +66,13 @@ OF_TOWER = (
     *(Read.FEATURES, Read.TOWER_KEYS, Read.CLS_QUERY),
     *(Read.CLS_ATTENTION, Read.RECEIVED_ATTENTION),
 )
+BY_PATCH = (Read.CLS_ATTENTION, Read.RECEIVED_ATTENTION)
+"""Of these, the ones of shape [b, H, patches]; the others are [b, rows, width]."""
+
+
+def what_of(read: AnyRead) -> Read:
+    """What is read, be it of the layer that is used or of another."""
+    return read.read if isinstance(read, OfLayer) else read
 
 
 def are_reads(values: Iterable[object]) -> bool:

@@ -29,14 +29,16 @@ from methods.family import KINDS
 from methods.generation import Generation
 from methods.inside_tower import InsideTower
 from methods.mechanism import broken
+from methods.merged_tower import MergedWatch, MergingTower
 from methods.method import Method
 from methods.recording import Observer, observing
 from methods.registry import check_method
 from methods.sharing import SharedImages
 from methods.sizes import Budget
 from methods.tower_family import with_tower
+from methods.tower_views import Recording
 from methods.tower_watch import TowerWatch
-from methods.trace import Trace
+from methods.trace import Prefill, Trace
 
 _ATTACHED = "_visual_token_pruning"
 _FILLED_ELSEWHERE = "the KV cache of this step was not filled by a prompt inside this context"
@@ -116,14 +118,13 @@ class _Runtime:
         self.input_ids: Tensor | None = None
         self.calls = EncoderCalls(self.adapter)
         self.inside: InsideTower | None = None
-        self.watch: TowerWatch | None = None
+        self.watch: TowerWatch | MergedWatch | None = None
         if method.inside_tower:
-            tower = with_tower(self.adapter, method.label)
+            tower = with_tower(self.adapter, method.label, crops=False)
             self.inside = InsideTower(tower, clock, method, budget, seeds)
             images = None  # what is cut inside the tower is one method's own
         if images is not None or method.tower_reads:
-            needs = method.label if method.tower_reads else "sharing what the vision tower made"
-            self.watch = TowerWatch(with_tower(self.adapter, needs), method, images)
+            self.watch = self._watch(images)
         self.phase = "prefill"
         self.entered = self.placed = False
         self.lost: MechanismError | None = None
@@ -132,6 +133,14 @@ class _Runtime:
         self.current: Generation | None = None
         self.cache: Cache | None = None
         self.generations: WeakKeyDictionary[Cache, Generation] = WeakKeyDictionary()
+
+    def _watch(self, images: SharedImages | None) -> TowerWatch | MergedWatch:
+        method, adapter = self.method, self.adapter
+        if images is None and method.merged and isinstance(adapter, MergingTower):
+            return MergedWatch(adapter)
+        needs = method.label if method.tower_reads else "sharing what the vision tower made"
+        crops = method.crops and images is None
+        return TowerWatch(with_tower(adapter, needs, crops), method, images)
 
     # --- what is registered -----------------------------------------------------------------
 
@@ -152,7 +161,7 @@ class _Runtime:
             encode = getattr(self.body, name, None)
             if encode is None:
                 continue
-            if self.watch is not None and self.watch.images is not None:
+            if isinstance(self.watch, TowerWatch) and self.watch.images is not None:
                 encode = self.watch.sharing(self.watch.images, encode)
             yield self.body, name, self.calls.seeing(kind, encode)
         if self.inside is not None:
@@ -170,9 +179,11 @@ class _Runtime:
                 continue
             yield module.register_forward_pre_hook(self._starter(phase))
             yield module.register_forward_hook(self._stopper(phase))
-        if self.watch is not None and self.watch.reads:
-            yield adapter.tower.register_forward_pre_hook(self.watch.begin)
-            yield self.watch.used.register_forward_hook(self.watch.see_features)
+        if self.watch is not None:
+            for module, before in self.watch.before().items():
+                yield module.register_forward_pre_hook(before)
+            for module, after in self.watch.after().items():
+                yield module.register_forward_hook(after)
         yield adapter.text_model.register_forward_pre_hook(self._enter, with_kwargs=True)
         for i, layer in enumerate(adapter.layers):
             yield layer.register_forward_pre_hook(self._layer_hook(i), with_kwargs=True)
@@ -246,8 +257,14 @@ class _Runtime:
         self.current = generation
         # not cleared: without a cache every step is a prefill, and the tower runs only once
         inside = None if self.inside is None else self.inside.last
-        recording = None if self.watch is None else self.watch.recording
-        return generation.enter_prefill(recording, kwargs, inside)
+        return generation.enter_prefill(self._recording(prefill), kwargs, inside)
+
+    def _recording(self, prefill: Prefill) -> Recording | None:
+        """What the tower showed of the prompt's images."""
+        if self.watch is None or not any(plan.encoder for plan in prefill.plans):
+            return None
+        images = self.calls.encoded.get("image", [])
+        return self.watch.recording_of([segment for image in images for segment in image])
 
     def _layer_hook(self, i: int) -> Callable[..., tuple[tuple, dict] | None]:
         def before_layer(layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:

@@ -35,11 +35,11 @@ class Run:
     positions: Tensor
     lengths: tuple[int, ...]
     counts: tuple[int, ...]
-    axes: Tensor | None = None
-    added: tuple[Tensor, ...] = ()
     next_position: Tensor = field(init=False)
     rotary: tuple[Tensor, Tensor] | None = None
     mask: Any = None
+    axes: Tensor | None = None
+    added: tuple[Tensor, ...] = ()
 
     @property
     def mask_2d(self) -> Tensor | None:

@@ -65,7 +65,7 @@ class Segment:
     `t` frames of `h` rows of `w` tokens of the language model, row by row, with `newline` tokens
     among them; `has_cls` tells whether the vision tower has a CLS row. `crops`: what the grid was
     put together from, None where it is one tower image. `resampled`: no token is made of patches of
-    its own.
+    its own; else one is made of `merged`² patches by the tower.
     """
 
     h: int
@@ -76,11 +76,22 @@ class Segment:
     newline: Newline = Newline.NONE
     crops: Crops | None = None
     resampled: bool = False
+    merged: int = 1
 
     @property
     def tokens(self) -> int:
         """Visual tokens that the language model gets for it, unpruned."""
         return self.t * self.h * self.row_tokens + (self.newline is Newline.END)
+
+    @property
+    def tower_images(self) -> int:
+        """Rows of the vision tower's batch that it is made of, where it is no video."""
+        return 1 if self.crops is None else self.crops.rows * self.crops.columns
+
+    @property
+    def patches(self) -> int:
+        """Rows, without CLS, of each of them."""
+        return self.h * self.w if self.crops is None else self.crops.side**2
 
     @property
     def row_tokens(self) -> int:

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from methods.errors import PruningError, place, told
 from methods.groups import Group
+from methods.merged_tower import MergedRecording
 from methods.plan import Cut, DecoderStage, EncoderStage, Positions, Selection, TowerStage
 from methods.reads import AnyRead, Read, View
 from methods.sequence import Piece, Run
+from methods.sizes import Segment
 from methods.tensors import apply_cut, first_true, gather_rows, watching_ranks
-from methods.tower_recording import TowerRecording
-from methods.tower_views import tower_view
+from methods.tower_views import Recording, tower_view
 from methods.trace import StageSelection
 from methods.views import Shown, decoder_view
 
@@ -48,23 +49,23 @@ def run_encoder_stages(
     method: str,
     group: Group,
     run: Run,
-    tower: TowerRecording,
-    images: Sequence[Sequence[int]],
-    project: Callable[[Tensor], Tensor],
+    tower: Recording,
+    images: Sequence[Sequence[tuple[int, ...]]],
+    project: Callable[[Tensor], Tensor] | None,
 ) -> tuple[Piece | None, list[StageSelection]]:
     """The cuts between vision tower and projector, image by image of the group's samples.
 
-    `images[row]`: places in `tower` of a sample's images. Rows that a cut merges are projected
-    again; rows that it keeps have been projected already. None where no stage cuts.
+    `images[row]`: places in `tower` of each segment of a sample. Rows that a cut merges are
+    projected again; rows that it keeps have been projected already. None where no stage cuts.
     """
     slots = first_true(run.visual[group.at], run.counts[group.rows[0]])
     start, pieces, states, carries, selections = 0, [], [], [], []
     for i, segment in enumerate(group.sizes.segments):
-        shown = tower.images([images[row][i] for row in group.rows])
+        shown = tower.images([place for row in group.rows for place in images[row][i]])
         selection, merged = _of_image(method, group, i, shown, project)
         patches = torch.arange(segment.tokens, device=slots.device).expand(len(slots), -1)
         if selection.cut is not None:
-            patches = (selection.cut.anchors - int(segment.has_cls)).clamp(min=0)
+            patches = _places(segment, selection.cut)
             name = group.plan.encoder[i].name
             selections.append(StageSelection(name, None, group.rows, i, selection.cut))
         if merged is not None:
@@ -84,18 +85,37 @@ def run_encoder_stages(
 
 
 def _of_image(
-    method: str, group: Group, i: int, shown: TowerRecording, project: Callable[[Tensor], Tensor]
+    method: str,
+    group: Group,
+    i: int,
+    shown: Recording,
+    project: Callable[[Tensor], Tensor] | None,
 ) -> tuple[Selection, Tensor | None]:
     """What the stage of a group's image `i` selects, and the rows that it merged, projected."""
     stage, segment = group.plan.encoder[i], group.sizes.segments[i]
     view = tower_view(shown, segment, stage.reads, group.seeds)
     where = f"{method}, stage {stage.name} in the vision tower"
-    selection = selected(where, stage, view, view.count + int(segment.has_cls), group.sound)
-    if selection.cut is None or not selection.cut.merges:
+    rows = view.count + segment.tower_images * int(segment.has_cls)
+    selection = selected(where, stage, view, rows, group.sound)
+    # of crops not every row has been given to the language model's sequence
+    remade = any(segment.crops for segment in group.sizes.segments)
+    if selection.cut is None or not (selection.cut.merges or remade):
         return selection, None
-    merged = apply_cut(view[Read.FEATURES], selection.cut)
+    if project is None or isinstance(shown, MergedRecording):
+        raise PruningError(f"{where}: what merges patches itself has no features to be merged")
+    merged = apply_cut(shown.of_segment(segment), selection.cut)
     group.sound.append(merged_numbers(where, merged))
     return selection, project(merged)
+
+
+def _places(segment: Segment, cut: Cut) -> Tensor:
+    """Where the rows that come out of a cut go among a segment's tokens: int64 [b, out].
+
+    Those of crops follow one another from the first on: not each has a token of its own.
+    """
+    if segment.crops is not None:
+        return torch.zeros_like(cut.anchors)
+    return (cut.anchors - int(segment.has_cls)).clamp(min=0)
 
 
 Stage = DecoderStage | EncoderStage | TowerStage

@@ -208,16 +208,16 @@ class TowerPass:
         return tuple(tuple((a[p], m[p]) for a, m in self.layer_rows) for p in places)
 
     def piece(
-        self, group: Group, run: Run, images: Sequence[Sequence[int]]
+        self, group: Group, run: Run, images: Sequence[Sequence[tuple[int, ...]]]
     ) -> tuple[Piece, list[StageSelection]]:
         """The visual rows that a group's samples go on with before layer 0.
 
-        `images[row]`: places among the tower's images of a sample's own.
+        `images[row]`: of each segment of a sample, its place among the tower's images.
         """
         slots = first_true(run.visual[group.at], run.counts[group.rows[0]])
         start, kept, selections = 0, [], []
         for i, segment in enumerate(group.sizes.segments):
-            cut = self._whole_cut(group, [images[row][i] for row in group.rows], segment)
+            cut = self._whole_cut(group, [images[row][i][0] for row in group.rows], segment)
             patches = cut.anchors.to(slots.device) - int(segment.has_cls)
             kept.append(gather_rows(slots, start + patches))
             names = "+".join(dict.fromkeys(stage.name for stage in group.plan.tower[i]))

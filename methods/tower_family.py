@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -15,8 +15,10 @@ from methods.sizes import Segment, Sizes
 
 class TowerAdapter(Adapter):
     """One whose vision tower methods may select in: it is called once for all images of a batch,
-    each of which is one of its rows and one segment.
+    each of which is one of its rows, and one segment or, with `crops`, one crop of a segment.
     """
+
+    crops: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -52,8 +54,11 @@ class TowerAdapter(Adapter):
         return Sizes(len(self.layers), segments, self.feature_place)
 
 
-def with_tower(adapter: Adapter, what: str) -> TowerAdapter:
-    """The adapter, for `what` needs its tower. Raises PruningError where none may."""
-    if not isinstance(adapter, TowerAdapter):
+def with_tower(adapter: Adapter, what: str, crops: bool) -> TowerAdapter:
+    """The adapter, for `what` needs its tower. Raises PruningError where that is not defined.
+
+    `crops`: whether it is defined for the crops of an image.
+    """
+    if not isinstance(adapter, TowerAdapter) or (adapter.crops and not crops):
         raise PruningError(f"{what} is not defined here for {adapter.name}: {adapter.tower_stages}")
     return adapter

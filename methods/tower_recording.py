@@ -10,6 +10,7 @@ from torch import Tensor
 from methods.attention import QueriesKeys
 from methods.errors import PruningError
 from methods.reads import OF_TOWER, AnyRead, OfLayer, Read
+from methods.sizes import Segment
 from methods.tensors import index_of
 
 
@@ -27,12 +28,21 @@ class TowerRecording:
     layers: int
     used: int
 
+    @property
+    def count(self) -> int:
+        """How many tower images."""
+        return len(self.features)
+
     def images(self, places: Sequence[int]) -> TowerRecording:
         """Those of some images."""
         if list(places) == list(range(len(self.features))):
             return self
         index = index_of(places, self.features.device)
         return self.map(lambda tensor: tensor[index])
+
+    def of_segment(self, segment: Segment) -> Tensor:
+        """Features of images of one size, those of crops one after another: [b, rows, D]."""
+        return self.features.unflatten(0, (-1, segment.tower_images)).flatten(1, 2)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> TowerRecording:
         """The same with every tensor changed."""

@@ -10,23 +10,47 @@ from torch import Tensor
 from methods.attention import QueriesKeys
 from methods.groups import ImageGroup
 from methods.mechanism import broken
-from methods.reads import AnyRead, Read, View
+from methods.merged_tower import MergedRecording
+from methods.reads import BY_PATCH, AnyRead, Read, View, what_of
 from methods.sizes import Segment
 from methods.tower_recording import TowerRecording
 
+Recording = TowerRecording | MergedRecording
+
 
 def tower_view(
-    recording: TowerRecording, segment: Segment, reads: Sequence[AnyRead], seeds: tuple[int, ...]
+    recording: Recording, segment: Segment, reads: Sequence[AnyRead], seeds: tuple[int, ...]
 ) -> View:
-    """The view of an encoder stage for images of one size."""
+    """The view of an encoder stage for images of one size; rows of crops follow one another."""
+    if isinstance(recording, MergedRecording):
+        return View(
+            count=segment.tokens,
+            segments=recording.of_first_image(segment),
+            seeds=seeds,
+            reads={read: recording.shown(read, segment) for read in reads},
+        )
+    crops = segment.tower_images
     images, rows, _ = recording.features.shape
-    patches = rows - int(segment.has_cls)
+    shape = images // crops, crops * (rows - int(segment.has_cls))
     return View(
-        count=patches,
-        segments=torch.zeros(images, patches, dtype=torch.long, device=recording.features.device),
+        count=shape[1],
+        segments=torch.zeros(shape, dtype=torch.long, device=recording.features.device),
         seeds=seeds,
-        reads={read: _of_tower(recording, read, segment.has_cls) for read in reads},
+        reads={
+            read: _joined(_of_tower(recording, read, segment.has_cls), crops, read)
+            for read in reads
+        },
     )
+
+
+def _joined(shown: Tensor, crops: int, read: AnyRead) -> Tensor:
+    """What is shown of single crops [b · crops, ...], of all of an image: [b, ...]."""
+    if crops == 1:
+        return shown
+    of_crop = shown.unflatten(0, (-1, crops))
+    if what_of(read) in BY_PATCH:
+        return of_crop.transpose(1, 2).flatten(2)
+    return of_crop.flatten(1, 2)
 
 
 def _of_tower(recording: TowerRecording, read: AnyRead, has_cls: bool) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -14,6 +14,7 @@ from methods.method import Method
 from methods.reads import AnyRead, Read
 from methods.recording import Observer
 from methods.sharing import SharedImages
+from methods.sizes import Segment
 from methods.tower_family import TowerAdapter
 from methods.tower_recording import TowerRecording, place_of
 
@@ -55,10 +56,18 @@ class TowerWatch:
 
         return observe
 
-    @property
-    def used(self) -> nn.Module:
-        """The tower layer whose output is used."""
-        return self.adapter.tower_layers[self.adapter.feature_place]
+    def before(self) -> dict[nn.Module, Callable[..., None]]:
+        """What is called before modules."""
+        return {self.adapter.tower: self.begin} if self.reads else {}
+
+    def after(self) -> dict[nn.Module, Callable[..., None]]:
+        """What is called after modules."""
+        used = self.adapter.tower_layers[self.adapter.feature_place]
+        return {used: self.see_features} if self.reads else {}
+
+    def recording_of(self, images: Sequence[Segment]) -> TowerRecording | None:
+        """What the tower showed of the images that came last."""
+        return self.recording
 
     def begin(self, tower: nn.Module, args: tuple) -> None:
         """Before the tower's forward."""

@@ -16,18 +16,21 @@ from pathlib import Path
 from statistics import median
 
 from harness.analysis import speed
+from harness.analysis.emphasis import Emphasis
+from harness.analysis.metrics import how_to_read
 from harness.analysis.stats import round_ratio
 from harness.analysis.studies import studies
 from harness.cli.listing import methods_tables
 from harness.records.file import read_all
 from harness.records.groups import runs_of
 from harness.records.record import EfficiencyRecord
-from harness.tables import yardsticks
+from harness.regress import table as gate_table
+from harness.tables import accuracy, efficiency_notes, long, paper, yardsticks
 from harness.tables.brief import at_a_glance, brief
 from harness.tables.layouts import tables
 from harness.tables.numbers import three_digits
 from harness.tables.page.plots import accuracy_file
-from harness.tables.table import Table, markdown
+from harness.tables.table import Table, _markdown_text, markdown
 from harness.tables.terminal import plain
 
 ROOT = Path(__file__).parent.parent
@@ -40,9 +43,10 @@ def _tables(directory: str) -> str:
     return "\n".join(markdown(brief(table)) for table in tables(records))
 
 
-def _printed(directory: str) -> str:
+def _printed(directory: str, what: str) -> str:
     """As a terminal shows it."""
-    found = tables(read_all([ROOT / directory], warn=print))
+    every = tables(read_all([ROOT / directory], warn=print))
+    found = [table for table in every if table.title.startswith(what)]
     return f"```text\n{''.join(map(plain, at_a_glance(found, io.StringIO()))).strip()}\n```"
 
 
@@ -160,9 +164,33 @@ def _selection() -> str:
     )
 
 
+def _legends() -> str:
+    """What stands below each table, once, as `--wide` prints it."""
+    bold = paper.BOLD[Emphasis.SIGNIFICANT]
+    return "\n\n".join(
+        f"**{name}.** {_markdown_text(text)}"
+        for name, text in {
+            "Accuracy": accuracy.HOW_TO_READ,
+            "Efficiency": efficiency_notes.HOW_TO_READ.format(
+                peak=" ".join(efficiency_notes.PEAKS.values())
+            ),
+            "Floors": efficiency_notes.FLOORS.replace("{flops:.3g}", "…").replace(
+                "{bytes:.3g}", "…"
+            ),
+            "Equal context": efficiency_notes.EQUAL_CONTEXT,
+            "A paper's table": f"{paper.HOW_TO_READ} {bold} {paper.NOISE}",
+            "Fidelity": how_to_read(),
+            "Long": long.HOW_TO_READ,
+            "The gate": gate_table.HOW_TO_READ,
+        }.items()
+    )
+
+
 BLOCKS = {
+    "legends": _legends,
     "sharing": _sharing,
-    "first": lambda: _printed("results/first"),
+    "first": lambda: _printed("results/first", "Accuracy"),
+    "times": lambda: _printed("results/first", "Efficiency"),
     "benchmark": lambda: _tables("results/benchmark"),
     "methods": _methods,
     "needs": lambda: markdown(methods_tables()[0]),

@@ -12,12 +12,17 @@ import torch
 from forbidden_keys import generated, pruned
 from tiny_families import FAMILIES
 
+from harness.analysis.metrics import METRICS
+from harness.cli.app import main
+from harness.efficiency.trackers import TRACKERS, gathered
+from harness.tables.layouts import LAYOUTS, WRITERS
 from methods import Budget, PruningError, attach, get_method, registry
 from methods.adapters import adapter_for
 from methods.family import ADAPTERS
 from methods.registry import load_method
 
-PAGE = Path(__file__).parent.parent / "CONTRIBUTING.md"
+ROOT = Path(__file__).parent.parent
+PAGE, FIRST = ROOT / "CONTRIBUTING.md", str(ROOT / "results/first")
 
 
 @pytest.fixture
@@ -73,3 +78,39 @@ def test_the_example_family_is_pruned_as_its_own_file_has_it(tmp_path):
         (found, _), by_example = pruned(generated, fastv, model, inputs)
     assert torch.equal(found, expected)
     assert by_example.prefills[-1].sizes == by_file.prefills[-1].sizes
+
+
+def block(kind: str) -> str:
+    (code,) = re.findall(rf"```py {kind}\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    return code
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """Runs an example of the page; what it registers is gone again after the test."""
+    with patch.dict(METRICS), patch.dict(LAYOUTS), patch.dict(WRITERS), patch.dict(TRACKERS):
+
+        def run(kind: str) -> None:
+            file = tmp_path / f"{kind}.py"
+            file.write_text(block(kind))
+            run_path(str(file))
+
+        yield run
+
+
+def test_the_example_metric_is_in_the_papers_table(outside, capsys):
+    outside("metric")
+    assert main(["table", FIRST, "--layout", "paper", "--fidelity", "--format", "csv"]) == 0
+    assert "shorter" in capsys.readouterr().out.splitlines()[0].split(",")
+
+
+def test_the_example_layout_is_written_in_the_example_form(outside, capsys):
+    outside("table")
+    assert main(["table", FIRST, "--layout", "lead", "--format", "words"]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == ["Unpruned 576", "FastV 192"]
+
+
+def test_the_example_tracker_tells_of_the_run(outside):
+    outside("tracker")
+    found = gathered(lambda each: each.after(None) if type(each).__name__ == "LoadAverage" else {})
+    assert found.keys() == {"load_average"}

@@ -30,7 +30,7 @@ ALLOWED = {
     "methods/plan.py": ["methods.reads", "methods.sizes"],
     "methods/method.py": ["methods.errors", "methods.plan", "methods.reads", "methods.sizes"],
     "methods/interface.py": [f"methods.{part}" for part in INTERFACE],
-    "methods/planning.py": [f"methods.{part}" for part in INTERFACE],
+    "methods/planning.py": ["methods.cuts", *(f"methods.{part}" for part in INTERFACE)],
     "methods/registry.py": ["methods.user_code", *(f"methods.{part}" for part in INTERFACE)],
     "methods/user_code.py": [],
     "methods/tensors.py": ["methods.plan"],
@@ -44,19 +44,20 @@ ALLOWED = {
     "methods/recording.py": ["methods.attention"],
     "methods/trace.py": ["methods.errors", "methods.plan", "methods.sizes"],
     "methods/clustering.py": ["methods.tensors"],
+    "methods/cuts.py": ["methods.errors", "methods.plan", "methods.sizes"],
     "methods/merging.py": ["methods.errors", "methods.plan", "methods.tensors"],
     **{
         file: [
-            *("methods.adapters._anyres", "methods.adapters._decoder", "methods.attention"),
-            *("methods.errors", "methods.family", "methods.sizes", "methods.tensors"),
-            "methods.tower_family",
+            *("methods.adapters._anyres", "methods.adapters._clip", "methods.adapters._decoder"),
+            *("methods.attention", "methods.errors", "methods.family", "methods.sizes"),
+            *("methods.merged_tower", "methods.tensors", "methods.tower_family"),
         ]
         for file in FAMILY_FILES
     },
     **{
         file: [
-            *("methods.clustering", "methods.interface", "methods.merging", "methods.planning"),
-            *("methods.registry", "methods.tensors"),
+            *("methods.clustering", "methods.cuts", "methods.interface", "methods.merging"),
+            *("methods.planning", "methods.registry", "methods.tensors"),
         ]
         for file in METHOD_FILES
     },

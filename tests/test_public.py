@@ -39,3 +39,27 @@ def test_questions_and_rounds_of_committed_records():
     assert len(frame) == 7 * 5 * 20
     rounds = harness.load_timings(ROOT / "results/first")
     assert set(rounds["cell"]) == set(frame["cell"])
+
+
+def test_a_comparison_from_python(tmp_path):
+    records = harness.compare(
+        methods="random",
+        budgets="64",
+        tasks="embedded_count",
+        model="tiny",
+        limit=1,
+        efficiency=False,
+        device="cpu",
+        output=tmp_path,
+    )
+    assert [record.cell.text for record in records] == ["unpruned", "random@64"]
+    assert "64 tokens a layer" in harness.tables.text(records)
+    assert len(harness.load(tmp_path)) == 2
+
+
+def test_what_the_command_refuses_is_bad_input(tmp_path):
+    with pytest.raises(harness.BadInput, match="unknown option 'limits'; did you mean 'limit'"):
+        harness.compare(limits=1, output=tmp_path)
+    with pytest.raises(harness.BadInput, match="did you mean 'fastv'"):
+        harness.compare(methods="fastw", output=tmp_path)
+    assert list(tmp_path.iterdir()) == []

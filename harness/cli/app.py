@@ -13,6 +13,7 @@ import typer
 
 from harness.cli import options, words
 from harness.cli import records as cli_records
+from harness.cli.board import leaderboard
 from harness.cli.options import OUTPUT, refuse
 from harness.cli.output import OutputLostError, guarded_output
 from harness.errors import BadInput, warn
@@ -181,6 +182,7 @@ def _alike(context: typer.Context) -> dict[str, Any]:
 
 app.command()(cli_records.table)
 app.command()(cli_records.report)
+app.command()(leaderboard)
 app.command(name="show")(cli_records.show)
 app.command()(cli_records.rescore)
 app.command()(cli_records.regress)

@@ -12,17 +12,22 @@ from harness.analysis.emphasis import Emphasis
 from harness.cli import words
 from harness.cli.options import OUTPUT, Directories, refuse
 from harness.errors import BadInput, warn
-from harness.tables.choices import Format, Intervals, Layout
+from harness.tables.choices import Intervals
 
 
 def table(
     context: typer.Context,
     directories: Directories = None,
     layout: Annotated[
-        Layout | None,
-        typer.Option(help="Accuracy and efficiency if not given.", show_default=False),
+        str | None,
+        typer.Option(
+            help="`paper`, `accuracy`, `efficiency` or `long`; if not given the two in the middle.",
+            show_default=False,
+        ),
     ] = None,
-    format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.RICH,
+    format_: Annotated[
+        str, typer.Option("--format", help="`rich`, `markdown`, `latex`, `csv` or `html`.")
+    ] = "rich",
     emphasis: Annotated[
         Emphasis,
         typer.Option(help="Bold in `paper`: the best, or all that is not significantly worse."),
@@ -57,10 +62,11 @@ def table(
     """
     from harness.records.groups import read_records
     from harness.tables.brief import at_a_glance, brief
-    from harness.tables.layouts import WRITERS, laid_out
+    from harness.tables.layouts import RICH, WRITERS, check_words, laid_out
     from harness.tables.paper import Style
     from harness.tables.terminal import show as print_tables
 
+    check_words(layout, format_)
     _refuse_idle_of_table(context, layout, published_only)
     if published_only:
         from harness.tables.published import survey
@@ -69,8 +75,8 @@ def table(
     else:
         records = read_records(directories or [OUTPUT], warn, whole=fidelity)
         found = laid_out(records, layout, Style(emphasis, intervals, fidelity, published))
-    whole = wide or format_ not in (Format.RICH, Format.MARKDOWN)
-    if format_ is Format.RICH:
+    whole = wide or format_ not in (RICH, "markdown")
+    if format_ == RICH:
         print_tables(found if whole else at_a_glance(found, sys.stdout), sys.stdout)
     else:
         sys.stdout.write(WRITERS[format_](found if whole else [brief(one) for one in found]))
@@ -94,15 +100,13 @@ def rescore(
     return score_again(directory)
 
 
-def _refuse_idle_of_table(
-    context: typer.Context, layout: Layout | None, published_only: bool
-) -> None:
+def _refuse_idle_of_table(context: typer.Context, layout: str | None, published_only: bool) -> None:
     of_paper = ("emphasis", "intervals", "fidelity", "published")
     if published_only:
         refuse(context, "with --published-only", "directories", "layout", *of_paper)
         return
     refuse(context, "without --published-only", "model", "budget")
-    if layout is not Layout.PAPER:
+    if layout != "paper":
         refuse(context, "without --layout paper", *of_paper)
 
 

@@ -20,6 +20,16 @@ def read_records(
 
     `warn` hears of files that cannot be read, and of a task's older versions.
     """
+    records = all_records(directories, warn, whole)
+    for line in left_out(records):
+        warn(line)
+    return records
+
+
+def all_records(
+    directories: Iterable[Path], warn: Callable[[str], None], whole: bool = False
+) -> list[Record]:
+    """As `read_records`, without a word on a task's older versions."""
     wanted = list(directories)
     for directory in wanted:
         if not directory.is_dir():
@@ -27,8 +37,6 @@ def read_records(
     records = list(read_all(wanted, warn, read if whole else read_outline))
     if not records:
         raise BadInput(f"no records in {', '.join(map(str, wanted))}")
-    for line in left_out(records):
-        warn(line)
     return records
 
 

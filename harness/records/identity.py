@@ -29,6 +29,10 @@ AS_ASKED = (
 """What is in an identity under the name that a request has for it."""
 OF_A_RUN = (*AS_ASKED, "batch_size", "protocol")
 """What a command asks for beside methods, budgets and tasks."""
+SAME_QUESTIONS = ("dtype", "attention", "limit", *ASKED)
+"""Equal in all entries of a leaderboard's table, beside model and tasks. Code, versions, machine
+and batch size may differ: every entry is held against unpruned of its own configuration.
+"""
 COMPARABLE = ("model_digest", "batch_size", "dtype", "attention", "seed")
 """Equal in both of two records that are compared."""
 COMPARABLE_ANSWERS = (*COMPARABLE, "task_version", "limit", *ASKED)

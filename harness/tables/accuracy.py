@@ -93,13 +93,13 @@ def _columns(
         Column(
             mean,
             ("mean", "mean_low", "mean_high", "seed_sd"),
-            _mean_lines,
+            mean_lines,
             briefs=(Brief(text=lambda parts: parts[0] + larger_half(*parts[:3])),),
         ),
         Column(
             "Difference",
             ("diff", "diff_low", "diff_high", "p", "verdict"),
-            _diff_lines,
+            difference_lines,
             briefs=(Brief("Against unpruned", _diff_text),),
         ),
         Column(
@@ -129,8 +129,8 @@ def _cells(
         (numbers.number(row.tokens),),
         _range(row),
         *((numbers.number(means.get(column.name, nan)),) for column in shown),
-        _mean(row, whole),
-        _difference(row, upper, whole),
+        mean(row, whole),
+        difference(row, upper, whole),
         _flops(row, upper, flops_unit),
         (numbers.three_digits(_average(row.cache_bytes) / cache_unit),),
         (row.note,),
@@ -141,7 +141,7 @@ def _averaged(row: Row, whole: Mapping[str, float] | None) -> Outcomes:
     return row.outcomes if whole is None else relative(row.outcomes, whole)
 
 
-def _mean(row: Row, whole: Mapping[str, float] | None) -> Parts:
+def mean(row: Row, whole: Mapping[str, float] | None) -> Parts:
     """Only over all tasks: a mean over some of them compares with nothing."""
     if not row.complete or not _averaged(row, whole):
         return ()
@@ -156,13 +156,14 @@ def _range_lines(parts: Parts) -> list[str]:
     return ["–".join(parts)]
 
 
-def _mean_lines(parts: Parts) -> list[str]:
+def mean_lines(parts: Parts) -> list[str]:
     value, low, high, spread = parts
     over_seeds = f" ± {spread}" if spread else ""
     return separate((value + over_seeds, f"[{low}, {high}]" if low else ""))
 
 
-def _difference(row: Row, upper: Row | None, whole: Mapping[str, float] | None) -> Parts:
+def difference(row: Row, upper: Row | None, whole: Mapping[str, float] | None) -> Parts:
+    """To unpruned on the same questions: value, bounds, p and verdict; nothing as in `mean`."""
     if upper is None or row is upper or not row.complete or not _averaged(row, whole):
         return ()
     found = paired_difference(_averaged(row, whole), _averaged(upper, whole))
@@ -170,7 +171,7 @@ def _difference(row: Row, upper: Row | None, whole: Mapping[str, float] | None) 
     return (*numbers.estimate(found, sign=True), numbers.number(found.p, 4), verdict)
 
 
-def _diff_lines(parts: Parts) -> list[str]:
+def difference_lines(parts: Parts) -> list[str]:
     value, low, high, _, verdict = parts
     remark = " n.s." if verdict == "n.s." else ""
     return separate((value + remark, f"[{low}, {high}]" if low else ""))

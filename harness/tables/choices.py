@@ -1,27 +1,8 @@
-"""The words that say which table is wanted, and how it is written."""
+"""The words that say how a table is written."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-
-
-class Layout(StrEnum):
-    """What a table has as rows and columns."""
-
-    PAPER = "paper"
-    ACCURACY = "accuracy"
-    EFFICIENCY = "efficiency"
-    LONG = "long"
-
-
-class Format(StrEnum):
-    """What a table is written as."""
-
-    RICH = "rich"
-    MARKDOWN = "markdown"
-    LATEX = "latex"
-    CSV = "csv"
-    HTML = "html"
 
 
 class Intervals(StrEnum):

@@ -32,6 +32,7 @@ _LATEX = {
     "−": r"$-$",
     **{r: rf"\textsuperscript{{{c}}}" for c, r in (LETTERS | DIGITS).items()},
 }
+_FALLING = ' aria-sort="descending"'
 WIDE = 9
 """Letters in a line of a heading."""
 _BEGIN = r"""% \input this file, with \usepackage{booktabs,siunitx,adjustbox} in the preamble,
@@ -154,10 +155,16 @@ def html_page(tables: Iterable[Table]) -> str:
     return head + "\n".join(map(html, tables))
 
 
-def html(table: Table, classes: str = "") -> str:
-    """A `<table>` with scoped headers, a `<tbody>` a section, and the notes after it."""
+def html(table: Table, classes: str = "", falling: str = "") -> str:
+    """A `<table>` with scoped headers, a `<tbody>` a section, and the notes after it.
+
+    `falling`: the title of the column by which each section is sorted, the largest first.
+    """
     columns = table.shown()
-    head = "".join(f'<th scope="col">{escape(column.title)}</th>' for column in columns)
+    head = "".join(
+        f'<th scope="col"{_FALLING * (column.title == falling)}>{escape(column.title)}</th>'
+        for column in columns
+    )
     above = "".join(
         f'<th scope="colgroup" colspan="{width}">{escape(name)}</th>'
         for name, _, width in _groups(columns)

@@ -61,8 +61,6 @@ def origin(records: Sequence[Record]) -> str:
     """The line below a table: what these records, of one configuration, were measured on."""
     identity = records[0].identity
     sources = [record.provenance for record in records]
-    commits = sorted({str(source.commit or "unknown")[:10] for source in sources})
-    dirty = " (dirty)" if any(source.dirty for source in sources) else ""
     devices = sorted({str(s.device_name or s.cpu or "") for s in sources} - {""})
     asked = {key: getattr(identity, key) for key in ASKED}
     parts = [
@@ -73,9 +71,16 @@ def origin(records: Sequence[Record]) -> str:
         f"batch {identity.batch_size}",
         " / ".join([identity.device, *devices]),
         ", ".join(f"{name} {version}" for name, version in identity.versions.items()),
-        f"commit {', '.join(commits)}{dirty}",
+        f"commit {commits(records)}",
     ]
     return " · ".join(part for part in parts if part)
+
+
+def commits(records: Sequence[Record]) -> str:
+    """`f0efc60a65 (dirty)`: of what they were measured with."""
+    sources = [record.provenance for record in records]
+    found = sorted({str(source.commit or "unknown")[:10] for source in sources})
+    return ", ".join(found) + " (dirty)" * any(source.dirty for source in sources)
 
 
 def questions(counts: Mapping[str, int]) -> str:

@@ -39,7 +39,7 @@ def _show_rich(table: Table, file: TextIO) -> None:
 
     console = Console(file=file, highlight=False)
     if table.is_brief:
-        for line in _lines(table):
+        for line in _lines(table, _texts_joined(table)):
             console.print(Text.assemble(*line), no_wrap=True, overflow="ignore", crop=False)
         console.print()
     else:
@@ -79,13 +79,13 @@ def _grid(table: Table) -> RichTable:
 
 def plain(table: Table) -> str:
     """Columns aligned by spaces, a blank line between groups, a star after what is emphasised."""
-    lines = ["".join(text for text, _ in line).rstrip() for line in _lines(table)]
+    lines = ["".join(text for text, _ in line).rstrip() for line in _lines(table, _starred(table))]
     stars = ["* bold in other forms."] if table.bold else []
     return "\n".join([*lines, "", *stars, *_noted(table), ""])
 
 
-def _lines(table: Table) -> Iterator[list[tuple[str, str]]]:
-    """Every line of the plain table, in pieces of text with their styles."""
+def _lines(table: Table, rows: list[list[str]]) -> Iterator[list[tuple[str, str]]]:
+    """Every line of a table of these texts, in pieces with their styles."""
     widths, columns = _widths(table), table.shown()
 
     def line(cells: Iterable[str], style: str, bold: Sequence[bool] = ()) -> list[tuple[str, str]]:
@@ -102,7 +102,7 @@ def _lines(table: Table) -> Iterator[list[tuple[str, str]]]:
     yield from (line(head, "bold") for head in heads if any(head))
     rule = "─" if table.is_brief else "-"
     yield line((rule * width for width in widths), "")
-    for index, row in enumerate(_starred(table)):
+    for index, row in enumerate(rows):
         parted = index in table.sections and not (table.is_brief and table.headings)
         yield from [[]] * (parted and index > 0)
         if index in table.headings:
@@ -143,6 +143,11 @@ def _texts(table: Table) -> Iterator[list[list[str]]]:
         if table.is_brief and index >= first:
             row = [[INDENT + line for line in row[0]], *row[1:]]
         yield row
+
+
+def _texts_joined(table: Table) -> list[list[str]]:
+    """Without stars: what is bold shows as such."""
+    return [[" ".join(lines) for lines in row] for row in _texts(table)]
 
 
 def _starred(table: Table) -> list[list[str]]:

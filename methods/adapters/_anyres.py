@@ -11,25 +11,16 @@ from math import sqrt
 from typing import Any
 
 import torch
-from torch import nn
 
-from methods.adapters._decoder import LlamaLike
+from methods.adapters._decoder import LlavaLike
 from methods.family import EncoderCall
 from methods.sizes import Crops, Newline, Segment
 
 
-class AnyResolution(LlamaLike):
+class AnyResolution(LlavaLike):
     """Names the parts of a model that cuts an image into crops by `image_grid_pinpoints`."""
 
-    tower_stages = "its images are cut into crops, and nothing in the tower is built for them"
-
-    @property
-    def tower(self) -> nn.Module:
-        return self.model.model.vision_tower
-
-    @property
-    def projector(self) -> nn.Module:
-        return self.model.model.multi_modal_projector
+    tower_stages = "its images are cut into crops, and what it does with them is not built"
 
     @property
     def has_cls(self) -> bool:

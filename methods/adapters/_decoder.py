@@ -94,6 +94,18 @@ class LlamaLike(Adapter):
         return QueriesKeys(q, k, attention.scaling)
 
 
+class LlavaLike(LlamaLike):
+    """The same of a model whose vision tower and projector are named as LLaVA's are."""
+
+    @property
+    def tower(self) -> nn.Module:
+        return self.model.model.vision_tower
+
+    @property
+    def projector(self) -> nn.Module:
+        return self.model.model.multi_modal_projector
+
+
 def _of_heads(attention: Any, what: str, states: Tensor) -> Tensor:
     """Queries ("q") or keys ("k") of states [b, n, D] before RoPE: [b, heads, n, d].
 

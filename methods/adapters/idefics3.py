@@ -17,7 +17,9 @@ class Idefics3Adapter(LlamaLike):
     Images that pad a sample, all zeros, are not encoded.
     """
 
-    tower_stages = "its images are cut into tiles of merged patches, for which nothing is built"
+    tower_stages = (
+        "its images are cut into tiles of merged patches, and what it does with them is not built"
+    )
 
     @property
     def tower(self) -> nn.Module:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from torch import nn
-
-from methods.adapters._decoder import LlamaLike
+from methods.adapters._decoder import LlavaLike
 from methods.family import EncoderCall, adapter
 from methods.sizes import Segment
 
 
 @adapter("InternVLForConditionalGeneration")
-class InternVLAdapter(LlamaLike):
+class InternVLAdapter(LlavaLike):
     """Names the parts of an `InternVLForConditionalGeneration`; a tile is a segment."""
 
-    tower_stages = "its images are cut into tiles of merged patches, for which nothing is built"
-
-    @property
-    def tower(self) -> nn.Module:
-        return self.model.model.vision_tower
-
-    @property
-    def projector(self) -> nn.Module:
-        return self.model.model.multi_modal_projector
+    tower_stages = (
+        "its images are cut into tiles of merged patches, and what it does with them is not built"
+    )
 
     @property
     def has_cls(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,9 +23,7 @@ class Qwen3VLAdapter(QwenVLAdapter):
 
     def segments(self, call: EncoderCall) -> list[tuple[Segment, ...]]:
         return [
-            (Segment(video.h, video.w, 1, call.kind, has_cls=False),)
-            for (video,) in super().segments(call)
-            for _ in range(video.t)
+            (replace(video, t=1),) for (video,) in super().segments(call) for _ in range(video.t)
         ]
 
     def added(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], tuple[Tensor, ...]]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from methods.adapters._decoder import LlamaLike
+from methods.errors import PruningError
 from methods.family import EncoderCall, adapter
+from methods.merged_tower import MergingTower
 from methods.sizes import Segment
 
 
 @adapter("Qwen2VLForConditionalGeneration")
-@adapter("Qwen2_5_VLForConditionalGeneration")
 class QwenVLAdapter(LlamaLike):
     """Names the parts of a Qwen-VL; an image, or a video, is a segment.
 
@@ -19,10 +22,10 @@ class QwenVLAdapter(LlamaLike):
     """
 
     position_axes = 3
-    tower_stages = "its tower merges patches, and nothing in it is built for that"
+    tower_stages = "its tower merges patches, and what it does with them is not built"
 
     @property
-    def tower(self) -> nn.Module:
+    def tower(self) -> Any:
         return self.model.model.visual
 
     @property
@@ -37,5 +40,30 @@ class QwenVLAdapter(LlamaLike):
         merged = self.model.config.vision_config.spatial_merge_size
         grids = torch.as_tensor(call.arguments[f"{call.kind}_grid_thw"]).tolist()
         return [
-            (Segment(h // merged, w // merged, t, call.kind, has_cls=False),) for t, h, w in grids
+            (Segment(h // merged, w // merged, t, call.kind, has_cls=False, merged=merged),)
+            for t, h, w in grids
         ]
+
+
+@adapter("Qwen2_5_VLForConditionalGeneration")
+class WindowedQwenVLAdapter(QwenVLAdapter, MergingTower):
+    """Its tower goes through an image window by window, row by row in each; the last layer sees
+    the whole image.
+    """
+
+    @property
+    def last_layer(self) -> nn.Module:
+        blocks = self.tower.blocks
+        if len(blocks) - 1 not in self.model.config.vision_config.fullatt_block_indexes:
+            raise PruningError("the last layer of the vision tower attends within windows only")
+        return blocks[-1]
+
+    def attention(self, layer: Any) -> nn.Module:
+        return layer.attn if layer is self.tower.blocks[-1] else super().attention(layer)
+
+    def tower_order(self, segment: Segment) -> Tensor:
+        vision = self.model.config.vision_config
+        side = vision.window_size // vision.patch_size // vision.spatial_merge_size
+        row, column = torch.arange(segment.h)[:, None], torch.arange(segment.w)
+        windows = row // side * -(-segment.w // side) + column // side
+        return windows.flatten().argsort(stable=True)

@@ -12,7 +12,6 @@ from synthetic_records import accuracy
 from harness.analysis.frames import load
 from harness.analysis.metrics import METRICS, how_to_read, metric
 from harness.records import file as records
-from harness.tables.choices import Layout
 from harness.tables.markup import latex
 from harness.tables.paper import Style
 from harness.tables.table import comma_separated
@@ -36,7 +35,7 @@ def longer():
 
 
 def paper():
-    (table,) = laid_out(BODIES, Layout.PAPER, Style(fidelity=True))
+    (table,) = laid_out(BODIES, "paper", Style(fidelity=True))
     return table
 
 

@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 
 from harness.cli.app import main
-from harness.tables.choices import Layout
 
 RECORDS = Path(__file__).parents[2] / "results" / "benchmark"
 
 
 @pytest.mark.benchmark(group="tables")
-@pytest.mark.parametrize("layout", [Layout.ACCURACY, Layout.PAPER])
-def test_tables_of_the_whole_benchmark(benchmark, layout: Layout):
+@pytest.mark.parametrize("layout", ["accuracy", "paper"])
+def test_tables_of_the_whole_benchmark(benchmark, layout: str):
     command = ["table", str(RECORDS), "--layout", layout, "--format", "csv"]
     status = benchmark.pedantic(main, (command,), rounds=10, warmup_rounds=1)
     assert status == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from time import sleep
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from baselines.uniform import Uniform
 from baselines.unpruned import Unpruned
+from harness.efficiency.trackers import memory
 from harness.efficiency.trackers.memory import cache_bytes, peaks, weight_bytes
 from harness.efficiency.workload import Load, Workload
 from harness.models.load import load_model
@@ -58,3 +60,17 @@ def test_cache_bytes(method: Method, tokens: int) -> None:
     rows = int(prefill.cached.sum())
     assert rows == 2 * 32 * (tokens + int(prefill.text[0]))
     assert measured == rows * 2 * text.num_key_value_heads * text.head_dim * 4
+
+
+def test_a_process_that_gives_memory_back_rose_by_nothing(monkeypatch):
+    """A negative peak would be no record that a reader takes."""
+
+    class Falling:
+        resident = iter((100, 60, 40))
+
+        def take(self):
+            return next(self.resident)
+
+    monkeypatch.setattr(memory, "_watching", lambda device: nullcontext(Falling()))
+    found = memory.peaks(lambda clock: clock.stop("prefill"), torch.device("cpu"))
+    assert [value for key, value in found.items() if key != "peak_kind"] == [0, 0, 0]

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from itertools import product
+
+import contract
 import pytest
 import torch
+from flash_stand_in import flash_path
 from forbidden_keys import (
     NEW,
     forbidding,
@@ -14,10 +22,11 @@ from forbidden_keys import (
     stepped,
     visual_places,
 )
+from pretended_device import Pretended, PretendedDevice, pretended
 from tiny_families import FAMILIES, Inputs, alone
 from torch import Tensor
 
-from methods import Budget, PruningError, get_method, methods
+from methods import Budget, PruningError, attach, get_method, methods
 
 DROPPING = ("fastv", "v2drop", "random", "uniform", "feather")
 """Methods that leave what they keep as and where it is."""
@@ -25,13 +34,18 @@ DROPPING = ("fastv", "v2drop", "random", "uniform", "feather")
 
 NUMBERING = ("sparsevlm", "pyramiddrop", "divprune", "cdpruner")
 """Methods that number what they keep anew."""
+IN_TOWER = {
+    **dict.fromkeys(("qwen2_5_vl", "qwen2_5_vl_video"), ("visionzip",)),
+    "llava_next": ("visionzip", "fastervlm", "vispruner", "scope", "hiprune"),
+}
+"""Methods with stages in the vision tower that are built for a family."""
 BY_IMAGE = ("pooling", "gprune", "cdpruner")
 """Methods that want the patches of one view, and nothing else."""
 NOT_DEFINED = {
     **dict.fromkeys(("llava_next", "onevision", "onevision_with_video"), BY_IMAGE),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), NUMBERING),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_video"), (*NUMBERING, "pooling")),
-    "qwen2_5_vl_video": (*NUMBERING, *BY_IMAGE),
+    "qwen2_5_vl_video": (*NUMBERING, *BY_IMAGE, "visionzip"),
 }
 
 
@@ -79,7 +93,8 @@ def test_keeping_everything_changes_no_bit(family):
 def test_every_method_keeps_its_promise_or_says_that_it_is_not_defined(named_family):
     name, model, inputs = named_family
     for method in map(get_method, methods()):
-        if method.tower_reads or method.inside_tower:
+        in_tower = method.tower_reads or method.inside_tower
+        if in_tower and method.name not in IN_TOWER.get(name, ()):
             sentence = f"^{method.label} is not defined here for {type(model).__name__}: "
         elif method.name in NOT_DEFINED.get(name, ()):
             sentence = "is not defined "
@@ -89,6 +104,28 @@ def test_every_method_keeps_its_promise_or_says_that_it_is_not_defined(named_fam
             continue
         with pytest.raises(PruningError, match=sentence):
             pruned(generated, method, model, inputs, budget=Budget(fraction=0.5))
+
+
+@contextmanager
+def eager(model) -> Iterator[None]:
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation("sdpa")
+
+
+@pytest.mark.parametrize("kernel", [eager, flash_path])
+def test_kernels_agree(family, kernel):
+    """FlashAttention's path would take positions with gaps, if it saw any, for several prompts."""
+    model, inputs = family
+    for method in (get_method("random"), get_method("fastv")):
+        (logits, tokens), trace = pruned(generated, method, model, inputs)
+        with kernel(model):
+            (others, same), again = pruned(generated, method, model, inputs)
+        assert torch.equal(tokens, same)
+        torch.testing.assert_close(logits, others, atol=1e-4, rtol=0)
+        contract.assert_same_selections(trace, again)
 
 
 ON_ONE_AXIS = ("llava_next", "onevision", "onevision_with_video", "internvl", "smolvlm")
@@ -126,8 +163,13 @@ OWN_IMAGES = {
 }
 
 
-@pytest.mark.parametrize("method", ["pyramiddrop", "sparsevlm", "dart", "v2drop", "fitprune"])
-@pytest.mark.parametrize("name", OWN_IMAGES)
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        *product(OWN_IMAGES, ["pyramiddrop", "sparsevlm", "dart", "v2drop", "fitprune"]),
+        *product(["llava_next"], ["visionzip", "fastervlm"]),
+    ],
+)
 def test_a_batch_gives_what_its_prompts_give_alone(name, method):
     model, inputs = FAMILIES[name]()
     share = Budget(fraction=0.5)
@@ -155,3 +197,40 @@ def test_beams_share_the_images_of_their_prompt(name):
     assert len(found) == len(entering) == 2 * len(inputs["input_ids"])
     assert torch.equal(entering, trace.prefills[-1].planned)
     assert torch.equal(entering[::2], entering[1::2])
+
+
+OWN_WAITS = Counter(
+    {
+        "methods/prompt.py read_prompt": 1,
+        "methods/trace.py check_numbers": 1,
+        "methods/adapters/_anyres.py heights_and_widths": 1,
+        "methods/adapters/llava_onevision.py segments": 1,  # how many images a prompt has
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        *product(["llava_next", "onevision", "internvl", "smolvlm"], ["random", "fastv"]),
+        *product(["llava_next"], ["visionzip", "fastervlm"]),
+    ],
+)
+def test_rules_of_a_device_are_kept_and_nothing_else_is_waited_for(name, method):
+    model, inputs = FAMILIES[name]()
+    moved = pretended(deepcopy(model))
+
+    def waits(*contexts) -> Counter[str]:
+        with ExitStack() as stack:
+            device = stack.enter_context(PretendedDevice())
+            for context in contexts:
+                stack.enter_context(context)
+            given = {key: Pretended(value) for key, value in inputs.items()}
+            moved.generate(**given, max_new_tokens=3, do_sample=False)
+        # the encoder's own are told of the function that looks at it
+        own = "methods/encoder_calls.py get_features"
+        return Counter(wait.place for wait in device.waits if wait.place != own)
+
+    stock = waits()
+    found = waits(attach(moved, get_method(method), Budget(fraction=0.5)))
+    assert found - stock <= OWN_WAITS

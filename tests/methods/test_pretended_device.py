@@ -27,7 +27,7 @@ TOWER_LAYERS = 5
 SETTINGS = {"max_new_tokens": 3, "do_sample": False}
 PROMPTS = make_prompts()
 PADDED, ALONE = (0, 1, 2, 3), (0,)
-BEFORE_THE_PREFILL = {"methods/generation.py _first_run": 1}
+BEFORE_THE_PREFILL = {"methods/prompt.py read_prompt": 1}
 """The prompt's lengths: plans are made of integers."""
 AFTER_THE_LAST_TOKEN = {"methods/trace.py check_numbers": 1}
 INSIDE_THE_TOWER = {

@@ -80,3 +80,51 @@ def test_divprune(tiny_next, published, published_more, budget):
     found, run = published_more("divprune"), f"0/divprune-next{budget}"
     np.testing.assert_array_equal(anchors(prefill)["diverse"], found[f"{run}/kept"])
     assert_same_output(found, run, tokens, logits)
+
+
+@pytest.mark.parametrize("budget", [640, 320, 160])
+def test_visionzip(tiny_next, budget):
+    with np.load(FIXTURES / "visionzip-next.npz") as stored:
+        found = dict(stored)
+    tiny_next.model.image_newline.data = torch.from_numpy(found["newline"])
+    tokens, logits, prefill = generate(
+        tiny_next,
+        torch.from_numpy(found["input_ids"]),
+        torch.from_numpy(found["pixel_values"]).float(),
+        get_method("visionzip"),
+        budget,
+    )
+    dominant, run = found[f"visionzip-{budget}/dominant"], f"visionzip-{budget}"
+    whole, picture = (selection.cut.anchors[0].numpy() for selection in prefill.selections)
+    each = dominant.shape[1]
+    np.testing.assert_array_equal(whole[:each], dominant[0])
+    patches = picture[: 4 * (each - 1)]
+    for crop, rows in enumerate(dominant[1:]):
+        np.testing.assert_array_equal(np.sort(patches[patches // 577 == crop]) % 577, rows[1:])
+    assert prefill.entering.unique().tolist() == [budget]
+    assert_same_output(found, run, tokens, logits)
+
+
+@pytest.mark.parametrize("budget", [640, 160])
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("fastervlm", "mask"), ("vispruner", "mask64"), ("scope", "picked"), ("hiprune", "mask")],
+)
+def test_patches_of_each_crop(tiny_next, published, published_more, name, key, budget):
+    """Each crop keeps an equal share; they come out row by row of the picture, without newlines."""
+    tokens, logits, prefill = generate(
+        tiny_next,
+        torch.from_numpy(published["input_ids"]).long(),
+        crops(torch.from_numpy(published["pixel_values"])[0]),
+        get_method(name),
+        budget,
+    )
+    found, run = published_more(name), f"0/{name}-next{budget}"
+    whole, picture = (selection.cut.anchors[0].numpy() for selection in prefill.selections)
+    kept = [whole - 1, *(np.sort(picture[picture // 577 == i] % 577) - 1 for i in range(4))]
+    for own, theirs in zip(kept, found[f"{run}/{key}"], strict=True):
+        expected = np.sort(theirs) if key == "picked" else theirs.nonzero()[0]
+        np.testing.assert_array_equal(own, expected)
+    suffix = "64" if key == "mask64" else ""
+    assert tokens.tolist() == found[f"{run}/tokens{suffix}"].tolist()
+    np.testing.assert_allclose(logits.numpy(), found[f"{run}/logits{suffix}"], atol=1e-4, rtol=0)

@@ -75,7 +75,7 @@ def test_a_users_class_is_called_by_its_file_whatever_its_name(folder):
         own = cell(write(folder, name=name))
         assert own.text == f"my.py:{name}@64"
         assert own.method.described()["label"] == f"{name} (my.py)"
-        assert own.order[2] == 0  # no control
+        assert own.order[4] == 0  # no control
         assert own.identity()["method"] == f"my.py:{name}"
 
 

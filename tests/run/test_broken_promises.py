@@ -21,7 +21,7 @@ from harness.records.cell import Asked
 from harness.records.store import Store
 from harness.regress.findings import Verdict
 from harness.regress.records import Limits
-from harness.tables.choices import Layout
+from harness.tables.layouts import LAYOUTS
 from harness.tables.show import opened
 
 REASON = "layer 3 caches 148 rows, 74 tokens entered it"
@@ -67,7 +67,7 @@ def test_it_is_judged_when_it_is_read_with_its_reason_and_others_stay_as_they_ar
     assert [cell.status for cell in run.cells] == ["ok", "failed"]
 
 
-@pytest.mark.parametrize("layout", [None, *Layout])
+@pytest.mark.parametrize("layout", [None, *LAYOUTS])
 def test_the_table_fails_and_says_so_with_its_exit_status(kept, capsys, layout):
     options = ["--layout", layout] if layout else []
     good, bad = kept("good", *both()), kept("bad", *both(broken))

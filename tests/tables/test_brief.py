@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from synthetic_records import accuracy, without_result
 
 from harness.records.file import read_all
 from harness.tables.brief import at_a_glance, brief, fitted, larger_half
+from harness.tables.layouts import LAYOUTS
+from harness.tables.paper import Style
 from harness.tables.table import comma_separated, markdown
 from harness.tables.terminal import WIDTH, plain, width_of
 
@@ -56,6 +59,27 @@ def test_a_narrower_terminal_drops_whole_columns_and_says_so(held, monkeypatch, 
     shown = words(terminal([narrow]))
     assert set(words(" ".join(plain(narrow).splitlines()[2 : 5 + len(narrow.rows)]))) <= set(shown)
     assert max(map(len, terminal([narrow]).splitlines())) <= width
+
+
+@cache
+def every_committed(layout):
+    folders = sorted({path.parent for path in RESULTS.rglob("*-*.json.gz")})
+    records = [list(read_all([folder], pytest.fail)) for folder in folders]
+    return [table for found in records for table in LAYOUTS[layout](found, Style())]
+
+
+@pytest.mark.parametrize("width", [80, 100, 112, 160])
+@pytest.mark.parametrize("layout", ["accuracy", "efficiency", "paper"])
+def test_every_committed_table_is_whole_at_every_width(width, layout, monkeypatch):
+    """No line is wider than the terminal, no number of a column that is shown is missing."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    for table in every_committed(layout):
+        shown = fitted(brief(table), width)
+        lines = terminal([shown]).splitlines()
+        assert max(map(len, lines)) <= width
+        words = set(" ".join(lines).split())
+        for row in shown.rows:
+            assert {word for (text,) in filter(None, row) for word in text.split()} <= words
 
 
 def test_a_wide_table_has_one_number_a_column(held):

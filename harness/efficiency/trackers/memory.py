@@ -52,8 +52,8 @@ def peaks(run: Callable[[Clock], object], device: torch.device) -> dict[str, Any
 
     "device": bytes that torch had allocated on the GPU; "peak_bytes" has the weights, too.
     "process": how far the process's resident memory rose, sampled, so very short peaks may be
-    missed. `run` is given the clock that
-    `attach` is to tell of the prefill's end.
+    missed, and 0 where it fell all the time, as what ran before was given back. `run` is given
+    the clock that `attach` is to tell of the prefill's end.
     """
     gc.collect()
     with _watching(device) as peak:
@@ -63,11 +63,12 @@ def peaks(run: Callable[[Clock], object], device: torch.device) -> dict[str, Any
         decode = peak.take()
     prefill = decode if watch.prefill is None else watch.prefill
     cuda = device.type == "cuda"
+    whole = 0 if cuda else before
     return {
         "peak_kind": "device" if cuda else "process",
-        "peak_bytes": max(prefill, decode) - (0 if cuda else before),
-        "prefill_peak_bytes": prefill - before,
-        "decode_peak_bytes": decode - before,
+        "peak_bytes": max(prefill - whole, decode - whole, 0),
+        "prefill_peak_bytes": max(prefill - before, 0),
+        "decode_peak_bytes": max(decode - before, 0),
     }
 
 

@@ -6,15 +6,16 @@ everything is shown; with it the table sorts and the gallery filters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.analysis.blocks import AVERAGE
 from harness.analysis.emphasis import Emphasis
 from harness.analysis.studies import Study, studies
 from harness.errors import BadInput
 from harness.records.file import check_file, write_atomically
-from harness.records.record import EfficiencyRecord, Record
+from harness.records.record import AccuracyRecord, EfficiencyRecord, Record
 from harness.tables.choices import Intervals
 from harness.tables.efficiency import efficiency_table
 from harness.tables.markup import html
@@ -34,7 +35,12 @@ _HERE = Path(__file__).parent
 def write_report(records: Sequence[Record], output: Path, force: bool = False) -> None:
     """Write the page. Raises BadInput as `check_file` does, or where no answers were recorded."""
     check_file(output, force)
-    content = visible(page(records), keep="\n").encode()
+    put(page(records), output)
+
+
+def put(text: str, output: Path) -> None:
+    """Write a page. Raises BadInput where that cannot be done."""
+    content = visible(text, keep="\n").encode()
     try:
         write_atomically(output, content)
     except OSError as error:
@@ -43,11 +49,21 @@ def write_report(records: Sequence[Record], output: Path, force: bool = False) -
 
 def page(records: Sequence[Record]) -> str:
     """The whole page; `records` are whole, not outlines. Raises BadInput without accuracy."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     found = studies(records)
     if not found:
         raise BadInput("these records hold no answers; a report needs an accuracy run")
+    return rendered(
+        "page.html.jinja",
+        studies=[_shown(study) for study in found],
+        commands=sorted({str(record.provenance.command) for record in records}),
+        created=max(str(record.provenance.created) for record in records)[:10],
+    )
+
+
+def rendered(template: str, **shown: Any) -> str:
+    """A template of this directory, with style and script; text is escaped, `|safe` is not."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
@@ -55,13 +71,8 @@ def page(records: Sequence[Record]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.jinja").render(
-        studies=[_shown(study) for study in found],
-        style=STYLE_SHEET.read_text(),
-        script=(_HERE / "script.js").read_text(),
-        commands=sorted({str(record.provenance.command) for record in records}),
-        created=max(str(record.provenance.created) for record in records)[:10],
-    )
+    style, script = STYLE_SHEET.read_text(), (_HERE / "script.js").read_text()
+    return environment.get_template(template).render(style=style, script=script, **shown)
 
 
 def _shown(study: Study) -> dict:
@@ -74,7 +85,7 @@ def _shown(study: Study) -> dict:
         "findings": findings(study),
         "legend": [(label, swatch(index)) for index, label in enumerate(study.labels.values())],
         **_figures(study),
-        "clock": _clock(study.run) if study.run else "",
+        "clock": clock(study.run) if study.run else "",
         "table": html(paper_table([study.records], style), "sortable"),
         "efficiency": html(efficiency_table(study.run), "sortable") if study.run else "",
         "items": items,
@@ -83,14 +94,14 @@ def _shown(study: Study) -> dict:
         "tasks": sorted({item.task for item in items}),
         "budgets": [b for b in reversed(study.budgets) if any(b in item.budgets for item in items)],
         "origin": origin(study.records),
-        "links": sorted(
-            {
-                (method.label, method.venue, method.link)
-                for method in (record.method for record in study.records)
-                if method.link.startswith("https://")
-            }
-        ),
+        "links": links(study.records),
     }
+
+
+def links(records: Iterable[AccuracyRecord]) -> list[tuple[str, str, str]]:
+    """Label, venue and link of each method that has one."""
+    methods = (record.method for record in records)
+    return sorted({(m.label, m.venue, m.link) for m in methods if m.link.startswith("https://")})
 
 
 def _figures(study: Study) -> dict:
@@ -123,7 +134,7 @@ def _questions(study: Study) -> dict[str, int]:
     return {record.task: len(record.samples) for record in study.records if record.is_ok}
 
 
-def _clock(run: EfficiencyRecord) -> str:
+def clock(run: EfficiencyRecord) -> str:
     """What the times are of."""
     identity = run.identity
     return f"batch {identity.batch_size} on {identity.device}, {identity.dtype}"

@@ -132,7 +132,7 @@ def _against_tokens(axes: Axes, study: Study, task: str) -> None:
     axes.set_xscale("log", base=2)
     placed = {p.asked.budget: _tick(p) for p in study.points if p.asked.budget}
     ticks = sorted((place, str(budget)) for budget, place in placed.items())
-    axes.set_xticks(*map(list, zip(*ticks, strict=True)))
+    axes.set_xticks([place for place, _ in ticks], [label for _, label in ticks])
     axes.minorticks_off()
     axes.invert_xaxis()
 

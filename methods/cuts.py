@@ -1,0 +1,48 @@
+"""Cuts put side by side and in another order: pure functions of methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from methods.errors import PruningError
+from methods.plan import Cut
+from methods.sizes import Crops
+
+
+def place_in_picture(patch: Tensor, crop: int, crops: Crops) -> Tensor:
+    """Where patches int64 [b, n] of crop number `crop`, from 0, lie in the picture, row by row."""
+    down, across = divmod(crop, crops.columns)
+    row, column = down * crops.side + patch // crops.side, patch % crops.side
+    return (row * crops.columns + across) * crops.side + column
+
+
+def joined(cuts: Sequence[Cut], lengths: Sequence[int]) -> Cut:
+    """One cut by groups of rows that follow one another: cut i is of the next `lengths[i]`."""
+    firsts = accumulate(lengths, initial=0)
+    starts = accumulate((cut.anchors.shape[1] for cut in cuts), initial=0)
+    parts = [
+        (cut.anchors + first, _moved(_present(cut.groups), start), _present(cut.add_anchor))
+        for cut, first, start in zip(cuts, firsts, starts, strict=False)
+    ]
+    return Cut(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
+
+
+def reordered(cut: Cut, order: Tensor) -> Cut:
+    """The cut by groups whose row i is what row `order[i]` int64 [b, out] was."""
+    old, became = _present(cut.groups), order.argsort(1)
+    groups = torch.where(old < 0, -1, became.gather(1, old.clamp(min=0)))
+    return Cut(cut.anchors.gather(1, order), groups, _present(cut.add_anchor).gather(1, order))
+
+
+def _moved(groups: Tensor, by: int) -> Tensor:
+    return torch.where(groups < 0, -1, groups + by)
+
+
+def _present(tensor: Tensor | None) -> Tensor:
+    if tensor is None:
+        raise PruningError("a cut by groups has groups, and says where its anchor is added")
+    return tensor
