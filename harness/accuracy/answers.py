@@ -25,9 +25,7 @@ from harness.records.counted import broken_promises, ledgers_of
 from harness.records.digests import image_digest
 from harness.records.selections import selections_of
 from methods import Budget, Method, PruningError, attach
-from methods.adapters import adapter_for
 from methods.sharing import SharedImages, TowerStore
-from methods.tower_family import TowerAdapter
 from methods.trace import Prefill
 
 MOST_LIKELY = 32
@@ -82,8 +80,8 @@ class Answerer:
     """One model pruned by one method at one budget.
 
     `prompts` and `store` may be shared by the answerers of one model: images that the store holds
-    are neither decoded nor preprocessed nor run through the tower again. For families whose towers
-    methods cannot select in, nothing is stored: their images are encoded anew each time.
+    are neither decoded nor preprocessed nor run through the tower again. Where an
+    image's tokens depend on it, nothing is stored: images are encoded anew each time.
     """
 
     loaded: LoadedModel
@@ -114,7 +112,7 @@ class Answerer:
         shares = (
             arguments.get("num_beams", 1) == 1
             and not self.method.inside_tower
-            and isinstance(adapter_for(self.loaded.model), TowerAdapter)
+            and shape_of(self.loaded.model).image_tokens > 0
         )
         store = self.store if shares else None
         prompts, others = self._prompts(questions, store)
@@ -211,7 +209,7 @@ class Answerer:
         ids, logprobs = top.indices.tolist(), top.values.tolist()
         shape = shape_of(self.loaded.model)
         ledgers = ledgers_of(prefill, shape)
-        selections = selections_of(prefill, shape.tower_rows)
+        selections = selections_of(prefill)
         return [
             Answer(
                 text=text,

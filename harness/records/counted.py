@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 
 def ledgers_of(prefill: Prefill, shape: ModelShape) -> list[dict[str, Any]]:
     """Of each sample: visual tokens that entered each layer, KV rows, planned tokens; its text;
-    FLOPs of its selections; where its images were cut inside the tower, the rows of its layers.
+    FLOPs of its selections, if no stage stands in a tower of unknown sizes; where its images were
+    cut inside the tower, the rows of its layers.
     """
     from methods.flops import selection_flops
 
     rows = _counted(prefill)
     tower = prefill.tower_rows or [()] * len(rows)
     for row, plan, sizes, images in zip(rows, prefill.plans, prefill.sizes, tower, strict=True):
+        if not shape.tower_rows and (plan.encoder or plan.tower):
+            continue
         row["selection_flops"] = selection_flops(plan, sizes, shape, row["text"], images)
     return rows
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from methods.sizes import Segment
     from methods.trace import Prefill, StageSelection
 
 
@@ -54,10 +55,10 @@ def json_digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def selections_of(prefill: Prefill, tower_rows: int) -> list[list[dict[str, Any]]]:
+def selections_of(prefill: Prefill) -> list[list[dict[str, Any]]]:
     """For each sample, in the order of the stages: what was kept of the rows that the stage saw.
 
-    `tower_rows`: of an image. "kept" is `mask` of the anchors; "groups" (the output row that each
+    "kept" is `mask` of the anchors; "groups" (the output row that each
     row went into, -1 for none) is there only where rows are merged.
     """
     counts = [sizes.tokens for sizes in prefill.sizes]
@@ -65,13 +66,19 @@ def selections_of(prefill: Prefill, tower_rows: int) -> list[list[dict[str, Any]
     from_tower = [0] * len(counts)
     for selection in prefill.selections:
         for i, row in enumerate(selection.rows):
-            seen = tower_rows if selection.layer is None else counts[row]
+            seen = counts[row]
+            if selection.layer is None:
+                seen = _tower_rows(prefill.sizes[row].segments[selection.segment or 0])
             found[row].append(_kept(selection, i, seen))
             out = selection.cut.anchors.shape[1]
             if selection.layer is None:
                 from_tower[row] += out
             counts[row] = from_tower[row] if selection.layer is None else out
     return found
+
+
+def _tower_rows(segment: Segment) -> int:
+    return segment.tower_images * (segment.patches + int(segment.has_cls))
 
 
 def _kept(selection: StageSelection, i: int, rows: int) -> dict[str, Any]:

@@ -99,14 +99,14 @@ def test_the_comparison_says_what_a_family_cannot_do(
 ) -> None:
     model = tmp_path / "llava-next"
     SAVED["llava-next"](model)
-    words = "--methods visionzip,fastv --budgets 20,6 --limit 3 --batch-size 2 --device cpu"
+    words = "--methods vitcop,fastv --budgets 20,6 --limit 3 --batch-size 2 --device cpu"
     words += " --no-efficiency --tasks embedded_count"
     places = ["--model", str(model), "--output", str(tmp_path / "records")]
     status = main(["compare", *words.split(), *places])
     printed = " ".join(capsys.readouterr().out.split())
     assert status == 0
     assert (
-        "VisionZip, 20 tokens: VisionZip is not defined here for LlavaNextForConditionalGeneration"
+        "ViTCoP, 20 tokens: ViTCoP is not defined here for LlavaNextForConditionalGeneration"
     ) in printed
     assert "FastV, 6 tokens: infeasible (16–88)" in printed
     records = {
@@ -116,7 +116,7 @@ def test_the_comparison_says_what_a_family_cannot_do(
     }
     assert {name: record.status for name, record in records.items()} == {
         **{"unpruned": "ok", "fastv@20": "ok", "fastv@6": "infeasible"},
-        **{"visionzip@20": "infeasible", "visionzip@6": "infeasible"},
+        **{"vitcop@20": "infeasible", "vitcop@6": "infeasible"},
     }
     assert records["fastv@6"].feasible == [16, 88]
     assert records["fastv@20"].ledger[0].mean_entering == pytest.approx(20, abs=1)
@@ -168,3 +168,15 @@ def test_a_share_is_kept_of_every_image(loaded: LoadedModel) -> None:
         entering, visual = answer.ledger["entering"], answer.ledger["visual"]
         assert sum(entering) / len(entering) == pytest.approx(visual / 3, abs=1)
     assert len({answer.ledger["visual"] for answer in answers}) > 2
+
+
+def test_a_cut_of_crops_in_the_tower_is_counted_and_costs_are_left_out(tmp_path: Path) -> None:
+    SAVED["llava-next"](tmp_path / "next")
+    loaded = load_model(str(tmp_path / "next"), "cpu")
+    for answer in answered(loaded, "visionzip", Budget(fraction=0.5), batch=4)[:3]:
+        entering, visual = answer.ledger["entering"], answer.ledger["visual"]
+        assert sum(entering) / len(entering) == pytest.approx(visual / 2, abs=1)
+        assert "selection_flops" not in answer.ledger
+        overview, picture = answer.selections
+        assert overview["rows"] == 1 + 16
+        assert picture["rows"] % (1 + 16) == 0
