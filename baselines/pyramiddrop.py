@@ -69,7 +69,7 @@ class PyramidDrop(Method):
         at_half = Fraction(sum(pyramid(sizes.tokens, layers, depth, HALF)))
         if total < at_half:
             layers = _shrunk(layers, total / sizes.tokens, depth)
-        if total < layers[0] * sizes.tokens + depth - layers[0]:
+        if layers[-1] >= depth or total < layers[0] * sizes.tokens + depth - layers[0]:
             return None
         ratio = nearest_count(
             lambda r: sum(pyramid(sizes.tokens, layers, depth, r)), total, Fraction(0), Fraction(1)

@@ -55,7 +55,10 @@ class WindowedQwenVLAdapter(QwenVLAdapter, MergingTower):
     def last_layer(self) -> nn.Module:
         blocks = self.tower.blocks
         if len(blocks) - 1 not in self.model.config.vision_config.fullatt_block_indexes:
-            raise PruningError("the last layer of the vision tower attends within windows only")
+            raise PruningError(
+                "what rows receive is not defined here for this Qwen2.5-VL: the last layer of the "
+                "vision tower attends within windows only"
+            )
         return blocks[-1]
 
     def attention(self, layer: Any) -> nn.Module:

@@ -275,3 +275,13 @@ def test_layers_outside_the_model_are_refused(layers):
 def test_a_method_is_shipped_by_its_file():
     files = {path.stem for path in Path(baselines.__file__).parent.glob("[!_]*.py")}
     assert set(methods()) == files | {"vitcop"}
+
+
+def test_pyramiddrop_has_no_plan_where_its_three_cuts_have_no_room():
+    """Its cuts move to early layers for small budgets; here the third would be past the last."""
+    sizes = Sizes(6, (Segment(8, 11),))
+    try:
+        plan = get_method("pyramiddrop").plan(Budget(30), sizes)
+    except InfeasibleBudgetError:
+        return
+    assert abs(plan.mean_entering - 30) <= 1
