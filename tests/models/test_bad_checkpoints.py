@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from refusals import refused
 from safetensors.torch import load_file, save_file
 
 from harness.cli.app import main
@@ -52,15 +53,6 @@ def edited(path: Path, **changes: Any) -> None:
             inside = inside[part]
         inside[field] = value
     path.write_text(json.dumps(content))
-
-
-def refused(directory: Path) -> str:
-    with pytest.raises(BadInput) as caught:
-        resolve(str(directory), "cpu")
-    sentence = str(caught.value)
-    assert "\n" not in sentence
-    assert str(directory) in sentence
-    return sentence
 
 
 def test_the_untouched_checkpoint_passes(copy: Path) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from refusals import refused
 from safetensors.torch import load_file, save_file
 
 from harness.accuracy.answers import Answerer, Question
 from harness.embedded.architecture import build_tiny, save
-from harness.errors import BadInput
-from harness.models.load import LoadedModel, load_model, resolve
+from harness.models.load import LoadedModel, load_model
 from methods import Budget, get_method
 
 COMPLETED = ("patch_size", "vision_feature_select_strategy", "num_additional_image_tokens")
@@ -56,15 +56,6 @@ def edited(path: Path, **changes: Any) -> None:
     content = json.loads(path.read_text()) | changes
     kept = {key: value for key, value in content.items() if value is not None}
     path.write_text(json.dumps(kept))
-
-
-def refused(directory: Path) -> str:
-    with pytest.raises(BadInput) as caught:
-        resolve(str(directory), "cpu")
-    sentence = str(caught.value)
-    assert "\n" not in sentence
-    assert str(directory) in sentence
-    return sentence
 
 
 def as_of_2023(directory: Path) -> None:
