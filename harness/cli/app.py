@@ -189,9 +189,13 @@ app.command()(cli_records.regress)
 
 
 @app.command(name="list")
-def list_(what: Annotated[Listed, typer.Argument(help="What to list.")]) -> None:
+def list_(
+    what: Annotated[Listed, typer.Argument(help="What to list.")],
+    wide: Annotated[bool, typer.Option("--wide", help="All columns, whatever the width.")] = False,
+) -> None:
     """List methods, models or tasks."""
     from harness.cli import listing
+    from harness.tables.brief import at_a_glance
     from harness.tables.terminal import show
 
     tables = {
@@ -199,7 +203,8 @@ def list_(what: Annotated[Listed, typer.Argument(help="What to list.")]) -> None
         Listed.MODELS: listing.models_tables,
         Listed.TASKS: listing.tasks_tables,
     }
-    show(tables[what](), sys.stdout)
+    found = tables[what]()
+    show(found if wide else at_a_glance(found, sys.stdout), sys.stdout)
 
 
 @app.command()

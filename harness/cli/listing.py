@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.records.cell import UNPRUNED
 from harness.tables.numbers import number
-from harness.tables.table import Column, Parts, Table
+from harness.tables.table import Brief, Column, Parts, Table
 
 if TYPE_CHECKING:
     from methods.interface import Plan
@@ -44,7 +45,8 @@ def methods_tables() -> list[Table]:
         "stage reads beside states and keys. Before decoder: all cuts are made before layer 0, so "
         "that a serving engine can be handed what is left.",
     )
-    return [Table("Methods", _columns(*titles), rows, notes=notes)]
+    columns = _columns(*titles, drops=(0, 5, 2, 0, 3, 4, 0, 6))
+    return [Table("Methods", columns, rows, notes=notes)]
 
 
 def needs(plan: Plan) -> str:
@@ -115,5 +117,11 @@ def suites_table() -> Table:
     return Table("Suites", _columns(*titles), rows)
 
 
-def _columns(*titles: str) -> tuple[Column, ...]:
-    return tuple(Column(title, (title.lower().replace(" ", "_"),), left=True) for title in titles)
+def _columns(*titles: str, drops: Sequence[int] = ()) -> tuple[Column, ...]:
+    """`drops`: which of them go first where width lacks; without it none does."""
+    briefs: list[tuple[Brief, ...]] = [(Brief(drops=rank),) for rank in drops]
+    briefs = briefs or [()] * len(titles)
+    return tuple(
+        Column(title, (title.lower().replace(" ", "_"),), left=True, briefs=brief)
+        for title, brief in zip(titles, briefs, strict=True)
+    )

@@ -9,6 +9,8 @@ from harness.cli.app import main
 from harness.cli.listing import methods_tables, needs, suites_table
 from harness.records.task_metrics import SUITES, metrics_of
 from harness.records.task_metrics import suite as read_suite
+from harness.tables.brief import brief, fitted
+from harness.tables.terminal import plain, width_of
 from methods import Budget, Segment, Sizes, get_method
 
 SIZES = Sizes(32, (Segment(24, 24),))
@@ -63,3 +65,10 @@ def test_what_is_cut_before_the_decoder_can_be_handed_on():
     assert known["visionzip"] == known["divprune"] == known["tome"] == "yes"
     assert known["vitcop"] == known["fastv"] == "no"
     assert known["unpruned"] == ""
+
+
+def test_the_list_of_methods_fits_a_terminal_of_100_columns():
+    shown = fitted(brief(methods_tables()[0]), 100)
+    assert max(map(len, plain(shown).splitlines())) <= 112  # notes are wrapped at that
+    assert width_of(shown) <= 100
+    assert [column.title for column in shown.columns] == ["Name", "Venue", "Cuts", "Budgets"]
