@@ -12,12 +12,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from from_bodies import bodies_in, tables
 from staged_rows import CAPTIONED, STAGED
 from staged_tasks import reader, stage
 
 from harness.analysis.task_scores import columns_of
+from harness.records.file import read_all
+from harness.records.record import Record
 from harness.records.task_metrics import suite
+from harness.tables.layouts import tables
 
 ROWS = 24
 CELLS = {
@@ -60,18 +62,18 @@ def printed(home: Path, output: Path, arguments: str) -> Printed:
     }
 
 
-def compared(home: Path, output: Path) -> list[dict]:
+def compared(home: Path, output: Path) -> list[Record]:
     run(
         home,
         *("harness", "compare", "--methods", "vitcop,fastv", "--budgets", "64"),
         *("--model", str(home / "reader"), "--tasks", ",".join(TASKS)),
         *("--no-efficiency", "--device", "cpu", "-o", str(output)),
     )
-    return bodies_in(output, pytest.fail)
+    return list(read_all([output], pytest.fail))
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory) -> tuple[list[dict], dict[str, Printed]]:
+def both(tmp_path_factory) -> tuple[list[Record], dict[str, Printed]]:
     """Our records, and what lmms-eval printed by cell: a process each, two at a time."""
     home = tmp_path_factory.mktemp("home")
     stage(home, HERE, ROWS)
