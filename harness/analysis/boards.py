@@ -15,9 +15,9 @@ from pathlib import Path
 
 from harness.analysis.blocks import Line
 from harness.analysis.emphasis import Emphasis, Place, emphasised
-from harness.analysis.rows import Row, unpruned_of
+from harness.analysis.rows import Row, flops_share, unpruned_of
 from harness.analysis.stats import NOTHING, Estimate, mean_of
-from harness.analysis.studies import Study, flops_share, studies
+from harness.analysis.studies import Study, studies
 from harness.analysis.task_scores import Column, columns_of
 from harness.errors import BadInput
 from harness.records.cell import Amount, Asked

@@ -49,6 +49,13 @@ class Row:
     unequal: tuple[float, float] | None = None  # fewest and most tokens of a sample, if they differ
 
 
+def flops_share(row: Row, upper: Row) -> float:
+    """Of the prefill's FLOPs of unpruned, over the tasks that both have; NaN without one."""
+    shared = row.flops.keys() & upper.flops.keys()
+    whole = sum(upper.flops[task] for task in shared)
+    return sum(row.flops[task] for task in shared) / whole if whole else nan
+
+
 def rows_of(records: Sequence[AccuracyRecord]) -> list[Row]:
     """Unpruned first, then budgets from large to small; by label, controls last."""
     columns = columns_of(records)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import nan
 from statistics import fmean
 
 from harness.analysis.blocks import AVERAGE, RELATIVE, Block, blocks_of, configuration_names
@@ -127,13 +126,6 @@ def is_timing_of(run: EfficiencyRecord, record: AccuracyRecord) -> bool:
 
 def _point(row: Row, scores: dict[str, Estimate]) -> Point:
     return Point(row.asked, row.label, row.tokens, scores)
-
-
-def flops_share(row: Row, upper: Row) -> float:
-    """Of the prefill's FLOPs of unpruned, over the tasks that both have; NaN without one."""
-    shared = row.flops.keys() & upper.flops.keys()
-    whole = sum(upper.flops[task] for task in shared)
-    return sum(row.flops[task] for task in shared) / whole if whole else nan
 
 
 def _timings(run: EfficiencyRecord | None) -> list[Timing]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import nan
 
 from harness.analysis.outcomes import Outcomes, relative
-from harness.analysis.rows import Row, rows_of, unpruned_of
+from harness.analysis.rows import Row, flops_share, rows_of, unpruned_of
 from harness.analysis.stats import mean_interval, mean_spread, paired_difference, task_means
 from harness.analysis.task_scores import Column as Shown
 from harness.analysis.task_scores import columns_of, in_one_unit
@@ -185,8 +185,8 @@ def _diff_text(parts: Parts) -> str:
 def _flops(row: Row, upper: Row | None, unit: float) -> Parts:
     """With the share of unpruned, over the tasks that the row has."""
     flops = _average(row.flops)
-    whole = _average({t: upper.flops[t] for t in row.flops}) if upper else nan
-    return numbers.three_digits(flops / unit), numbers.number(100 * flops / whole, 0)
+    share = flops_share(row, upper) if upper else nan
+    return numbers.three_digits(flops / unit), numbers.number(100 * share, 0)
 
 
 def _flops_lines(parts: Parts) -> list[str]:

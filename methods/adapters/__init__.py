@@ -20,11 +20,6 @@ def supported() -> tuple[str, ...]:
     return tuple(ADAPTERS)
 
 
-def measured() -> tuple[str, ...]:
-    """Those of them whose costs are computed too, as a comparison needs."""
-    return tuple(name for name in supported() if ADAPTERS[name].shape is not Adapter.shape)
-
-
 def adapter_for(model: PreTrainedModel) -> Adapter:
     """The adapter of a model. Raises PruningError for a class that has none."""
     name, known = type(model).__name__, supported()

@@ -8,9 +8,9 @@ from math import isnan, nan
 
 from harness.analysis.blocks import Block, Line
 from harness.analysis.emphasis import Emphasis, emphasised
-from harness.analysis.rows import Row
+from harness.analysis.rows import Row, flops_share
 from harness.analysis.stats import NOTHING, Estimate, mean_interval, mean_of, paired_difference
-from harness.analysis.studies import Study, flops_share
+from harness.analysis.studies import Study
 from harness.tables import numbers
 
 Number = tuple[str, str]
