@@ -254,7 +254,7 @@ def test_no_command_prints_help_and_misspelt_ones_get_a_suggestion(capsys):
 
 
 def test_lists(capsys):
-    assert main(["list", "methods"]) == 0
+    assert main(["list", "methods", "--wide"]) == 0
     methods = capsys.readouterr().out
     assert re.search(
         r"fastv +FastV +ECCV 2024 +before layer 2 +attention, question +no +37–576 +https://",
