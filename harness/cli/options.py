@@ -84,6 +84,22 @@ Limit = Annotated[
         help="Questions a task, the first ones; all if not given.",
     ),
 ]
+SamplesPerTask = Annotated[
+    int | None,
+    typer.Option(
+        metavar=_NUMBER,
+        min=1,
+        max=MOST_COUNT,
+        help="Questions a task, drawn image by image with all questions about it, in place of "
+        "--limit.",
+    ),
+]
+Sample = Annotated[
+    int,
+    typer.Option(
+        metavar=_NUMBER, min=0, max=MOST_SEED, help="Seed that --samples-per-task draws by."
+    ),
+]
 BatchSize = Annotated[
     int, typer.Option(metavar=_NUMBER, min=1, max=MOST_COUNT, help="Questions answered at once.")
 ]

@@ -67,6 +67,10 @@ def checked(request: Request) -> tuple[Source, dict[str, Any]]:
     for cell in cells_of(request):
         if wrong := unwritable(cell.identity()["settings"]):
             raise BadInput(f"{cell.method.text}: {wrong}; a setting must be a finite number")
+    if request.limit is not None and request.samples_per_task is not None:
+        raise BadInput(
+            "--limit asks the first questions, --samples-per-task draws; give one of them"
+        )
     if request.match == Match.FLOPS and any(isinstance(b, Share) for b in request.budgets):
         raise BadInput("--match flops takes budgets in tokens, no shares of them")
     asked = (request.model, request.device, request.dtype, request.attention, request.protocol)
