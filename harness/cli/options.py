@@ -63,7 +63,7 @@ Tasks = Annotated[
     typer.Option(
         parser=words.parse_tasks,
         metavar=_LIST,
-        help="`embedded` for its five, or names of any lmms-eval tasks.",
+        help="`embedded` for its five, or names of lmms-eval tasks; a group stands for its tasks.",
     ),
 ]
 Suite = Annotated[
