@@ -12,7 +12,7 @@ from harness.errors import BadInput
 from harness.models.placement import ATTENTIONS, DTYPES
 from harness.models.protocols import PROTOCOLS
 from harness.records.form import MOST_COUNT
-from harness.records.task_metrics import suite
+from harness.records.suites import suite
 from harness.run.request import Match
 
 OUTPUT = Path("results/local")
@@ -71,7 +71,7 @@ Suite = Annotated[
     typer.Option(
         parser=suite,
         metavar="NAME",
-        help="A set of tasks, in place of --tasks; `harness list tasks` has them.",
+        help="A set of tasks, in place of --tasks; `harness list suites` has them.",
         show_default=False,
     ),
 ]

@@ -10,7 +10,7 @@ import typer
 
 from harness.cli.app import app, main
 from harness.models.protocols import LlavaProtocol
-from harness.records.task_metrics import SUITES
+from harness.records.suites import SUITES
 from harness.run.request import Match, Request
 
 
@@ -114,7 +114,13 @@ def test_a_part_that_is_not_wanted_is_left_out(requested):
 
 
 def test_a_suite_stands_for_its_tasks(requested):
-    assert requested("compare", "--suite", "vitcop-image").tasks == SUITES["vitcop-image"]
+    whole = requested("compare", "--suite", "vitcop-image")
+    assert whole.tasks == SUITES["vitcop-image"].tasks
+    assert whole.samples_per_task is None
+    quick = requested("compare", "--suite", "quick")
+    assert (quick.tasks, quick.samples_per_task, quick.sample) == (SUITES["quick"].tasks, 200, 0)
+    other = requested("compare", "--suite", "quick", "--samples-per-task", "50", "--sample", "3")
+    assert (other.samples_per_task, other.sample) == (50, 3)
 
 
 def test_no_option_is_lost_on_the_way():
