@@ -59,7 +59,8 @@ class Answer:
     """An answer and what was measured on the way to it.
 
     `first_token`: ids and natural log-probabilities of the most likely first tokens, best first;
-    `ledger`: visual tokens entering each layer, KV rows, planned tokens, and text tokens.
+    `ledger`: visual tokens entering each layer, KV rows, planned tokens, and text tokens; images,
+    where the budget is that of each of several.
     """
 
     text: str
@@ -79,6 +80,7 @@ class SampleError(RuntimeError):
 class Answerer:
     """One model pruned by one method at one budget.
 
+    `per_image`: whether the budget is that of each image of a question, or of all together.
     `prompts` and `store` may be shared by the answerers of one model: images that the store holds
     are neither decoded nor preprocessed nor run through the tower again. Where an
     image's tokens depend on it, nothing is stored: images are encoded anew each time.
@@ -90,6 +92,7 @@ class Answerer:
     seed: int = 0
     store: TowerStore | None = None
     prompts: dict[str, Prompt] = field(default_factory=dict)
+    per_image: bool = False
 
     def answer(self, questions: Sequence[Question], generation: Mapping[str, Any]) -> list[Answer]:
         """Answers in order, as one batch; `generation` as lmms-eval's tasks write it.
@@ -116,6 +119,10 @@ class Answerer:
         )
         store = self.store if shares else None
         prompts, others = self._prompts(questions, store)
+        images_each = [max(len(prompt.images), 1) if self.per_image else 1 for prompt in prompts]
+        if len(set(images_each)) > 1:
+            return self._apart(questions, images_each, generation)
+        budget = _times(self.budget, images_each[0])
         keys = [key for prompt in prompts for key in prompt.images]
         images = SharedImages(store, keys) if store is not None and keys else None
         model = self.loaded.model
@@ -123,7 +130,7 @@ class Answerer:
         seeds = [sample_seed(q.item, self.seed) for q in questions]
         with (
             torch.no_grad(),
-            attach(model, self.method, self.budget, seeds=seeds, images=images) as trace,
+            attach(model, self.method, budget, seeds=seeds, images=images) as trace,
         ):
             out = model.generate(
                 **inputs,
@@ -135,15 +142,32 @@ class Answerer:
         new = out.sequences[:, inputs["input_ids"].shape[1] :].cpu()
         texts = self._tokenizer.batch_decode(new, skip_special_tokens=True)
         prefill = trace.prefills[-1]
-        self._check(questions, prefill, out)
-        return self._measured(
+        self._check(questions, prefill, out, budget)
+        answers = self._measured(
             prompts, [cut_at(t, until) for t in texts], new, out.logits[0], prefill
         )
+        if images_each[0] > 1:
+            for answer in answers:
+                answer.ledger["images"] = images_each[0]
+        return answers
 
-    def _check(self, questions: Sequence[Question], prefill: Prefill, out: Any) -> None:
+    def _apart(
+        self, questions: Sequence[Question], images: Sequence[int], generation: Mapping[str, Any]
+    ) -> list[Answer]:
+        """In batches of equally many images, which have one budget."""
+        found: dict[int, Answer] = {}
+        for number in dict.fromkeys(images):
+            places = [i for i, own in enumerate(images) if own == number]
+            answers = self._answer([questions[i] for i in places], generation)
+            found.update(zip(places, answers, strict=True))
+        return [found[i] for i in range(len(questions))]
+
+    def _check(
+        self, questions: Sequence[Question], prefill: Prefill, out: Any, budget: Budget
+    ) -> None:
         """Raises SampleError for a question whose answer must not be scored."""
         copies = len(prefill.plans) // len(questions)  # beam search runs each sample several times
-        promises = broken_promises(prefill, self.method, self.budget)[::copies]
+        promises = broken_promises(prefill, self.method, budget)[::copies]
         # NaN and infinity pass through a maximum
         largest = torch.stack([step.amax(-1) for step in out.logits], 1)[::copies].tolist()
         for i, (question, broken) in enumerate(zip(questions, promises, strict=True)):
@@ -222,6 +246,11 @@ class Answerer:
             )
             for i, (row, text) in enumerate(zip(rows, texts, strict=True))
         ]
+
+
+def _times(budget: Budget, images: int) -> Budget:
+    """Of so many images; a share of their tokens is the same for any number."""
+    return budget if budget.tokens is None else Budget(budget.tokens * images)
 
 
 def _first_not_finite(cache: Any, row: int) -> str:

@@ -65,6 +65,7 @@ def compare(
     methods: options.Methods = "vitcop,fastv",
     budgets: options.Budgets = "192,128,64",
     match: options.Matched = "tokens",
+    budget_per: options.BudgetPer = "sample",
     model: options.Model = "embedded",
     tasks: options.Tasks = "embedded",
     suite: options.Suite = None,
@@ -111,8 +112,8 @@ def compare(
     if not (accuracy or efficiency):
         raise BadInput("--no-accuracy with --no-efficiency leaves nothing to do; give one of them")
     if not accuracy:
-        of_answers = ("tasks", "suite", *CHOSEN, "protocol", "chat_template", "report")
-        refuse(context, "with --no-accuracy", *of_answers)
+        asked = ("tasks", "suite", *CHOSEN, "budget_per", "protocol", "chat_template", "report")
+        refuse(context, "with --no-accuracy", *asked)
     if suite is not None:
         refuse(context, "with --suite", "tasks")
         if suite.samples_per_task is not None:
@@ -123,7 +124,7 @@ def compare(
     if not efficiency:
         refuse(context, "with --no-efficiency", "repeats")
     if not methods and not controls:
-        refuse(context, "without a method that prunes", "budgets", "match")
+        refuse(context, "without a method that prunes", "budgets", "match", "budget_per")
     if report:
         check_file(output / "report.html", replace=True)
     request = Request(

@@ -13,7 +13,7 @@ from harness.models.placement import ATTENTIONS, DTYPES
 from harness.models.protocols import PROTOCOLS
 from harness.records.form import MOST_COUNT
 from harness.records.suites import suite
-from harness.run.request import Match
+from harness.run.request import Match, Per
 
 OUTPUT = Path("results/local")
 MOST_SEED = 2**31 - 1
@@ -48,6 +48,14 @@ Matched = Annotated[
         metavar=_one_of(Match),
         help="What a budget fixes: `tokens` a layer, or `flops`, the prefill FLOPs (selection "
         "counted) of so many tokens in every layer.",
+    ),
+]
+BudgetPer = Annotated[
+    Any,
+    typer.Option(
+        parser=words.parse_budget_per,
+        metavar=_one_of(Per),
+        help="What a budget of tokens is of: all images of a question, or each of them.",
     ),
 ]
 Model = Annotated[

@@ -11,7 +11,7 @@ from tempfile import TemporaryFile
 from harness.errors import BadInput, unknown
 from harness.records.cell import UNPRUNED, Amount, MethodSpec, amount_of
 from harness.records.share import Share
-from harness.run.request import Match
+from harness.run.request import Match, Per
 
 ALL = "all"
 EMBEDDED = "embedded"
@@ -112,6 +112,13 @@ def parse_match(text: str) -> Match:
     if text not in tuple(Match):
         raise unknown("--match", text, Match)
     return Match(text)
+
+
+def parse_budget_per(text: str) -> Per:
+    """Raises BadInput with the nearest word."""
+    if text not in tuple(Per):
+        raise unknown("--budget-per", text, Per)
+    return Per(text)
 
 
 def percentage(option: str) -> Callable[[str], float]:

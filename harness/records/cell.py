@@ -242,13 +242,13 @@ def unpruned(seed: int = 0) -> Cell:
     return Cell(MethodSpec(UNPRUNED), None, seed)
 
 
-def budget_of(cell: Cell) -> Budget:
-    """Without a budget everything is kept. Raises PruningError."""
+def budget_of(cell: Cell, images: int = 1) -> Budget:
+    """For each of so many images. Without a budget everything is kept. Raises PruningError."""
     from methods.interface import Budget
 
     if isinstance(cell.tokens, Share):
         return Budget(fraction=float(cell.tokens))
-    return Budget(fraction=1.0) if cell.tokens is None else Budget(cell.tokens)
+    return Budget(fraction=1.0) if cell.tokens is None else Budget(cell.tokens * images)
 
 
 def unmeasurable(error: Exception) -> dict[str, Any] | None:

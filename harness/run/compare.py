@@ -22,6 +22,7 @@ from harness.run.progress import progress_on
 from harness.run.request import (
     Feasible,
     Match,
+    Per,
     Request,
     cells_of,
     check_budgets,
@@ -75,6 +76,7 @@ def checked(request: Request) -> tuple[Source, dict[str, Any]]:
         )
     if request.match == Match.FLOPS and any(isinstance(b, Share) for b in request.budgets):
         raise BadInput("--match flops takes budgets in tokens, no shares of them")
+    _check_budget_per(request)
     asked = (request.model, request.device, request.dtype, request.attention, request.protocol)
     source = resolve(*asked)
     if request.accuracy and not source.can_answer:
@@ -87,6 +89,18 @@ def checked(request: Request) -> tuple[Source, dict[str, Any]]:
 
     state = check_idle(source.placement.device, request.allow_busy)
     return source, {"gpu_before": state, "allow_busy": request.allow_busy}
+
+
+def _check_budget_per(request: Request) -> None:
+    if request.budget_per == Per.SAMPLE:
+        return
+    if request.match == Match.FLOPS:
+        raise BadInput("--budget-per image takes --match tokens: FLOPs are those of a question")
+    if any(isinstance(budget, Share) for budget in request.budgets):
+        raise BadInput(
+            "--budget-per image takes budgets in tokens: a share of each image's tokens is one of "
+            "the question's"
+        )
 
 
 def with_members(request: Request) -> Request:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.records.cell import Cell
 from harness.records.piece import Listener, Piece
-from harness.run.request import Request
+from harness.run.request import Per, Request
 
 if TYPE_CHECKING:
     from harness.models.load import LoadedModel
@@ -58,7 +58,10 @@ def instruments_of(request: Request, loaded: LoadedModel, images: int) -> list[I
         count = request.samples_per_task
         draw = None if count is None else Draw(count, request.sample)
         batch = request.batch_sizes[0]
-        accuracy = Accuracy(loaded, request.tasks, request.limit, batch, draw=draw)
+        per_image = request.budget_per == Per.IMAGE
+        accuracy = Accuracy(
+            loaded, request.tasks, request.limit, batch, draw=draw, per_image=per_image
+        )
         for method in request.methods:  # so that the tower runs once for all of them
             accuracy.store.expect(method.build().tower_reads)
         found.append(accuracy)

@@ -28,6 +28,13 @@ class Match(StrEnum):
     FLOPS = "flops"
 
 
+class Per(StrEnum):
+    """What a budget of tokens is of: all images of a question together, or each of them."""
+
+    SAMPLE = "sample"
+    IMAGE = "image"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What is to be measured of which model, not yet held against the model.
@@ -49,6 +56,7 @@ class Request:
     attention: str = "sdpa"
     protocol: Protocol = OWN
     match: Match = Match.TOKENS
+    budget_per: Per = Per.SAMPLE
     controls: bool = False
     seed: int = 0
     batch_sizes: tuple[int, ...] = (1,)

@@ -11,7 +11,7 @@ import typer
 from harness.cli.app import app, main
 from harness.models.protocols import LlavaProtocol
 from harness.records.suites import SUITES
-from harness.run.request import Match, Request
+from harness.run.request import Match, Per, Request
 
 
 @pytest.fixture
@@ -39,12 +39,14 @@ def test_every_option_of_compare_arrives(requested, tmp_path):
         *("--match", "flops", "--model", "tiny", "--tasks", "embedded_count,pope", "--limit", "7"),
         *("--batch-size", "4", "--device", "cpu", "--dtype", "bfloat16", "--attention", "eager"),
         *("--protocol", "llava", "--controls", "--repeats", "3", "--fresh"),
+        *("--budget-per", "image"),
     )
     assert [spec.text for spec in request.methods] == ["fastv:layer=3"]
     assert request == Request(
         methods=request.methods,
         budgets=(192, 64),
         match=Match.FLOPS,
+        budget_per=Per.IMAGE,
         model="tiny",
         tasks=("embedded_count", "pope"),
         limit=7,
