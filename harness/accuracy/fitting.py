@@ -10,7 +10,7 @@ from typing import Any
 from harness.errors import BadInput, cause
 from harness.records.cell import Cell
 
-AT_ONCE = 4096
+AT_ONCE = 256
 """Rows whose images are counted together."""
 
 Refusal = Callable[[Cell, int], str | None]

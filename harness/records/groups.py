@@ -84,12 +84,15 @@ def _newest_versions(records: Sequence[AccuracyRecord]) -> list[AccuracyRecord]:
 def left_out(records: Iterable[Record]) -> list[str]:
     """A sentence for each older version of a task, whose records no table shows."""
     answers = sorted(answers_of(records), key=_created)
-    newest = {record.task: record.identity.questions for record in answers}
-    versions = {(record.task, record.identity.questions) for record in answers}
+    newest = {(r.identity.configuration, r.task): r.identity.questions for r in answers}
+    older = {
+        (record.task, record.identity.questions, newest[record.identity.configuration, record.task])
+        for record in answers
+    }
     return [
-        f"{task} of version {version} is left out, {newest[task]} is newer"
-        for task, version in sorted(versions)
-        if version != newest[task]
+        f"{task} of version {version} is left out, {newer} is newer"
+        for task, version, newer in sorted(older)
+        if version != newer
     ]
 
 

@@ -76,6 +76,9 @@ def test_answers_to_other_questions_of_a_task_share_no_table(tmp_path):
     assert left_out([*old, new]) == [
         "count of version 1.0 on questions aa is left out, 1.0 on questions bb is newer"
     ]
+    apart = without_some("vitcop", "bb", "2026-01-02")
+    apart["identity"] = {**apart["identity"], "dtype": "float16"}
+    assert left_out([*old, record_of(apart)]) == []
     sets = {tmp_path / "old": old, tmp_path / "new": [new]}
     with pytest.raises(BadInput, match="which questions of count are asked is aa and bb"):
         boards(sets)
