@@ -8,13 +8,35 @@ from hashlib import sha256
 from typing import Any
 
 from harness.errors import BadInput, cause
-from harness.records.cell import Cell
+from harness.models.shapes import sizes_of
+from harness.records.cell import Cell, budget_of
+from methods import InfeasibleBudgetError
 
 AT_ONCE = 256
 """Rows whose images are counted together."""
 
 Refusal = Callable[[Cell, int], str | None]
 """Why a cell cannot be asked about so many images; None where it can."""
+
+
+def refusal(model: Any, per_image: bool) -> Refusal:
+    """By the methods' plans; `per_image`: whether a budget is that of each image.
+
+    None for all cells where an image's tokens depend on the image.
+    """
+
+    def refused(cell: Cell, images: int) -> str | None:
+        shown = max(images, 1)
+        sizes = sizes_of(model, shown)
+        if sizes is None:
+            return None
+        try:
+            cell.method.build().plan(budget_of(cell, shown if per_image else 1), sizes)
+        except InfeasibleBudgetError as error:
+            return str(error)
+        return None
+
+    return refused
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ all cells.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from statistics import fmean
@@ -14,8 +13,8 @@ from time import perf_counter
 from typing import Any
 
 from harness.accuracy.answers import Answer, Answerer, Prompt
-from harness.accuracy.drawing import Draw, images_of
-from harness.accuracy.fitting import LeftOut, images_shown_by, left_out
+from harness.accuracy.drawing import Draw, chosen
+from harness.accuracy.fitting import LeftOut, images_shown_by, left_out, refusal
 from harness.accuracy.lmms.evaluation import (
     evaluate,
     scored_again,
@@ -32,7 +31,6 @@ from harness.models.shapes import recorded_shape, sizes_of
 from harness.records.cell import Cell, budget_of
 from harness.records.counted import distinct
 from harness.records.piece import Listener, Piece
-from methods import Budget, InfeasibleBudgetError
 from methods.sharing import TowerStore
 
 OnItem = Callable[[float | None], None]
@@ -60,6 +58,7 @@ class Accuracy:
     ) -> None:
         self.model, self.limit, self.batch_size, self.draw = model, limit, batch_size, draw
         self.names, self.per_image = tuple(tasks), per_image
+        self.refusal = refusal(model.model, per_image)
         self.tasks = TaskLibrary(tasks, model.protocol)
         self.store = TowerStore(store_bytes)
         self.prompts: dict[str, Prompt] = {}
@@ -128,19 +127,10 @@ class Accuracy:
         Raises BadInput for a task whose images cannot be read.
         """
         if task not in self._documents:
-            self._documents[task] = self._chosen(task)
+            loaded = self.tasks.load(task)
+            self._documents[task] = chosen(task, loaded, self.limit, self.draw)
         missing = self._left_out.get(task)
         return missing.kept if missing else self._documents[task]
-
-    def _chosen(self, task: str) -> Sequence[int]:
-        loaded = self.tasks.load(task)
-        if self.draw is None:
-            return range(min(self.limit or sys.maxsize, len(loaded.eval_docs)))
-        try:
-            with side_effects_undone():
-                return self.draw.documents(task, images_of(loaded))
-        except (Exception, SystemExit) as error:  # tasks end the process where a video is missing
-            raise BadInput(f"the images of task {task!r} cannot be read: {cause(error)}") from error
 
     def _questions(self, task: str, cells: Sequence[Cell]) -> dict[str, str]:
         """What an identity says of a task's questions, of which some may be left out."""
@@ -161,21 +151,8 @@ class Accuracy:
             return None
         loaded, documents = self.tasks.load(task), self.documents(task)
         with side_effects_undone():
-            return left_out(images_shown_by(task, loaded, documents), cells, self._refusal)
-
-    def _refusal(self, cell: Cell, images: int) -> str | None:
-        """Why a cell cannot be asked about so many images."""
-        sizes = sizes_of(self.model.model, max(images, 1))
-        if sizes is None:
-            return None
-        try:
-            cell.method.build().plan(self._budget(cell, images), sizes)
-        except InfeasibleBudgetError as error:
-            return str(error)
-        return None
-
-    def _budget(self, cell: Cell, images: int) -> Budget:
-        return budget_of(cell, max(images, 1) if self.per_image else 1)
+            images = images_shown_by(task, loaded, documents)
+            return left_out(images, cells, self.refusal)
 
     def rehearse(self, task: str, cells: Sequence[Cell]) -> None:
         """Score invented answers first. Raises BadInput for a task that cannot be asked or scored
@@ -188,7 +165,7 @@ class Accuracy:
                 rehearse(task, loaded, documents)
 
     def _check_some_fit(self, task: str, images: int, cells: Sequence[Cell]) -> None:
-        refused = [why for cell in cells if (why := self._refusal(cell, images))]
+        refused = [why for cell in cells if (why := self.refusal(cell, images))]
         if refused and len(refused) == sum(cell.budget is not None for cell in cells):
             raise BadInput(f"task {task!r} has questions with {images} images: {refused[0]}")
 
