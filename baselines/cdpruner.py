@@ -5,10 +5,12 @@ cosine · relevance. Of that kernel's determinantal point process the most proba
 greedily, each next token being the one that enlarges the determinant most. They are kept in order
 before layer 0, with contiguous positions.
 
-The published code has LLaVA's relevance from CLIP's text tower, with a negative sign; no LLaVA
-checkpoint holds one, and the paper's relevance without it was never released. `relevance=text` is
-ours: a token's mean cosine with the embeddings of the text after the image (of the last token where
-there is none), positive, scaled to 0 … 1 over the sample's images as in the code. The paper's
+`relevance=clip` is the published code on LLaVA: a patch's cosine with CLIP's embedding of the
+question, without its last line where it has several (how to answer), negated; `clip` is the
+directory of the CLIP checkpoint whose tower the LLaVA has, since no LLaVA checkpoint holds a text
+tower. The paper's relevance without one was never released. `relevance=text`, the default, is ours:
+a token's mean cosine with the embeddings of the text after the image (of the last token where there
+is none), positive. Both are scaled to 0 … 1 over the sample's images as in the code. The paper's
 exponent is off in the code, and here.
 
 The kernel has no more independent directions than the model is wide. Past them the code keeps fewer
@@ -23,19 +25,23 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from math import inf
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from methods.clip import check_clip, clip_digest, clip_of
 from methods.interface import (
+    AnyRead,
     Cut,
     DecoderStage,
+    EncoderStage,
     Method,
     NewTokens,
     Plan,
     Positions,
+    PruningError,
     Read,
     Selection,
     Sizes,
@@ -58,6 +64,11 @@ def relevance_to_text(visual: Tensor, text: Tensor, after_image: Tensor) -> Tens
     unit, words = normalize(visual.float(), dim=-1), normalize(text.float(), dim=-1)
     cosines = (unit @ words.transpose(1, 2)) * asked[:, None]
     return cosines.sum(-1) / asked.sum(-1, keepdim=True)
+
+
+def what_is_asked(question: str) -> str:
+    """Without its last line, which says how to answer, where it has several."""
+    return question.rstrip().rsplit("\n", 1)[0]
 
 
 def scaled(relevance: Tensor) -> Tensor:
@@ -100,9 +111,22 @@ class CDPruner(Method):
     cuts: ClassVar[str] = "before layer 0"
 
     relevance: str = "text"
+    clip: str | None = None
 
     def __post_init__(self) -> None:
-        one_of(self.name, "relevance", self.relevance, ("text",))
+        one_of(self.name, "relevance", self.relevance, ("text", "clip"))
+        if (self.relevance == "clip") != (self.clip is not None):
+            raise PruningError(f"{self.name}: relevance=clip and clip=DIRECTORY go together")
+        if self.clip is not None:
+            check_clip(self.clip)
+
+    def settings(self) -> dict[str, Any]:
+        known = super().settings()
+        return known if self.clip is None else {**known, "clip": clip_digest(self.clip)}
+
+    @property
+    def tower_reads(self) -> tuple[AnyRead, ...]:
+        return () if self.clip is None else (Read.FEATURES,)
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
         check_whole(self.label, sizes)
@@ -110,17 +134,36 @@ class CDPruner(Method):
         if counts is None:
             return None
         lengths = tuple(segment.tokens for segment in sizes.segments)
-        reads = (Read.HIDDEN, Read.TEXT_HIDDEN)
         prune = partial(_prune, lengths=lengths, counts=counts)
+        reads = (Read.HIDDEN, Read.TEXT_HIDDEN) if self.clip is None else (Read.HIDDEN,)
         return Plan(
             entering=(sum(counts),) * sizes.layers,
+            encoder=self._compared(len(lengths)),
             decoder=(DecoderStage("diverse", 0, reads, prune, Positions.CONTIGUOUS),),
             new_tokens=NewTokens.ENTERED,
             parameters={"tokens": counts},
         )
 
+    def _compared(self, images: int) -> tuple[EncoderStage, ...]:
+        if self.clip is None:
+            return ()
+        return (
+            EncoderStage("compare", self.tower_reads, partial(_compare, clip=self.clip)),
+        ) * images
+
+
+def _compare(view: View, clip: str) -> Selection:
+    if not view.questions:
+        raise PruningError("cdpruner:relevance=clip reads the questions: attach(..., questions=…)")
+    asked = [what_is_asked(question) for question in view.questions]
+    patches = view[Read.FEATURES][:, -view.count :]
+    likeness = clip_of(clip, view.segments.device).likeness(patches, asked)
+    return Selection(visual={"relevance": -likeness})
+
 
 def _prune(view: View, lengths: tuple[int, ...], counts: tuple[int, ...]) -> Selection:
-    rows = view[Read.HIDDEN]
-    relevance = scaled(relevance_to_text(rows, view[Read.TEXT_HIDDEN], view.text_after_image))
+    rows, relevance = view[Read.HIDDEN], view.carry.get("relevance")
+    if relevance is None:
+        relevance = relevance_to_text(rows, view[Read.TEXT_HIDDEN], view.text_after_image)
+    relevance = scaled(relevance)
     return Selection(Cut(of_each_segment(most_probable, lengths, counts, rows, relevance)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from methods.errors import PruningError
 from methods.plan import DecoderStage, Plan, Selection, TowerStage
 from methods.sizes import Segment, Sizes
 from methods.tensors import gather_rows, index_of
+
+Given = TypeVar("Given")
 
 
 @dataclass
@@ -32,6 +35,7 @@ class Group:
     sizes: Sizes
     plan: Plan
     seeds: tuple[int, ...]
+    questions: tuple[str, ...]
     segments: Tensor
     visual: dict[str, Tensor] = field(default_factory=dict)
     text: dict[str, Tensor] = field(default_factory=dict)
@@ -62,19 +66,27 @@ class Group:
 
 
 def seeds_of(seeds: Sequence[int] | None, samples: int) -> list[int]:
-    """The seed of each sample: those given, each for as many beams or repeated sequences as there
-    are, or its number. Raises PruningError where they do not fit.
+    """The seed of each sample: of those given as `dealt` has it, or its number. Raises as it."""
+    return dealt(range(samples) if seeds is None else seeds, samples, "seeds")
+
+
+def dealt(given: Sequence[Given], samples: int, what: str) -> list[Given]:
+    """Of each sample, each for as many beams or repeated sequences as there are. Raises
+    PruningError where they do not fit.
     """
-    given = list(range(samples)) if seeds is None else list(seeds)
-    if samples % len(given):
-        raise PruningError(f"{len(given)} seeds were given for {samples} samples")
+    if not given or samples % len(given):
+        raise PruningError(f"{len(given)} {what} were given for {samples} samples")
     return [given[row * len(given) // samples] for row in range(samples)]
 
 
 def group_samples(
-    sizes: Sequence[Sizes], plans: Mapping[Sizes, Plan], seeds: Sequence[int], device: torch.device
+    sizes: Sequence[Sizes],
+    plans: Mapping[Sizes, Plan],
+    seeds: Sequence[int],
+    device: torch.device,
+    questions: Sequence[str] = (),
 ) -> list[Group]:
-    """Samples of equal sizes together, in the order of their first."""
+    """Samples of equal sizes together, in the order of their first; `questions` of all or none."""
     groups = []
     for own in dict.fromkeys(sizes):
         rows = tuple(row for row, other in enumerate(sizes) if other == own)
@@ -86,6 +98,7 @@ def group_samples(
             sizes=own,
             plan=plans[own],
             seeds=tuple(seeds[row] for row in rows),
+            questions=tuple(questions[row] for row in rows if questions),
             segments=torch.empty(len(rows), 0, dtype=torch.long, device=device),
         )
         group.enter(counts, {})

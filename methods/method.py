@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from methods.errors import CAUGHT, InfeasibleBudgetError, PruningError, told
 from methods.plan import Plan, plan_fault
@@ -37,6 +37,13 @@ class Method(ABC):
     @property
     def tower_reads(self) -> tuple[AnyRead, ...]:
         return ()
+
+    def settings(self) -> dict[str, Any]:
+        """By which records tell it apart: all settings, a file's content in the place of its name.
+
+        Raises PruningError where a setting names what is not there.
+        """
+        return asdict(self)
 
     @abstractmethod
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:

@@ -56,12 +56,14 @@ def attach(
     seeds: Sequence[int] | None = None,
     images: SharedImages | None = None,
     clock: Clock | None = None,
+    questions: Sequence[str] | None = None,
 ) -> Iterator[Trace]:
     """Prune every prefill of `model` with `method` at `budget` while the context lasts.
 
     `seeds`: one a sample of the batch, for methods that draw at random; its number by default.
     `images`: start from stored tower outputs, but for a method that cuts inside the tower. `clock`
-    is told of the phases.
+    is told of the phases. `questions`: the text of each sample, for methods that read it otherwise
+    than as the model's tokens.
     Raises PruningError for a model that is not supported or has a method attached already, for
     what is no method or no budget, for a stage that raises or selects what cannot be, for an
     infeasible budget (when the prefill's sizes are known), for uses that pruning would make
@@ -71,7 +73,7 @@ def attach(
     check_method(method)
     if not isinstance(budget, Budget):
         raise PruningError(f"a budget is Budget(tokens) or Budget(fraction=...), not {budget!r}")
-    runtime = _Runtime(model, method, budget, seeds, images, clock or NoClock())
+    runtime = _Runtime(model, method, budget, seeds, images, clock or NoClock(), questions)
     if hasattr(model, _ATTACHED):
         raise PruningError("a method is attached to this model already; leave its context first")
     with ExitStack() as stack:
@@ -109,10 +111,12 @@ class _Runtime:
         seeds: Sequence[int] | None,
         images: SharedImages | None,
         clock: Clock,
+        questions: Sequence[str] | None,
     ) -> None:
         self.adapter = adapter_for(model)
         self.model, self.body = model, self.adapter.body
         self.method, self.budget, self.seeds = method, budget, seeds
+        self.questions = questions
         self.clock = clock
         self.trace = Trace()
         self.input_ids: Tensor | None = None
@@ -251,7 +255,9 @@ class _Runtime:
         generation = Generation(self.adapter, self.clock, self.method, self.calls)
         # plans wait for the device once: before the phase begins, so that nothing does within it
         kwargs, added = self.adapter.added(kwargs)
-        prefill = generation.plan(self.budget, self.seeds, self.input_ids, kwargs, added)
+        prefill = generation.plan(
+            self.budget, self.seeds, self.questions, self.input_ids, kwargs, added
+        )
         self.trace.prefills.append(prefill)
         self.clock.start(self.phase)
         self.current = generation

@@ -93,7 +93,7 @@ def _of_image(
 ) -> tuple[Selection, Tensor | None]:
     """What the stage of a group's image `i` selects, and the rows that it merged, projected."""
     stage, segment = group.plan.encoder[i], group.sizes.segments[i]
-    view = tower_view(shown, segment, stage.reads, group.seeds)
+    view = tower_view(shown, segment, stage.reads, group)
     where = f"{method}, stage {stage.name} in the vision tower"
     rows = view.count + segment.tower_images * int(segment.has_cls)
     selection = selected(where, stage, view, rows, group.sound)

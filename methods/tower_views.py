@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from methods.attention import QueriesKeys
-from methods.groups import ImageGroup
+from methods.groups import Group, ImageGroup
 from methods.mechanism import broken
 from methods.merged_tower import MergedRecording
 from methods.reads import BY_PATCH, AnyRead, Read, View, what_of
@@ -19,14 +19,15 @@ Recording = TowerRecording | MergedRecording
 
 
 def tower_view(
-    recording: Recording, segment: Segment, reads: Sequence[AnyRead], seeds: tuple[int, ...]
+    recording: Recording, segment: Segment, reads: Sequence[AnyRead], group: Group
 ) -> View:
     """The view of an encoder stage for images of one size; rows of crops follow one another."""
     if isinstance(recording, MergedRecording):
         return View(
             count=segment.tokens,
             segments=recording.of_first_image(segment),
-            seeds=seeds,
+            seeds=group.seeds,
+            questions=group.questions,
             reads={read: recording.shown(read, segment) for read in reads},
         )
     crops = segment.tower_images
@@ -35,7 +36,8 @@ def tower_view(
     return View(
         count=shape[1],
         segments=torch.zeros(shape, dtype=torch.long, device=recording.features.device),
-        seeds=seeds,
+        seeds=group.seeds,
+        questions=group.questions,
         reads={
             read: _joined(_of_tower(recording, read, segment.has_cls), crops, read)
             for read in reads

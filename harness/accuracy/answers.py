@@ -35,11 +35,13 @@ MOST_LIKELY = 32
 class Question:
     """`item` names it for good; `read` gives its prompt and its images in prompt order.
 
-    `read` decodes images, so it is called only for what is not known yet.
+    `read` decodes images, so it is called only for what is not known yet. `text`: what the task
+    asks, as it stands before a chat template is put around it.
     """
 
     item: str
     read: Callable[[], tuple[str, Sequence[Image.Image]]]
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,12 @@ class Answerer:
         model = self.loaded.model
         inputs = {**self._padded(prompts), **others}
         seeds = [sample_seed(q.item, self.seed) for q in questions]
+        texts = [q.text for q in questions]
         with (
             torch.no_grad(),
-            attach(model, self.method, self.budget, seeds=seeds, images=images) as trace,
+            attach(
+                model, self.method, self.budget, seeds=seeds, images=images, questions=texts
+            ) as trace,
         ):
             out = model.generate(
                 **inputs,
@@ -133,11 +138,11 @@ class Answerer:
                 output_logits=True,
             )
         new = out.sequences[:, inputs["input_ids"].shape[1] :].cpu()
-        texts = self._tokenizer.batch_decode(new, skip_special_tokens=True)
+        said = self._tokenizer.batch_decode(new, skip_special_tokens=True)
         prefill = trace.prefills[-1]
         self._check(questions, prefill, out)
         return self._measured(
-            prompts, [cut_at(t, until) for t in texts], new, out.logits[0], prefill
+            prompts, [cut_at(t, until) for t in said], new, out.logits[0], prefill
         )
 
     def _check(self, questions: Sequence[Question], prefill: Prefill, out: Any) -> None:

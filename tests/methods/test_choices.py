@@ -110,8 +110,8 @@ def test_a_ratio_that_is_none_is_refused(ratio):
 
 
 def test_cdpruner_refuses_a_relevance_that_it_does_not_have():
-    with pytest.raises(PruningError, match="unknown relevance 'clip'; allowed: text"):
-        get_method("cdpruner", relevance="clip")
+    with pytest.raises(PruningError, match="unknown relevance 'vit'; allowed: clip, text"):
+        get_method("cdpruner", relevance="vit")
 
 
 def test_divprune_keeps_as_many_as_asked_of_fewer_different_tokens():
