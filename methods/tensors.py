@@ -102,6 +102,21 @@ def of_each_segment(
     return torch.cat(chosen, 1).sort(1).values
 
 
+def dealt_out(parts: Tensor, order: Tensor, most: Tensor, total: int) -> Tensor:
+    """int64 [b, n] that sum to `total`: `parts` int64 [b, n] of no larger sum, and what is missing
+    one by one in the `order` int64 [b, n]; what is over `most` int64 [n] goes, in that order, to
+    where there is room.
+    """
+    parts, most = parts.gather(1, order), most[order]
+    missing = total - parts.sum(-1, keepdim=True)
+    parts = parts + (torch.arange(parts.shape[1], device=parts.device) < missing)
+    parts = torch.minimum(parts, most)
+    room = most - parts
+    over = total - parts.sum(-1, keepdim=True)
+    parts = parts + (over - (room.cumsum(-1) - room)).clamp(min=0).minimum(room)
+    return torch.empty_like(parts).scatter_(1, order, parts)
+
+
 def distances(rows: Tensor) -> Tensor:
     """Euclidean distances between the rows [b, n, D]: float32 [b, n, n], 0 between equal ones.
 
