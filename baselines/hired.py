@@ -3,12 +3,12 @@
 A share of the budget, `alpha`, is for the view of the whole image; the rest is shared out over the
 crops by what the view's CLS row attends to in the tower's first layer. Each keeps the patches that
 its own CLS row attends to most in the layer that is used. LLaVA-1.5 has no crops, so only that is
-left: FasterVLM's selection. The code adds over heads where FasterVLM averages, which ranks the same.
+left: FasterVLM's selection, added over heads where that averages, which ranks the same.
 
 A crop is given what it has of the best (1 − α)·N patches of the view; as in the code that counts
 runs of the view's patches row by row, which are no quadrants. The code rounds shares down and loses
-up to one token a crop. Ours: those go one by one to the crops with the largest remainders, so that B
-tokens enter every layer; several images share the budget. The code also loses what it kept of
+up to one token a crop. Ours: those go one by one to the crops with the largest remainders, so that
+B tokens enter every layer; several images share the budget. The code also loses what it kept of
 padding; here it stays, row by row of the picture, without newlines.
 """
 
@@ -51,13 +51,12 @@ def of_view(tokens: int, crops: int, patches: int, alpha: float) -> int:
 def shares_of_crops(early: Tensor, crops: int, marked: int, tokens: int) -> Tensor:
     """What of `tokens` each crop keeps: int64 [b, crops].
 
-    `early` float32 [b, n]: the first layer's attention in the view, of which `marked` patches count.
+    `early` float32 [b, n]: the first layer's attention in the view, whose `marked` best count.
     """
     patches = early.shape[1]
     run = best_in_order(early, marked) * crops // patches
-    found = torch.zeros_like(early[:, :crops]).scatter_add(
-        1, run, torch.ones_like(early)[:, :marked]
-    )
+    one = torch.ones_like(early[:, :marked])
+    found = torch.zeros_like(early[:, :crops]).scatter_add(1, run, one)
     share = found / marked * tokens
     order = (share - share.floor()).argsort(dim=1, descending=True, stable=True)
     most = torch.full((crops,), patches, device=early.device)

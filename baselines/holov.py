@@ -13,8 +13,8 @@ which take part in attention. Ours: a quota ends at the run's length, and what i
 one to the run of largest share that has room; nothing changes where nothing overflows. Each image
 keeps its share of the budget (ours; the code is wrong for several).
 
-On LLaVA-NeXT all crops of an image, the whole first, are one sequence before it is cut into runs, so
-that runs mix crops; padding is among it, newlines are not.
+On LLaVA-NeXT all crops of an image, the whole first, are one sequence before it is cut into runs,
+so that runs mix crops; padding is among it, newlines are not.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class TowerRecording:
         return self.map(lambda tensor: tensor[index])
 
     def of_segments(self, segments: Sequence[Segment]) -> Tensor:
-        """Features of images with these segments, those of crops one after another: [b, rows, D]."""
+        """Features of images with these segments, crop after crop: [b, rows, D]."""
         crops = sum(segment.tower_images for segment in segments)
         return self.features.unflatten(0, (-1, crops)).flatten(1, 2)
 
