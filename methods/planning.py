@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from math import floor
 
 from methods.errors import PruningError, nearest
-from methods.sizes import Sizes
+from methods.sizes import Part, Sizes
 
 SCHEDULES = ("matched", "published")
 
@@ -46,6 +46,20 @@ def shares(budget: Fraction, sizes: Sizes) -> tuple[int, ...] | None:
     """Tokens of each segment, in proportion to its own; None where one would get none."""
     counts = split(max(half_up(budget), 1), [segment.tokens for segment in sizes.segments])
     return tuple(counts) if min(counts) >= 1 else None
+
+
+def part_shares(tokens: int, parts: Sequence[Part]) -> tuple[int, ...] | None:
+    """`tokens` in proportion to those of each part; None where one would get none, or too many."""
+    counts = split(max(tokens, 0), [part.tokens for part in parts])
+    if any(not 1 <= n <= part.tokens for n, part in zip(counts, parts, strict=True)):
+        return None
+    return tuple(counts)
+
+
+def check_images(method: str, sizes: Sizes) -> None:
+    """Raises PruningError where a segment is a video, and not a frame of one."""
+    if any(s.t > 1 or (s.kind == "video" and s.newlines) for s in sizes.segments):
+        raise PruningError(f"{method} is not defined here for videos")
 
 
 def check_whole(method: str, sizes: Sizes) -> None:

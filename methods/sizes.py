@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
+from itertools import accumulate
 
 from methods.errors import PruningError
 
@@ -205,6 +207,30 @@ class Sizes:
     @property
     def tokens(self) -> int:
         return sum(segment.tokens for segment in self.segments)
+
+    @property
+    def grids(self) -> tuple[Part, ...]:
+        """The grid of each segment, `first` counted from the sample's first token."""
+        whole = [Part(0, s.t * s.h, s.w, s.row_tokens) for s in self.segments]
+        return self._of_sample([(part,) for part in whole])
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What is left of each tower image, counted likewise."""
+        return self._of_sample([segment.parts() for segment in self.segments])
+
+    def _of_sample(self, of_segments: Sequence[Sequence[Part]]) -> tuple[Part, ...]:
+        firsts = accumulate((segment.tokens for segment in self.segments), initial=0)
+        return tuple(
+            replace(part, first=first + part.first)
+            for first, parts in zip(firsts, of_segments, strict=False)
+            for part in parts
+        )
+
+    @property
+    def newlines(self) -> int:
+        """Tokens that lie off the grids."""
+        return sum(segment.newlines for segment in self.segments)
 
     @property
     def images(self) -> tuple[tuple[Segment, ...], ...]:

@@ -11,6 +11,7 @@ import torch
 from conftest import FIXTURES
 from published_runs import anchors, assert_same_output
 from torch import Tensor
+from torch.nn.functional import normalize, pad
 from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -18,7 +19,7 @@ from transformers import (
     LlavaNextForConditionalGeneration,
 )
 
-from baselines import hired
+from baselines import cdpruner, hired
 from baselines.hired import HiRED, shares_of_crops
 from methods import Budget, attach, get_method
 from methods.tensors import first_true
@@ -178,4 +179,33 @@ def test_hired_deals_its_budget_over_the_crops(
     kept = np.zeros((5, 577), bool)
     kept[rows // 577, rows % 577] = True
     np.testing.assert_array_equal(kept[:, 1:], mask)
+    assert_same_output(found, run, tokens, logits)
+
+
+def of_packed(by_crop: Tensor) -> Tensor:
+    """Patches of crops [5, 576] in the order of the tokens: [1, 2928]; 9 on newlines."""
+    picture = by_crop[1:].reshape(2, 2, 24, 24).transpose(1, 2).reshape(48, 48)
+    return torch.cat([by_crop[0], pad(picture, (0, 1), value=9).flatten()])[None]
+
+
+@pytest.mark.parametrize("budget", [160, 80])
+def test_cdpruner_by_clips_relevance(monkeypatch, tiny_next, published, published_more, budget):
+    found, run = published_more("cdpruner"), f"0/cdpruner-next{budget}"
+    pixels = crops(torch.from_numpy(published["pixel_values"])[0])
+    tower = tiny_next.model.vision_tower
+    with torch.no_grad():
+        features = tower(pixels, output_hidden_states=True).hidden_states[-2][:, 1:]
+        seen = tower.post_layernorm(features) @ torch.from_numpy(found["visual_projection"]).T
+    text = torch.from_numpy(found[f"{run}/text_embeds"])
+    relevance = -(normalize(seen, dim=-1) @ normalize(text, dim=-1).T).mean(-1)
+    monkeypatch.setattr(cdpruner, "relevance_to_text", lambda *_: of_packed(relevance))
+    tokens, logits, prefill = generate(
+        tiny_next,
+        torch.from_numpy(published["input_ids"]).long(),
+        pixels,
+        get_method("cdpruner"),
+        budget,
+    )
+    expected = of_packed(torch.from_numpy(found[f"{run}/mask"]).long())[0] == 1
+    assert anchors(prefill)["diverse"].tolist() == expected.nonzero()[:, 0].tolist()
     assert_same_output(found, run, tokens, logits)
