@@ -17,7 +17,7 @@ from methods.cuts import place_in_picture
 from methods.plan import Cut, EncoderStage, NewTokens, Plan, Selection
 from methods.planning import half_up, split
 from methods.reads import BY_PATCH, AnyRead, View, what_of
-from methods.sizes import Segment, Sizes
+from methods.sizes import Part, Segment, Sizes
 
 Segments = tuple[Segment, ...]
 
@@ -136,6 +136,14 @@ def places_of(segments: Segments, device: torch.device) -> Tensor:
             places.append(own + first)
         first += segment.tower_images * segment.patches
     return torch.cat(places)
+
+
+def patches_of(part: Part, segment: Segment, device: torch.device) -> Tensor:
+    """int64 [part.tokens]: the patches that its tokens are made of, counted from crop to crop."""
+    side = segment.w if segment.crops is None else segment.crops.side
+    row = torch.arange(part.top, part.top + part.h, device=device)[:, None]
+    column = torch.arange(part.left, part.left + part.w, device=device)
+    return part.image * segment.patches + (row * side + column).flatten()
 
 
 def of_crops(view: View, count: int) -> Iterator[View]:

@@ -38,7 +38,7 @@ IN_TOWER = {
     **dict.fromkeys(("qwen2_5_vl", "qwen2_5_vl_video"), ("visionzip",)),
     "llava_next": (
         *("visionzip", "fastervlm", "vispruner", "scope", "hiprune", "hired", "holov"),
-        *("prumerge",),
+        *("prumerge", "vscan", "vitcop"),
     ),
 }
 """Methods with stages in the vision tower that are built for a family."""
