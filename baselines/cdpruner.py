@@ -17,6 +17,10 @@ The kernel has no more independent directions than the model is wide. Past them 
 tokens than asked for, of noise. Ours: where the largest gain is 1e-6 of the first or less, the most
 relevant of the rest fill up, so that B tokens enter every layer. Several images keep their shares.
 The choice is sequential: B small steps a prefill.
+
+On LLaVA-NeXT relevance is scaled over all crops, each chooses by itself, and newlines are dropped.
+The code wants 2 × 2 crops and takes padding along; ours: shares are in proportion to what is left
+of a crop, and a picture that was resampled is one crop.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from methods.clip import check_clip, clip_digest, clip_of
+from methods.clip import check_clip, clip_digest
 from methods.interface import (
     AnyRead,
     Cut,
@@ -39,6 +43,7 @@ from methods.interface import (
     EncoderStage,
     Method,
     NewTokens,
+    Part,
     Plan,
     Positions,
     PruningError,
@@ -47,28 +52,12 @@ from methods.interface import (
     Sizes,
     View,
 )
-from methods.planning import check_whole, one_of, shares
+from methods.planning import check_images, check_whole, half_up, one_of, part_shares
 from methods.registry import register
-from methods.tensors import best_in_order, gather_rows, of_each_segment
+from methods.relevance import relevance_to_clip, relevance_to_text
+from methods.tensors import best_in_order, gather_rows, of_each_part, places_of
 
 EXHAUSTED = 1e-6
-
-
-def relevance_to_text(visual: Tensor, text: Tensor, after_image: Tensor) -> Tensor:
-    """Mean cosine of visual rows [b, v, D] with the text after the image: float32 [b, v].
-
-    `text` [b, t, D] ends with the prompt's last token; `after_image` bool [b, t].
-    """
-    asked = after_image.clone()
-    asked[:, -1] = ~after_image.any(-1)
-    unit, words = normalize(visual.float(), dim=-1), normalize(text.float(), dim=-1)
-    cosines = (unit @ words.transpose(1, 2)) * asked[:, None]
-    return cosines.sum(-1) / asked.sum(-1, keepdim=True)
-
-
-def what_is_asked(question: str) -> str:
-    """Without its last line, which says how to answer, where it has several."""
-    return question.rstrip().rsplit("\n", 1)[0]
 
 
 def scaled(relevance: Tensor) -> Tensor:
@@ -129,16 +118,17 @@ class CDPruner(Method):
         return () if self.clip is None else (Read.FEATURES,)
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
-        check_whole(self.label, sizes)
-        counts = shares(budget, sizes)
+        check_images(self.label, sizes)
+        if self.clip is not None:
+            check_whole(f"{self.label} by CLIP", sizes)
+        counts = part_shares(max(half_up(budget), 1), sizes.parts)
         if counts is None:
             return None
-        lengths = tuple(segment.tokens for segment in sizes.segments)
-        prune = partial(_prune, lengths=lengths, counts=counts)
+        prune = partial(_prune, parts=sizes.parts, counts=counts)
         reads = (Read.HIDDEN, Read.TEXT_HIDDEN) if self.clip is None else (Read.HIDDEN,)
         return Plan(
             entering=(sum(counts),) * sizes.layers,
-            encoder=self._compared(len(lengths)),
+            encoder=self._compared(len(sizes.segments)),
             decoder=(DecoderStage("diverse", 0, reads, prune, Positions.CONTIGUOUS),),
             new_tokens=NewTokens.ENTERED,
             parameters={"tokens": counts},
@@ -153,17 +143,13 @@ class CDPruner(Method):
 
 
 def _compare(view: View, clip: str) -> Selection:
-    if not view.questions:
-        raise PruningError("cdpruner:relevance=clip reads the questions: attach(..., questions=…)")
-    asked = [what_is_asked(question) for question in view.questions]
-    patches = view[Read.FEATURES][:, -view.count :]
-    likeness = clip_of(clip, view.segments.device).likeness(patches, asked)
-    return Selection(visual={"relevance": -likeness})
+    return Selection(visual={"relevance": -relevance_to_clip(view, clip)})
 
 
-def _prune(view: View, lengths: tuple[int, ...], counts: tuple[int, ...]) -> Selection:
+def _prune(view: View, parts: tuple[Part, ...], counts: tuple[int, ...]) -> Selection:
     rows, relevance = view[Read.HIDDEN], view.carry.get("relevance")
     if relevance is None:
         relevance = relevance_to_text(rows, view[Read.TEXT_HIDDEN], view.text_after_image)
-    relevance = scaled(relevance)
-    return Selection(Cut(of_each_segment(most_probable, lengths, counts, rows, relevance)))
+    patches = torch.cat([places_of(part, rows.device) for part in parts])
+    relevance = relevance.index_copy(1, patches, scaled(relevance[:, patches]))
+    return Selection(Cut(of_each_part(most_probable, parts, counts, rows, relevance)))

@@ -19,30 +19,32 @@ Recording = TowerRecording | MergedRecording
 
 
 def tower_view(
-    recording: Recording, segment: Segment, reads: Sequence[AnyRead], group: Group
-) -> View:
-    """The view of an encoder stage for images of one size; rows of crops follow one another."""
+    recording: Recording, segments: Sequence[Segment], reads: Sequence[AnyRead], group: Group
+) -> tuple[View, int]:
+    """The view of an encoder stage for images with these segments, and how many rows it shows; rows
+    of crops follow one another.
+    """
     if isinstance(recording, MergedRecording):
-        return View(
+        (segment,) = segments
+        view = View(
             count=segment.tokens,
             segments=recording.of_first_image(segment),
             seeds=group.seeds,
             questions=group.questions,
             reads={read: recording.shown(read, segment) for read in reads},
         )
-    crops = segment.tower_images
+        return view, segment.tokens
+    has_cls, crops = segments[0].has_cls, sum(segment.tower_images for segment in segments)
     images, rows, _ = recording.features.shape
-    shape = images // crops, crops * (rows - int(segment.has_cls))
-    return View(
+    shape = images // crops, crops * (rows - int(has_cls))
+    view = View(
         count=shape[1],
         segments=torch.zeros(shape, dtype=torch.long, device=recording.features.device),
         seeds=group.seeds,
         questions=group.questions,
-        reads={
-            read: _joined(_of_tower(recording, read, segment.has_cls), crops, read)
-            for read in reads
-        },
+        reads={read: _joined(_of_tower(recording, read, has_cls), crops, read) for read in reads},
     )
+    return view, crops * rows
 
 
 def _joined(shown: Tensor, crops: int, read: AnyRead) -> Tensor:

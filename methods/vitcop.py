@@ -10,13 +10,20 @@ is more important. Where paper and published code differ we follow the code: pos
 last stage are indices among the tokens that entered it, and a merged token is its middle member
 plus the group's mean. Ours: the vision ratio v and the cluster share c for budgets other than the
 published 192, 128 and 64 of 576, by the line through those three points.
+
+LLaVA-NeXT is ours, since nothing is published for it: each crop is cut by itself with the same v
+and c, of the patches that unpadding leaves, and no cluster reaches over two. What they keep goes on
+row by row of the picture; newlines are dropped, as VisionZip's code does: with those of rows that
+keep a patch the count would depend on the image. The later stages are over all crops together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from itertools import islice
 from math import ceil
 from typing import ClassVar
 
@@ -24,6 +31,7 @@ import torch
 from torch import Tensor
 
 from methods.clustering import cluster_in_reach
+from methods.crops import patches_of, tower_rows
 from methods.interface import (
     Cut,
     DecoderStage,
@@ -42,7 +50,7 @@ from methods.interface import (
 from methods.merging import coprune
 from methods.planning import SCHEDULES, half_up, layers_of, one_of
 from methods.registry import register
-from methods.tensors import best_in_order, gather_rows
+from methods.tensors import best_in_order, gather_rows, places_of
 
 DEEP_SHARE = Fraction(1, 5)
 
@@ -67,6 +75,7 @@ class ViTCoP(Method):
     link: ClassVar[str] = "https://arxiv.org/abs/2601.17818"
     cuts: ClassVar[str] = "vision tower; before layers 2 and 22"
     tower_reads: ClassVar[tuple[Read, ...]] = (Read.CLS_ATTENTION, Read.TOWER_KEYS)
+    crops: ClassVar[bool] = True
 
     schedule: str = "matched"
     shallow_layer: int | None = None
@@ -92,7 +101,8 @@ class ViTCoP(Method):
             return None
 
         deep_tokens = max(half_up(tokens * DEEP_SHARE), 1)
-        centres = float(Fraction(9, 100) + Fraction(27, 100) * budget / sizes.tokens)
+        patches = sum(part.tokens for part in sizes.parts)
+        centres = float(Fraction(9, 100) + Fraction(27, 100) * budget / patches)
         centres = min(centres, 1.0) if self.cluster_share is None else self.cluster_share
         last = Positions.ORIGINAL if self.original_positions else Positions.ENTERED_INDEX
         norms = (Read.KEYS,)
@@ -100,12 +110,7 @@ class ViTCoP(Method):
             entering=(n,) * shallow
             + (tokens,) * (deep - shallow)
             + (deep_tokens,) * (sizes.layers - deep),
-            encoder=tuple(
-                EncoderStage(
-                    "vision", self.tower_reads, partial(_vision, segment=s, tokens=k, share=centres)
-                )
-                for s, k in zip(sizes.segments, kept, strict=True)
-            ),
+            encoder=tuple(self._stages(sizes, iter(kept), centres)),
             decoder=(
                 DecoderStage(
                     "shallow", shallow, (Read.HIDDEN, Read.KEYS), partial(_shallow, tokens=tokens)
@@ -121,38 +126,61 @@ class ViTCoP(Method):
             },
         )
 
+    def _stages(self, sizes: Sizes, kept: Iterator[int], share: float) -> Iterator[EncoderStage]:
+        for segment in sizes.segments:
+            counts = tuple(islice(kept, len(segment.parts())))
+            select = partial(_vision, segment=segment, counts=counts, share=share)
+            yield EncoderStage("vision", self.tower_reads, select)
+
     def _counts(
         self, budget: Fraction, sizes: Sizes, shallow: int, deep: int
     ) -> tuple[Fraction, list[int], int]:
-        """The vision ratio, the patches that it keeps of each image, and the tokens that enter the
+        """The vision ratio, the patches that it keeps of each crop, and the tokens that enter the
         layers between the shallow and the deep one.
         """
-        share, late = budget / sizes.tokens, (deep - shallow) + (sizes.layers - deep) * DEEP_SHARE
+        share = budget / sum(part.tokens for part in sizes.parts)
+        late = (deep - shallow) + (sizes.layers - deep) * DEEP_SHARE
         ratio = min(Fraction(1, 5) + Fraction(9, 10) * share, Fraction(1))
         if self.vision_ratio is not None:
             ratio = Fraction(str(self.vision_ratio))
-        kept = [max(int(ratio * s.tokens), 1) for s in sizes.segments]
+        kept = [max(int(ratio * part.tokens), 1) for part in sizes.parts]
         tokens = half_up((sizes.layers * budget - shallow * sum(kept)) / late)
         if tokens > sum(kept) and self.vision_ratio is None:
             # more than enter the shallow layer: raise the ratio until they are as many
             ratio = sizes.layers * share / (shallow + late)
-            kept = [min(ceil(ratio * s.tokens), s.tokens) for s in sizes.segments]
+            kept = [min(ceil(ratio * p.tokens), p.tokens) for p in sizes.parts]
             tokens = half_up((sizes.layers * budget - shallow * sum(kept)) / late)
         return ratio, kept, tokens
 
 
-def _vision(view: View, segment: Segment, tokens: int, share: float) -> Selection:
-    salient = best_in_order(view[Read.CLS_ATTENTION].sum(1), tokens)
-    keys = gather_rows(view[Read.TOWER_KEYS], salient + int(segment.has_cls))
-    row, column = (salient // segment.w) % segment.h, salient % segment.w
-    places = torch.stack([row / segment.h, column / segment.w], -1)
-    labels = cluster_in_reach(keys, places, share)
-    return Selection(Cut(salient + int(segment.has_cls)), visual={"labels": labels})
+def _vision(view: View, segment: Segment, counts: tuple[int, ...], share: float) -> Selection:
+    """`counts`: the patches that each part keeps; a cluster is of one part."""
+    places, patches, labels = [], [], []
+    attention = view[Read.CLS_ATTENTION].sum(1)
+    for i, (part, tokens) in enumerate(zip(segment.parts(), counts, strict=True)):
+        of_part = patches_of(part, segment, attention.device)
+        salient = best_in_order(attention[:, of_part], tokens)
+        patches.append(of_part[salient])
+        places.append(places_of(part, attention.device)[salient])
+        keys = gather_rows(view[Read.TOWER_KEYS], tower_rows(patches[-1], segment))
+        found = cluster_in_reach(keys, _where(patches[-1], segment), share)
+        labels.append(found + i * view.count)
+    order = torch.cat(places, 1).argsort(1)
+    kept, clusters = (torch.cat(parts, 1).gather(1, order) for parts in (patches, labels))
+    return Selection(Cut(tower_rows(kept, segment)), visual={"labels": clusters})
+
+
+def _where(patches: Tensor, segment: Segment) -> Tensor:
+    """Row and column of patches int64 [b, n] as shares of their crop's: float32 [b, n, 2]."""
+    h, w = (segment.h, segment.w) if segment.crops is None else (segment.crops.side,) * 2
+    patch = patches % segment.patches
+    return torch.stack([(patch // w) / h, (patch % w) / w], -1)
 
 
 def _shallow(view: View, tokens: int) -> Selection:
     # clusters of different images are different clusters
-    labels = view.carry["labels"] + view.segments * (view.count + 1)
+    labels = view.carry["labels"]
+    labels = labels + view.segments * (labels.amax() + 1)
     return Selection(coprune(view[Read.HIDDEN], key_norms(view[Read.KEYS]), labels, tokens))
 
 

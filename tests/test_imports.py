@@ -33,7 +33,7 @@ ALLOWED = {
     "methods/planning.py": ["methods.cuts", *(f"methods.{part}" for part in INTERFACE)],
     "methods/registry.py": ["methods.user_code", *(f"methods.{part}" for part in INTERFACE)],
     "methods/user_code.py": [],
-    "methods/tensors.py": ["methods.plan"],
+    "methods/tensors.py": ["methods.plan", "methods.sizes"],
     "methods/positions.py": ["methods.errors", "methods.plan", "methods.reads", "methods.sizes"],
     "methods/sequence.py": ["methods.plan", "methods.tensors"],
     "methods/attention.py": [],
@@ -44,6 +44,8 @@ ALLOWED = {
     "methods/recording.py": ["methods.attention"],
     "methods/trace.py": ["methods.errors", "methods.plan", "methods.sizes"],
     "methods/clustering.py": ["methods.tensors"],
+    "methods/clip.py": ["methods.errors"],
+    "methods/relevance.py": ["methods.clip", "methods.errors", "methods.reads"],
     "methods/cuts.py": ["methods.errors", "methods.plan", "methods.sizes"],
     "methods/merging.py": ["methods.errors", "methods.plan", "methods.tensors"],
     **{
@@ -56,13 +58,14 @@ ALLOWED = {
     },
     **{
         file: [
-            *("methods.clustering", "methods.cuts", "methods.interface", "methods.merging"),
-            *("methods.planning", "methods.registry", "methods.tensors"),
+            *("methods.clustering", "methods.crops", "methods.cuts", "methods.interface"),
+            *("methods.merging", "methods.planning", "methods.registry", "methods.tensors"),
         ]
         for file in METHOD_FILES
     },
 }
 ALLOWED["methods/adapters/qwen3_vl.py"].append("methods.adapters.qwen_vl")
+ALLOWED["baselines/cdpruner.py"] += ["methods.clip", "methods.relevance"]
 # on LLaVA-1.5 the same selection under two names
 ALLOWED["baselines/hired.py"].append("baselines.fastervlm")
 ALLOWED["methods/adapters/qwen3_vl.py"].append("methods.adapters.qwen_vl")

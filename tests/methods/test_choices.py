@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from baselines.cdpruner import most_probable, relevance_to_text, scaled
+from baselines.cdpruner import most_probable, scaled
 from baselines.divprune import most_diverse
 from baselines.gprune import arrived
 from baselines.holov import most_attended_by_run, quotas, runs_of
@@ -14,6 +14,7 @@ from baselines.scope import most_covering
 from baselines.vispruner import important_and_diverse, least_alike
 from methods import Budget, PruningError, get_method
 from methods.interface import Segment, Sizes
+from methods.relevance import relevance_to_text
 
 GENERATOR = torch.Generator().manual_seed(5)
 

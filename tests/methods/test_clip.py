@@ -13,12 +13,11 @@ from published_runs import anchors, assert_same_output
 from torch.nn.functional import normalize
 from transformers import CLIPConfig, CLIPModel
 
-from baselines import cdpruner
-from baselines.cdpruner import what_is_asked
 from harness.records.cell import Cell
-from methods import Budget, PruningError, attach, get_method
+from methods import Budget, PruningError, attach, get_method, relevance
 from methods.clip import SEGMENT, Clip, clip_of
 from methods.flops import selection_flops
+from methods.relevance import what_is_asked
 
 CPU, WORDS = torch.device("cpu"), "abcdefghijklmnopqrstuvwxyz"
 
@@ -79,7 +78,7 @@ def test_cdpruner_by_clip_keeps_what_its_published_code_does(
 ):
     run = f"cdpruner-{budget}"
     clip = OfFixture(tiny_llava, more_published, run)
-    monkeypatch.setattr(cdpruner, "clip_of", lambda directory, device: clip)
+    monkeypatch.setattr(relevance, "clip_of", lambda directory, device: clip)
     method = get_method("cdpruner", relevance="clip", clip=str(checkpoint))
     question = "what is this ?\nAnswer with one word."
     with attach(tiny_llava, method, Budget(budget), questions=[question]) as trace:

@@ -36,16 +36,20 @@ NUMBERING = ("sparsevlm", "pyramiddrop", "divprune", "cdpruner")
 """Methods that number what they keep anew."""
 IN_TOWER = {
     **dict.fromkeys(("qwen2_5_vl", "qwen2_5_vl_video"), ("visionzip",)),
-    "llava_next": ("visionzip", "fastervlm", "vispruner", "scope", "hiprune"),
+    "llava_next": (
+        *("visionzip", "fastervlm", "vispruner", "scope", "hiprune", "hired", "holov"),
+        *("prumerge", "vscan", "vitcop"),
+    ),
 }
 """Methods with stages in the vision tower that are built for a family."""
-BY_IMAGE = ("pooling", "gprune", "cdpruner")
-"""Methods that want the patches of one view, and nothing else."""
+BY_IMAGE = ("gprune", "cdpruner")
+"""Methods that are not defined for videos."""
 NOT_DEFINED = {
-    **dict.fromkeys(("llava_next", "onevision", "onevision_with_video"), BY_IMAGE),
+    **dict.fromkeys(("llava_next", "onevision"), ("pooling",)),
+    "onevision_with_video": ("pooling", *BY_IMAGE),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), NUMBERING),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_video"), (*NUMBERING, "pooling")),
-    "qwen2_5_vl_video": (*NUMBERING, *BY_IMAGE, "visionzip"),
+    "qwen2_5_vl_video": (*NUMBERING, *BY_IMAGE, "pooling", "visionzip"),
 }
 
 
