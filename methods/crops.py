@@ -9,6 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from itertools import islice
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,18 +20,19 @@ from methods.planning import half_up, split
 from methods.reads import BY_PATCH, AnyRead, View, what_of
 from methods.sizes import Part, Segment, Sizes
 
+Own = TypeVar("Own")
 Segments = tuple[Segment, ...]
 
 
-def crop_shares(budget: Fraction, sizes: Sizes) -> tuple[tuple[int, ...], ...] | None:
-    """Of each segment what each of its crops keeps, which is in proportion to its patches; None
-    where one would keep none, or more than it has.
+def crop_shares(budget: Fraction, sizes: Sizes) -> list[int] | None:
+    """What each crop keeps, in proportion to its patches; None where one would keep none, or more
+    than it has.
     """
     patches = patches_of_crops(sizes)
     counts = split(max(half_up(budget), 1), patches)
     if any(not 1 <= n <= most for n, most in zip(counts, patches, strict=True)):
         return None
-    return tuple(own for _, own in of_segments(counts, sizes))
+    return counts
 
 
 def patches_of_crops(sizes: Sizes) -> list[int]:
@@ -38,11 +40,11 @@ def patches_of_crops(sizes: Sizes) -> list[int]:
     return [s.patches for s in sizes.segments for _ in range(s.tower_images)]
 
 
-def of_segments(of_crops: Sequence[int], sizes: Sizes) -> Iterator[tuple[Segment, tuple[int, ...]]]:
-    """Each segment with what its crops have of numbers of all crops."""
-    numbers = iter(of_crops)
+def of_segments(of_all: Sequence[Own], sizes: Sizes) -> Iterator[tuple[Segment, tuple[Own, ...]]]:
+    """Each segment with what its crops have `of_all` that is given for every crop."""
+    values = iter(of_all)
     for segment in sizes.segments:
-        yield segment, tuple(islice(numbers, segment.tower_images))
+        yield segment, tuple(islice(values, segment.tower_images))
 
 
 def keep_patches(
@@ -63,9 +65,9 @@ def keep_patches(
         return None
     stages = [
         EncoderStage(stage, reads, partial(_keep, choose=choose, segment=segment, counts=own))
-        for segment, own in zip(sizes.segments, counts, strict=True)
+        for segment, own in of_segments(counts, sizes)
     ]
-    return _kept_before_projector(stages, sizes, tuple(n for own in counts for n in own))
+    return _kept_before_projector(stages, sizes, tuple(counts))
 
 
 def keep_of_images(
