@@ -22,7 +22,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from methods.crops import in_order_of_pictures, keep_of_images
+from methods.crops import keep_of_images, order_in_pictures
 from methods.interface import (
     AnyRead,
     Method,
@@ -97,4 +97,5 @@ def _choose(view: View, segments: tuple[Segment, ...], tokens: int, alpha: float
     order = ranked(late).argsort(dim=-1, descending=True, stable=True)
     best = torch.arange(patches, device=late.device) < counts[..., None]
     kept = torch.zeros_like(best).scatter(2, order, best)
-    return in_order_of_pictures(first_true(kept.flatten(1), tokens), segments)
+    found = first_true(kept.flatten(1), tokens)
+    return found.gather(1, order_in_pictures(found, segments))

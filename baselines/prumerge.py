@@ -20,14 +20,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from itertools import chain
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
-from methods.crops import crop_shares, of_crops
+from methods.crops import crop_shares, of_crops, of_segments, patches_of_crops
 from methods.cuts import joined
 from methods.interface import (
     AnyRead,
@@ -115,33 +114,31 @@ class PruMerge(Method):
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
         counts, plus = crop_shares(budget, sizes), self.variant == "plus"
-        if counts is None or min(map(min, counts)) < 1 + plus:
+        if counts is None or min(counts) < 1 + plus:
             return None
-        steps = tuple(
-            tuple(grid_step(segment.patches, n - 1) if plus else None for n in own)
-            for segment, own in zip(sizes.segments, counts, strict=True)
-        )
-        stages = [
-            partial(_merge, segment=segment, counts=own, steps=grid)
-            for segment, own, grid in zip(sizes.segments, counts, steps, strict=True)
+        steps = [
+            grid_step(patches, tokens - 1) if plus else None
+            for patches, tokens in zip(patches_of_crops(sizes), counts, strict=True)
         ]
-        tokens = tuple(chain(*counts))
         return Plan(
-            entering=(sum(tokens),) * sizes.layers,
-            encoder=tuple(EncoderStage("merge", self.tower_reads, stage) for stage in stages),
+            entering=(sum(counts),) * sizes.layers,
+            encoder=tuple(
+                EncoderStage("merge", self.tower_reads, partial(_merge, segment=segment, crops=own))
+                for segment, own in of_segments(list(zip(counts, steps, strict=True)), sizes)
+            ),
             new_tokens=NewTokens.ENTERED,
-            parameters={"tokens": tokens} | ({"steps": tuple(chain(*steps))} if plus else {}),
+            parameters={"tokens": tuple(counts)} | ({"steps": tuple(steps)} if plus else {}),
         )
 
 
-def _merge(
-    view: View, segment: Segment, counts: tuple[int, ...], steps: tuple[int | None, ...]
-) -> Selection:
-    """`counts` and `steps` of each crop."""
-    crops = of_crops(view, len(counts))
-    cuts = [_of_crop(*own, int(segment.has_cls)) for own in zip(crops, counts, steps, strict=True)]
-    rows = segment.patches + int(segment.has_cls)
-    return Selection(joined(cuts, [rows] * len(cuts)))
+def _merge(view: View, segment: Segment, crops: tuple[tuple[int, int | None], ...]) -> Selection:
+    """`crops`: tokens and the grid's step of each crop."""
+    first = int(segment.has_cls)
+    cuts = [
+        _of_crop(own, tokens, step, first)
+        for own, (tokens, step) in zip(of_crops(view, len(crops)), crops, strict=True)
+    ]
+    return Selection(joined(cuts, [segment.patches + first] * len(cuts)))
 
 
 def _of_crop(view: View, tokens: int, step: int | None, first: int) -> Cut:

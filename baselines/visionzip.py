@@ -19,17 +19,16 @@ the language model gets them, stay where they are. An image has its share of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from itertools import islice
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from methods.crops import of_segments, patches_of_crops
 from methods.cuts import joined, place_in_picture, reordered
 from methods.interface import (
     Crops,
@@ -90,8 +89,7 @@ class VisionZip(Method):
         merged = any(segment.merged > 1 for segment in sizes.segments)
         if merged:
             check_whole(self.label, sizes)
-        patches = [s.patches for s in sizes.segments for _ in range(s.tower_images)]
-        totals = split(half_up(budget), patches)
+        totals = split(half_up(budget), patches_of_crops(sizes))
         contextual = [max(half_up(total * CONTEXTUAL_SHARE), 1) for total in totals]
         dominant = [total - c for total, c in zip(totals, contextual, strict=True)]
         if min(dominant) < 1:
@@ -110,18 +108,13 @@ class VisionZip(Method):
             )
         return Plan(
             entering=(sum(totals),) * sizes.layers,
-            encoder=tuple(self._stages(sizes, list(zip(dominant, contextual, strict=True)))),
+            encoder=tuple(
+                EncoderStage("zip", self.tower_reads, partial(_zip, segment=segment, counts=own))
+                for segment, own in of_segments(list(zip(dominant, contextual, strict=True)), sizes)
+            ),
             new_tokens=NewTokens.ENTERED,
             parameters=parameters,
         )
-
-    def _stages(self, sizes: Sizes, counts: list[tuple[int, int]]) -> Iterator[EncoderStage]:
-        """Of each segment, which has `counts` for each of its crops."""
-        of_crop = iter(counts)
-        for segment in sizes.segments:
-            own = tuple(islice(of_crop, segment.tower_images))
-            select = partial(_zip, segment=segment, counts=own)
-            yield EncoderStage("zip", self.tower_reads, select)
 
 
 def _zip(view: View, segment: Segment, counts: tuple[tuple[int, int], ...]) -> Selection:

@@ -38,6 +38,7 @@ from methods.interface import (
     Part,
     Plan,
     Positions,
+    PruningError,
     Read,
     Segment,
     Selection,
@@ -119,6 +120,8 @@ class VScan(Method):
         return OfLayer(Read.CLS_ATTENTION, layer), Read.CLS_ATTENTION
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
+        if any(segment.resampled for segment in sizes.segments):
+            raise PruningError(f"{self.label} is not defined here for pictures that are resampled")
         (layer,) = layers_of(self.name, self.schedule, (16,), (None,), sizes.layers)
         wanted = tuple(self._wanted(budget * p.tokens / sizes.tokens, p) for p in sizes.parts)
         kept = sum(sum(halves(v, p)) for v, p in zip(wanted, sizes.parts, strict=True))

@@ -9,6 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from itertools import islice
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,19 +20,31 @@ from methods.planning import half_up, split
 from methods.reads import BY_PATCH, AnyRead, View, what_of
 from methods.sizes import Part, Segment, Sizes
 
+Own = TypeVar("Own")
 Segments = tuple[Segment, ...]
 
 
-def crop_shares(budget: Fraction, sizes: Sizes) -> tuple[tuple[int, ...], ...] | None:
-    """Of each segment what each of its crops keeps, which is in proportion to its patches; None
-    where one would keep none, or more than it has.
+def crop_shares(budget: Fraction, sizes: Sizes) -> list[int] | None:
+    """What each crop keeps, in proportion to its patches; None where one would keep none, or more
+    than it has.
     """
-    patches = [s.patches for s in sizes.segments for _ in range(s.tower_images)]
+    patches = patches_of_crops(sizes)
     counts = split(max(half_up(budget), 1), patches)
     if any(not 1 <= n <= most for n, most in zip(counts, patches, strict=True)):
         return None
-    of_crop = iter(counts)
-    return tuple(tuple(islice(of_crop, segment.tower_images)) for segment in sizes.segments)
+    return counts
+
+
+def patches_of_crops(sizes: Sizes) -> list[int]:
+    """How many each crop, or image that is none of several, has in the tower."""
+    return [s.patches for s in sizes.segments for _ in range(s.tower_images)]
+
+
+def of_segments(of_all: Sequence[Own], sizes: Sizes) -> Iterator[tuple[Segment, tuple[Own, ...]]]:
+    """Each segment with what its crops have `of_all` that is given for every crop."""
+    values = iter(of_all)
+    for segment in sizes.segments:
+        yield segment, tuple(islice(values, segment.tower_images))
 
 
 def keep_patches(
@@ -52,9 +65,9 @@ def keep_patches(
         return None
     stages = [
         EncoderStage(stage, reads, partial(_keep, choose=choose, segment=segment, counts=own))
-        for segment, own in zip(sizes.segments, counts, strict=True)
+        for segment, own in of_segments(counts, sizes)
     ]
-    return _kept_before_projector(stages, sizes, tuple(n for own in counts for n in own))
+    return _kept_before_projector(stages, sizes, tuple(counts))
 
 
 def keep_of_images(
@@ -102,7 +115,7 @@ def _keep(
     kept = [choose(own, n) for own, n in zip(of_crops(view, len(counts)), counts, strict=True)]
     patches = torch.cat([own + i * segment.patches for i, own in enumerate(kept)], 1)
     if segment.crops is not None:
-        patches = in_order_of_pictures(patches, (segment,))
+        patches = patches.gather(1, order_in_pictures(patches, (segment,)))
     return Selection(Cut(tower_rows(patches, segment)))
 
 
@@ -119,14 +132,14 @@ def tower_rows(patches: Tensor, segment: Segment) -> Tensor:
     return crop * (segment.patches + first) + first + patch
 
 
-def in_order_of_pictures(patches: Tensor, segments: Segments) -> Tensor:
-    """Patches int64 [b, n], counted from crop to crop of an image's segments, segment after segment
-    and row by row of each picture.
+def order_in_pictures(patches: Tensor, segments: Segments) -> Tensor:
+    """The order int64 [b, n] that takes patches [b, n], counted from crop to crop of an image's
+    segments, segment after segment and row by row of each picture.
     """
-    return patches.gather(1, places_of(segments, patches.device)[patches].argsort(dim=1))
+    return _places(segments, patches.device)[patches].argsort(dim=1)
 
 
-def places_of(segments: Segments, device: torch.device) -> Tensor:
+def _places(segments: Segments, device: torch.device) -> Tensor:
     """int64 [patches of all crops]: in that order, the place of each."""
     places, first = [], 0
     for segment in segments:
@@ -140,7 +153,7 @@ def places_of(segments: Segments, device: torch.device) -> Tensor:
 
 def patches_of(part: Part, segment: Segment, device: torch.device) -> Tensor:
     """int64 [part.tokens]: the patches that its tokens are made of, counted from crop to crop."""
-    side = segment.w if segment.crops is None else segment.crops.side
+    _, side = segment.crop_shape
     row = torch.arange(part.top, part.top + part.h, device=device)[:, None]
     column = torch.arange(part.left, part.left + part.w, device=device)
     return part.image * segment.patches + (row * side + column).flatten()

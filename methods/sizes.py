@@ -86,9 +86,9 @@ class Segment:
     """Visual tokens on one grid: an image, a tile or a view of one, or a video.
 
     `t` frames of `h` rows of `w` tokens of the language model, row by row, with `newline` tokens
-    among them; `has_cls` tells whether the vision tower has a CLS row. `crops`: what the grid was
-    put together from, None where it is one tower image. `resampled`: no token is made of patches of
-    its own; else one is made of `merged`² patches by the tower.
+    among them; `has_cls` tells whether stages see a CLS row of the vision tower. `crops`: what the
+    grid was put together from, None where it is one tower image. `resampled`: no token is made of
+    patches of its own; else one is made of `merged`² patches by the tower.
     """
 
     h: int
@@ -117,6 +117,11 @@ class Segment:
         return self.h * self.w if self.crops is None else self.crops.side**2
 
     @property
+    def crop_shape(self) -> tuple[int, int]:
+        """Rows and columns of patches of each of them."""
+        return (self.h, self.w) if self.crops is None else (self.crops.side, self.crops.side)
+
+    @property
     def row_tokens(self) -> int:
         """Tokens from one row's first to the next one's."""
         return self.w + (self.newline is Newline.ROW)
@@ -128,7 +133,7 @@ class Segment:
 
     def parts(self) -> tuple[Part, ...]:
         """Of each tower image, frame or whole grid that tokens are left of, those tokens."""
-        if self.crops is None:
+        if self.crops is None or self.resampled:
             frame = self.h * self.row_tokens
             return tuple(Part(i * frame, self.h, self.w, self.row_tokens) for i in range(self.t))
         parts = []

@@ -12,18 +12,16 @@ plus the group's mean. Ours: the vision ratio v and the cluster share c for budg
 published 192, 128 and 64 of 576, by the line through those three points.
 
 LLaVA-NeXT is ours, since nothing is published for it: each crop is cut by itself with the same v
-and c, of the patches that unpadding leaves, and no cluster reaches over two. What they keep goes on
-row by row of the picture; newlines are dropped, as VisionZip's code does: with those of rows that
-keep a patch the count would depend on the image. The later stages are over all crops together.
+and c, padding too, and no cluster reaches over two. What they keep goes on row by row of the
+picture; newlines are dropped, as VisionZip's code does: with those of rows that keep a patch the
+count would depend on the image. The later stages are over all crops together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from itertools import islice
 from math import ceil
 from typing import ClassVar
 
@@ -31,7 +29,13 @@ import torch
 from torch import Tensor
 
 from methods.clustering import cluster_in_reach
-from methods.crops import patches_of, tower_rows
+from methods.crops import (
+    of_crops,
+    of_segments,
+    order_in_pictures,
+    patches_of_crops,
+    tower_rows,
+)
 from methods.interface import (
     Cut,
     DecoderStage,
@@ -50,7 +54,7 @@ from methods.interface import (
 from methods.merging import coprune
 from methods.planning import SCHEDULES, half_up, layers_of, one_of
 from methods.registry import register
-from methods.tensors import best_in_order, gather_rows, places_of
+from methods.tensors import best_in_order, gather_rows
 
 DEEP_SHARE = Fraction(1, 5)
 
@@ -97,12 +101,12 @@ class ViTCoP(Method):
         )
         ratio, kept, tokens = self._counts(budget, sizes, shallow, deep)
         n = sum(kept)
-        if not 1 <= tokens <= n:
+        if not 1 <= tokens <= n <= sizes.tokens:
             return None
 
         deep_tokens = max(half_up(tokens * DEEP_SHARE), 1)
-        patches = sum(part.tokens for part in sizes.parts)
-        centres = float(Fraction(9, 100) + Fraction(27, 100) * budget / patches)
+        share = budget / sum(patches_of_crops(sizes))
+        centres = float(Fraction(9, 100) + Fraction(27, 100) * share)
         centres = min(centres, 1.0) if self.cluster_share is None else self.cluster_share
         last = Positions.ORIGINAL if self.original_positions else Positions.ENTERED_INDEX
         norms = (Read.KEYS,)
@@ -110,7 +114,14 @@ class ViTCoP(Method):
             entering=(n,) * shallow
             + (tokens,) * (deep - shallow)
             + (deep_tokens,) * (sizes.layers - deep),
-            encoder=tuple(self._stages(sizes, iter(kept), centres)),
+            encoder=tuple(
+                EncoderStage(
+                    "vision",
+                    self.tower_reads,
+                    partial(_vision, segment=segment, counts=counts, share=centres),
+                )
+                for segment, counts in of_segments(kept, sizes)
+            ),
             decoder=(
                 DecoderStage(
                     "shallow", shallow, (Read.HIDDEN, Read.KEYS), partial(_shallow, tokens=tokens)
@@ -126,55 +137,41 @@ class ViTCoP(Method):
             },
         )
 
-    def _stages(self, sizes: Sizes, kept: Iterator[int], share: float) -> Iterator[EncoderStage]:
-        for segment in sizes.segments:
-            counts = tuple(islice(kept, len(segment.parts())))
-            select = partial(_vision, segment=segment, counts=counts, share=share)
-            yield EncoderStage("vision", self.tower_reads, select)
-
     def _counts(
         self, budget: Fraction, sizes: Sizes, shallow: int, deep: int
     ) -> tuple[Fraction, list[int], int]:
         """The vision ratio, the patches that it keeps of each crop, and the tokens that enter the
         layers between the shallow and the deep one.
         """
-        share = budget / sum(part.tokens for part in sizes.parts)
+        patches = patches_of_crops(sizes)
+        share = budget / sum(patches)
         late = (deep - shallow) + (sizes.layers - deep) * DEEP_SHARE
         ratio = min(Fraction(1, 5) + Fraction(9, 10) * share, Fraction(1))
         if self.vision_ratio is not None:
             ratio = Fraction(str(self.vision_ratio))
-        kept = [max(int(ratio * part.tokens), 1) for part in sizes.parts]
+        kept = [max(int(ratio * own), 1) for own in patches]
         tokens = half_up((sizes.layers * budget - shallow * sum(kept)) / late)
         if tokens > sum(kept) and self.vision_ratio is None:
             # more than enter the shallow layer: raise the ratio until they are as many
             ratio = sizes.layers * share / (shallow + late)
-            kept = [min(ceil(ratio * p.tokens), p.tokens) for p in sizes.parts]
+            kept = [min(ceil(ratio * own), own) for own in patches]
             tokens = half_up((sizes.layers * budget - shallow * sum(kept)) / late)
         return ratio, kept, tokens
 
 
 def _vision(view: View, segment: Segment, counts: tuple[int, ...], share: float) -> Selection:
-    """`counts`: the patches that each part keeps; a cluster is of one part."""
-    places, patches, labels = [], [], []
-    attention = view[Read.CLS_ATTENTION].sum(1)
-    for i, (part, tokens) in enumerate(zip(segment.parts(), counts, strict=True)):
-        of_part = patches_of(part, segment, attention.device)
-        salient = best_in_order(attention[:, of_part], tokens)
-        patches.append(of_part[salient])
-        places.append(places_of(part, attention.device)[salient])
-        keys = gather_rows(view[Read.TOWER_KEYS], tower_rows(patches[-1], segment))
-        found = cluster_in_reach(keys, _where(patches[-1], segment), share)
-        labels.append(found + i * view.count)
-    order = torch.cat(places, 1).argsort(1)
-    kept, clusters = (torch.cat(parts, 1).gather(1, order) for parts in (patches, labels))
-    return Selection(Cut(tower_rows(kept, segment)), visual={"labels": clusters})
-
-
-def _where(patches: Tensor, segment: Segment) -> Tensor:
-    """Row and column of patches int64 [b, n] as shares of their crop's: float32 [b, n, 2]."""
-    h, w = (segment.h, segment.w) if segment.crops is None else (segment.crops.side,) * 2
-    patch = patches % segment.patches
-    return torch.stack([(patch // w) / h, (patch % w) / w], -1)
+    """`counts`: the patches that each crop keeps; a cluster is of one crop."""
+    kept, labels, (h, w) = [], [], segment.crop_shape
+    for i, (crop, tokens) in enumerate(zip(of_crops(view, len(counts)), counts, strict=True)):
+        salient = best_in_order(crop[Read.CLS_ATTENTION].sum(1), tokens)
+        keys = gather_rows(crop[Read.TOWER_KEYS], salient + int(segment.has_cls))
+        places = torch.stack([salient // w / h, salient % w / w], -1)
+        labels.append(cluster_in_reach(keys, places, share) + i * view.count)
+        kept.append(salient + i * segment.patches)
+    patches = torch.cat(kept, 1)
+    order = order_in_pictures(patches, (segment,))
+    rows, clusters = tower_rows(patches, segment).gather(1, order), torch.cat(labels, 1)
+    return Selection(Cut(rows), visual={"labels": clusters.gather(1, order)})
 
 
 def _shallow(view: View, tokens: int) -> Selection:

@@ -18,13 +18,14 @@ from forbidden_keys import (
     generated,
     holds_its_promise,
     kept_by,
+    left_padded_rows,
     pruned,
     stepped,
     visual_places,
 )
 from pretended_device import Pretended, PretendedDevice, pretended
-from tiny_families import FAMILIES, Inputs, alone
-from torch import Tensor
+from tiny_families import FAMILIES, alone
+from tower_methods import IN_TOWER, OWN_IMAGES
 
 from methods import Budget, PruningError, attach, get_method, methods
 
@@ -34,14 +35,6 @@ DROPPING = ("fastv", "v2drop", "random", "uniform", "feather")
 
 NUMBERING = ("sparsevlm", "pyramiddrop", "divprune", "cdpruner")
 """Methods that number what they keep anew."""
-IN_TOWER = {
-    **dict.fromkeys(("qwen2_5_vl", "qwen2_5_vl_video"), ("visionzip",)),
-    "llava_next": (
-        *("visionzip", "fastervlm", "vispruner", "scope", "hiprune", "hired", "holov"),
-        *("prumerge", "vscan", "vitcop"),
-    ),
-}
-"""Methods with stages in the vision tower that are built for a family."""
 BY_IMAGE = ("gprune", "cdpruner")
 """Methods that are not defined for videos."""
 NOT_DEFINED = {
@@ -151,20 +144,6 @@ def test_tokens_that_are_numbered_anew_are_a_shorter_prompt(name):
     expected, same = generated(model, left_padded_rows(rows))
     assert torch.equal(tokens, same)
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
-
-
-def left_padded_rows(rows: list[Tensor]) -> Inputs:
-    longest = max(map(len, rows))
-    missing = [longest - len(row) for row in rows]
-    mask = [[0] * n + [1] * (longest - n) for n in missing]
-    hidden = [torch.cat([row[:1].expand(n, -1), row]) for n, row in zip(missing, rows, strict=True)]
-    return {"inputs_embeds": torch.stack(hidden), "attention_mask": torch.tensor(mask)}
-
-
-OWN_IMAGES = {
-    "llava_next": {0: slice(0, 2), 1: slice(2, 3)},
-    "internvl": {0: slice(0, 4), 1: slice(4, 9)},
-}
 
 
 @pytest.mark.parametrize(
