@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from methods.clip import check_clip, clip_digest
+from methods.clip_checkpoint import check_clip, clip_digest
 from methods.interface import (
     AnyRead,
     Cut,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from methods.clip import clip_of
+from methods.clip_checkpoint import clip_of
 from methods.errors import PruningError
 from methods.reads import Read, View
 

@@ -44,8 +44,8 @@ ALLOWED = {
     "methods/recording.py": ["methods.attention"],
     "methods/trace.py": ["methods.errors", "methods.plan", "methods.sizes"],
     "methods/clustering.py": ["methods.tensors"],
-    "methods/clip.py": ["methods.errors"],
-    "methods/relevance.py": ["methods.clip", "methods.errors", "methods.reads"],
+    "methods/clip_checkpoint.py": ["methods.errors"],
+    "methods/relevance.py": ["methods.clip_checkpoint", "methods.errors", "methods.reads"],
     "methods/cuts.py": ["methods.errors", "methods.plan", "methods.sizes"],
     "methods/merging.py": ["methods.errors", "methods.plan", "methods.tensors"],
     **{
@@ -65,7 +65,7 @@ ALLOWED = {
     },
 }
 ALLOWED["methods/adapters/qwen3_vl.py"].append("methods.adapters.qwen_vl")
-ALLOWED["baselines/cdpruner.py"] += ["methods.clip", "methods.relevance"]
+ALLOWED["baselines/cdpruner.py"] += ["methods.clip_checkpoint", "methods.relevance"]
 # on LLaVA-1.5 the same selection under two names
 ALLOWED["baselines/hired.py"].append("baselines.fastervlm")
 ALLOWED["methods/adapters/qwen3_vl.py"].append("methods.adapters.qwen_vl")

@@ -15,7 +15,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from harness.records.cell import Cell
 from methods import Budget, PruningError, attach, get_method, relevance
-from methods.clip import SEGMENT, Clip, clip_of
+from methods.clip_checkpoint import SEGMENT, Clip, clip_of
 from methods.flops import selection_flops
 from methods.relevance import what_is_asked
 
