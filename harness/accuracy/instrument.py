@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import Any
 
 from harness.accuracy.answers import Answer, Answerer, Prompt
+from harness.accuracy.drawing import Draw, images_of
 from harness.accuracy.lmms.evaluation import (
     evaluate,
     scored_again,
@@ -40,8 +41,8 @@ OnItem = Callable[[float | None], None]
 class Accuracy:
     """Runs cells of one comparison; images go through the vision tower once, within `store_bytes`.
 
-    `limit`: the first so many questions of each task, None for all. An instrument of `harness.run`:
-    each cell on each task is a piece.
+    `limit`: the first so many questions of each task, None for all; `draw`: instead, those that it
+    draws. An instrument of `harness.run`: each cell on each task is a piece.
     """
 
     kind = "accuracy"
@@ -53,17 +54,20 @@ class Accuracy:
         limit: int | None = None,
         batch_size: int = 1,
         store_bytes: int = 4 * 2**30,
+        draw: Draw | None = None,
     ) -> None:
-        self.model, self.limit, self.batch_size = model, limit, batch_size
+        self.model, self.limit, self.batch_size, self.draw = model, limit, batch_size, draw
         self.names = tuple(tasks)
         self.tasks = TaskLibrary(tasks, model.protocol)
         self.store = TowerStore(store_bytes)
         self.prompts: dict[str, Prompt] = {}
+        self._documents: dict[str, Sequence[int]] = {}
 
     def pieces(self, cells: Sequence[Cell]) -> list[Piece]:
         """Cell by cell all tasks. Raises BadInput."""
         versions = {task: self.task_version(task) for task in self.names}
-        asked = {"limit": self.limit, "batch_size": self.batch_size}
+        drawn = self.draw.identity() if self.draw else {}
+        asked = {"limit": self.limit, "batch_size": self.batch_size, **drawn}
         return [
             Piece(
                 f"{cell.text} {task}",
@@ -106,15 +110,34 @@ class Accuracy:
         return self.tasks.version(task)
 
     def items(self, task: str) -> int:
-        """Questions of a task that a cell answers."""
-        return min(self.limit or sys.maxsize, len(self.tasks.load(task).eval_docs))
+        """How many questions of a task a cell answers."""
+        return len(self.documents(task))
+
+    def documents(self, task: str) -> Sequence[int]:
+        """lmms-eval's numbers of the documents that a cell is asked about, in order.
+
+        Raises BadInput for a task whose images cannot be read.
+        """
+        if task not in self._documents:
+            self._documents[task] = self._chosen(task)
+        return self._documents[task]
+
+    def _chosen(self, task: str) -> Sequence[int]:
+        loaded = self.tasks.load(task)
+        if self.draw is None:
+            return range(min(self.limit or sys.maxsize, len(loaded.eval_docs)))
+        try:
+            with side_effects_undone():
+                return self.draw.documents(task, images_of(loaded))
+        except (Exception, SystemExit) as error:  # tasks end the process where a video is missing
+            raise BadInput(f"the images of task {task!r} cannot be read: {cause(error)}") from error
 
     def rehearse(self, task: str, cells: Sequence[Cell]) -> None:
         """Score invented answers first. Raises BadInput for a task that cannot be asked or scored
         here, or whose questions show too many images for every pruned cell.
         """
         if task not in benchmark.TASKS:
-            loaded, documents = self.tasks.load(task), range(self.items(task))
+            loaded, documents = self.tasks.load(task), self.documents(task)
             with side_effects_undone():
                 self._check_some_fit(task, most_images(task, loaded, documents), cells)
                 rehearse(task, loaded, documents)
@@ -146,12 +169,12 @@ class Accuracy:
         """
         loaded = self.tasks.load(task)
         if earlier is not None:
-            return scored_again(task, loaded, earlier, self.limit)
+            return scored_again(task, loaded, earlier)
         started = perf_counter()
         answers: dict[int, Answer] = {}
         model = self._model(cell, _teller(task, loaded, answers, on_item))
         try:
-            results = evaluate(model, loaded, self.limit)
+            results = evaluate(model, loaded, self.documents(task))
         except Exception as error:
             if len(answers) < self.items(task):
                 raise

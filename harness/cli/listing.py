@@ -100,21 +100,7 @@ def tasks_tables() -> list[Table]:
         f"{benchmark.GROUP!r} stands for all of these. Any task of lmms-eval that generates one "
         "answer works by its name, where its data is at hand: --tasks pope,gqa."
     )
-    return [Table("Tasks", columns, rows, notes=(note,)), suites_table()]
-
-
-def suites_table() -> Table:
-    """Each suite's tasks, and the metrics that tables show of them."""
-    from harness.records.task_metrics import SUITES, metrics_of
-
-    rows = tuple(
-        ((name,), (task,), (metric.name,), (metric.unit,), (metric.benchmark,))
-        for name, tasks in SUITES.items()
-        for task in tasks
-        for metric in metrics_of(task, ())
-    )
-    titles = ("Suite", "Task", "Metric", "Unit", "Printed as")
-    return Table("Suites", _columns(*titles), rows)
+    return [Table("Tasks", columns, rows, notes=(note,))]
 
 
 def _columns(*titles: str, drops: Sequence[int] = ()) -> tuple[Column, ...]:

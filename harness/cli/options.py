@@ -12,7 +12,7 @@ from harness.errors import BadInput
 from harness.models.placement import ATTENTIONS, DTYPES
 from harness.models.protocols import PROTOCOLS
 from harness.records.form import MOST_COUNT
-from harness.records.task_metrics import suite
+from harness.records.suites import suite
 from harness.run.request import Match
 
 OUTPUT = Path("results/local")
@@ -63,7 +63,7 @@ Tasks = Annotated[
     typer.Option(
         parser=words.parse_tasks,
         metavar=_LIST,
-        help="`embedded` for its five, or names of any lmms-eval tasks.",
+        help="`embedded` for its five, or names of lmms-eval tasks; a group stands for its tasks.",
     ),
 ]
 Suite = Annotated[
@@ -71,7 +71,7 @@ Suite = Annotated[
     typer.Option(
         parser=suite,
         metavar="NAME",
-        help="A set of tasks, in place of --tasks; `harness list tasks` has them.",
+        help="A set of tasks, in place of --tasks; `harness list suites` has them.",
         show_default=False,
     ),
 ]
@@ -82,6 +82,22 @@ Limit = Annotated[
         min=1,
         max=MOST_COUNT,
         help="Questions a task, the first ones; all if not given.",
+    ),
+]
+SamplesPerTask = Annotated[
+    int | None,
+    typer.Option(
+        metavar=_NUMBER,
+        min=1,
+        max=MOST_COUNT,
+        help="Questions a task, drawn image by image with all questions about it, in place of "
+        "--limit.",
+    ),
+]
+Sample = Annotated[
+    int,
+    typer.Option(
+        metavar=_NUMBER, min=0, max=MOST_SEED, help="Seed that --samples-per-task draws by."
     ),
 ]
 BatchSize = Annotated[

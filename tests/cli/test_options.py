@@ -10,7 +10,7 @@ import typer
 
 from harness.cli.app import app, main
 from harness.models.protocols import LlavaProtocol
-from harness.records.task_metrics import SUITES
+from harness.records.suites import SUITES
 from harness.run.request import Match, Request
 
 
@@ -61,6 +61,30 @@ def test_every_option_of_compare_arrives(requested, tmp_path):
     )
 
 
+def test_a_draw_of_questions_arrives(requested):
+    request = requested("compare", "--samples-per-task", "200", "--sample", "3")
+    assert (request.limit, request.samples_per_task, request.sample) == (None, 200, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            ("--limit", "5", "--samples-per-task", "5"),
+            "--limit asks the first questions, --samples-per-task draws; give one of them",
+        ),
+        (("--sample", "5"), "--sample has no effect without --samples-per-task"),
+        (
+            ("--samples-per-task", "5", "--no-accuracy"),
+            "--samples-per-task has no effect with --no-accuracy",
+        ),
+    ],
+)
+def test_a_draw_that_says_nothing_or_two_things_is_refused(options, sentence, tmp_path, capsys):
+    assert main(["compare", "--model", "tiny", *options, "--output", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.splitlines() == [f"harness: {sentence}"]
+
+
 def test_every_option_of_efficiency_arrives(requested, tmp_path):
     request = requested(
         *("efficiency", "--methods", "fastv", "--budgets", "64", "--model", "random:tiny"),
@@ -90,7 +114,13 @@ def test_a_part_that_is_not_wanted_is_left_out(requested):
 
 
 def test_a_suite_stands_for_its_tasks(requested):
-    assert requested("compare", "--suite", "vitcop-image").tasks == SUITES["vitcop-image"]
+    whole = requested("compare", "--suite", "vitcop-image")
+    assert whole.tasks == SUITES["vitcop-image"].tasks
+    assert whole.samples_per_task is None
+    quick = requested("compare", "--suite", "quick")
+    assert (quick.tasks, quick.samples_per_task, quick.sample) == (SUITES["quick"].tasks, 200, 0)
+    other = requested("compare", "--suite", "quick", "--samples-per-task", "50", "--sample", "3")
+    assert (other.samples_per_task, other.sample) == (50, 3)
 
 
 def test_no_option_is_lost_on_the_way():

@@ -32,13 +32,13 @@ class Runner(Accuracy):
     def __init__(self, fail=(), stop=None, version="1.0", unscored=()):
         self.ran, self.fail, self.stop, self.version = [], fail, stop, version
         self.unscored, self.rehearsed, self.repeated = unscored, [], []
-        self.names, self.limit, self.batch_size = TASKS, None, 1
+        self.names, self.limit, self.batch_size, self.draw = TASKS, None, 1, None
 
     def task_version(self, task):
         return self.version
 
-    def items(self, task):
-        return 4
+    def documents(self, task):
+        return range(4)
 
     def rehearse(self, task, cells):
         self.rehearsed.append(task)
