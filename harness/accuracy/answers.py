@@ -18,6 +18,7 @@ from torch import Tensor
 
 from harness.accuracy.batches import padded, together
 from harness.accuracy.decoding import cut_at, generate_arguments
+from harness.accuracy.downsampling import downsampled, runs_of
 from harness.errors import cause
 from harness.models.load import LoadedModel
 from harness.models.shapes import shape_of
@@ -46,10 +47,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is kept of a question: token ids int64 [length], unpadded, and its images' digests."""
+    """What is kept of a question: token ids int64 [length], unpadded, its images' digests, and how
+    many visual tokens the images as they are have.
+    """
 
     input_ids: Tensor
     images: tuple[str, ...]
+    visual: int = 0
 
 
 Inputs = Mapping[str, Tensor]
@@ -93,6 +97,10 @@ class Answerer:
     store: TowerStore | None = None
     prompts: dict[str, Prompt] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.method.resizes:  # its prompts have fewer tokens than those of the other cells
+            self.prompts = {}
+
     def answer(self, questions: Sequence[Question], generation: Mapping[str, Any]) -> list[Answer]:
         """Answers in order, as one batch; `generation` as lmms-eval's tasks write it.
 
@@ -124,10 +132,11 @@ class Answerer:
         inputs = {**self._padded(prompts), **others}
         seeds = [sample_seed(q.item, self.seed) for q in questions]
         texts = [q.text for q in questions]
+        budget = Budget(fraction=1.0) if self.method.resizes else self.budget
         with (
             torch.no_grad(),
             attach(
-                model, self.method, self.budget, seeds=seeds, images=images, questions=texts
+                model, self.method, budget, seeds=seeds, images=images, questions=texts
             ) as trace,
         ):
             out = model.generate(
@@ -140,15 +149,19 @@ class Answerer:
         new = out.sequences[:, inputs["input_ids"].shape[1] :].cpu()
         said = self._tokenizer.batch_decode(new, skip_special_tokens=True)
         prefill = trace.prefills[-1]
-        self._check(questions, prefill, out)
+        copies = len(prefill.plans) // len(prompts)  # beam search runs each sample several times
+        resized = [p.visual for p in prompts for _ in range(copies) if self.method.resizes]
+        self._check(questions, prefill, out, resized)
         return self._measured(
-            prompts, [cut_at(t, until) for t in said], new, out.logits[0], prefill
+            prompts, [cut_at(t, until) for t in said], new, out.logits[0], prefill, resized
         )
 
-    def _check(self, questions: Sequence[Question], prefill: Prefill, out: Any) -> None:
+    def _check(
+        self, questions: Sequence[Question], prefill: Prefill, out: Any, resized: Sequence[int]
+    ) -> None:
         """Raises SampleError for a question whose answer must not be scored."""
         copies = len(prefill.plans) // len(questions)  # beam search runs each sample several times
-        promises = broken_promises(prefill, self.method, self.budget)[::copies]
+        promises = broken_promises(prefill, self.method, self.budget, resized)[::copies]
         # NaN and infinity pass through a maximum
         largest = torch.stack([step.amax(-1) for step in out.logits], 1)[::copies].tolist()
         for i, (question, broken) in enumerate(zip(questions, promises, strict=True)):
@@ -191,8 +204,14 @@ class Answerer:
     def _read(self, question: Question) -> tuple[Prompt, Inputs]:
         text, images = question.read()
         loaded = self.loaded
+        digests = tuple(image_digest(image) for image in images)
         ids, inputs = loaded.protocol.encoded(loaded.processor, loaded.model, text, images)
-        return Prompt(ids, tuple(image_digest(image) for image in images)), inputs
+        counts = runs_of(ids == loaded.model.config.image_token_id)
+        if self.method.resizes and images:
+            budget = self.budget.of(sum(counts))
+            smaller = downsampled(loaded.processor, images, counts, budget)
+            ids, inputs = loaded.protocol.encoded(loaded.processor, loaded.model, text, smaller)
+        return Prompt(ids, digests, sum(counts)), inputs
 
     def _padded(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
         """Token ids and mask int64 [batch, longest], padded on the left."""
@@ -207,13 +226,14 @@ class Answerer:
         new: Tensor,
         first: Tensor,
         prefill: Prefill,
+        resized: Sequence[int],
     ) -> list[Answer]:
         copies = len(prefill.plans) // len(prompts)  # beam search runs each sample several times
         rows = range(0, len(prefill.plans), copies)
         top = first[::copies].float().log_softmax(-1).topk(min(MOST_LIKELY, first.shape[-1]))
         ids, logprobs = top.indices.tolist(), top.values.tolist()
         shape = shape_of(self.loaded.model)
-        ledgers = ledgers_of(prefill, shape)
+        ledgers = ledgers_of(prefill, shape, resized)
         selections = selections_of(prefill)
         return [
             Answer(

@@ -65,6 +65,7 @@ class LedgerBody(TypedDict):
     selection_flops: NotRequired[Amount]
     tower: NotRequired[Any]
     visual: NotRequired[Count]
+    resized: NotRequired[Count]
 
 
 class MethodBody(TypedDict):
