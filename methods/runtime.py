@@ -140,7 +140,7 @@ class _Runtime:
             return MergedWatch(adapter)
         needs = method.label if method.tower_reads else "sharing what the vision tower made"
         crops = method.crops and images is None
-        return TowerWatch(with_tower(adapter, needs, crops), method, images)
+        return TowerWatch(with_tower(adapter, needs, crops), method, self.calls, images)
 
     # --- what is registered -----------------------------------------------------------------
 

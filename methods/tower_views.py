@@ -68,14 +68,13 @@ def _of_tower(recording: TowerRecording, read: AnyRead, has_cls: bool) -> Tensor
     attended = recording.attended[layer]
     if what is Read.TOWER_KEYS:
         return attended.keys.transpose(1, 2).flatten(2)
-    queries = attended.queries.shape[2]
-    if has_cls and what is not Read.RECEIVED_ATTENTION:
-        queries = 1
     if what is Read.CLS_QUERY:
-        return attended.queries[:, :, :queries].transpose(1, 2).flatten(2)
-    rows = torch.arange(queries, device=attended.keys.device)
-    weights = attended.attention(rows.expand(len(attended.keys), -1), None).mean(2)
-    return weights[..., int(has_cls) :]
+        queries = attended.queries[:, :, :1] if has_cls else attended.queries
+        return queries.transpose(1, 2).flatten(2)
+    if what is Read.RECEIVED_ATTENTION or not has_cls:
+        return attended.received()[..., int(has_cls) :]
+    first = torch.zeros_like(attended.keys[:, 0, :1, 0], dtype=torch.long)
+    return attended.attention(first, None)[:, :, 0, 1:]
 
 
 def inside_view(
