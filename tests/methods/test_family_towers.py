@@ -21,7 +21,7 @@ DEFINED = [
     for name in IN_TOWER.get(family, ())
     if (family, name) != ("onevision", "vscan")
 ]
-BUDGETS = (Budget(fraction=0.5), Budget(fraction=0.3), Budget(35))
+BUDGETS = (Budget(fraction=0.5), Budget(fraction=0.3), Budget(36))
 
 
 @pytest.mark.parametrize(("family", "name"), DEFINED)
