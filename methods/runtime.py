@@ -181,7 +181,7 @@ class _Runtime:
             yield module.register_forward_hook(self._stopper(phase))
         if self.watch is not None:
             for module, before in self.watch.before().items():
-                yield module.register_forward_pre_hook(before)
+                yield module.register_forward_pre_hook(before, with_kwargs=True)
             for module, after in self.watch.after().items():
                 yield module.register_forward_hook(after)
         yield adapter.text_model.register_forward_pre_hook(self._enter, with_kwargs=True)

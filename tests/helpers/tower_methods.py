@@ -9,6 +9,7 @@ CROPS = (
 IN_TOWER = {
     **dict.fromkeys(("qwen2_5_vl", "qwen2_5_vl_video"), ("visionzip",)),
     **dict.fromkeys(("llava_next", "onevision", "onevision_crops", "onevision_with_video"), CROPS),
+    **dict.fromkeys(("internvl", "idefics3", "smolvlm"), CROPS),
 }
 
 
@@ -25,5 +26,6 @@ OWN_IMAGES = {
     },
     "onevision_crops": {0: images(0, 1, "image_sizes"), 1: images(1, 2, "image_sizes")},
     "internvl": {0: images(0, 4), 1: images(4, 9)},
+    "smolvlm": {0: images(0, 1), 1: images(1, 2)},
 }
 """Of each prompt its rows of what is given for images."""
