@@ -197,6 +197,7 @@ OWN_WAITS = Counter(
         "methods/trace.py check_numbers": 1,
         "methods/adapters/_anyres.py heights_and_widths": 1,
         "methods/adapters/llava_onevision.py segments": 1,  # how many images a prompt has
+        "methods/adapters/idefics3.py check_tower_call": 1,
     }
 )
 
@@ -205,7 +206,8 @@ OWN_WAITS = Counter(
     ("name", "method"),
     [
         *product(["llava_next", "onevision", "internvl", "smolvlm"], ["random", "fastv"]),
-        *product(["llava_next"], ["visionzip", "fastervlm"]),
+        *product(["llava_next", "onevision_crops", "internvl"], [*CROPS, "gprune", "cdpruner"]),
+        ("smolvlm", "hiprune"),
     ],
 )
 def test_rules_of_a_device_are_kept_and_nothing_else_is_waited_for(name, method):

@@ -22,7 +22,7 @@ DEFINED = [
     if (family, name) != ("onevision", "vscan")
 ]
 BUDGETS = (Budget(fraction=0.5), Budget(fraction=0.3), Budget(36))
-OF_TILES = (Budget(fraction=0.5), Budget(fraction=0.7), Budget(9))
+OF_TILES = (Budget(fraction=0.5), Budget(fraction=0.7))
 """Where a tile has four tokens."""
 
 
