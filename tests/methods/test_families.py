@@ -37,6 +37,7 @@ NUMBERING = ("sparsevlm", "pyramiddrop", "divprune", "cdpruner")
 """Methods that number what they keep anew."""
 BY_IMAGE = ("gprune", "cdpruner")
 """Methods that are not defined for videos."""
+ON_CROPS = ("llava_next", "onevision", "onevision_crops")
 NOT_DEFINED = {
     **dict.fromkeys(("llava_next", "onevision_crops"), ("pooling",)),
     "onevision": ("pooling", "vscan"),
@@ -61,7 +62,23 @@ def family(named_family):
 
 @pytest.mark.parametrize("name", DROPPING)
 def test_removed_tokens_are_those_that_the_stock_model_may_not_see(family, name):
-    model, inputs = family
+    is_the_stock_model_without_what_is_removed(*family, name)
+
+
+@pytest.mark.parametrize("family_name", ON_CROPS)
+def test_gprune_drops_patches_and_no_newlines(family_name):
+    model, inputs = FAMILIES[family_name]()
+    is_the_stock_model_without_what_is_removed(model, inputs, "gprune")
+    _, trace = pruned(generated, get_method("gprune"), model, inputs)
+    (prefill,) = trace.prefills
+    for selection in prefill.selections:
+        for row, kept in zip(selection.rows, selection.cut.anchors, strict=True):
+            grid = [place for s in prefill.sizes[row].segments for place in s.grid()]
+            newlines = {i for i, place in enumerate(grid) if place == (-1, -1, -1, -1)}
+            assert newlines < set(kept.tolist())
+
+
+def is_the_stock_model_without_what_is_removed(model, inputs, name: str) -> None:
     (logits, tokens), trace = pruned(generated, get_method(name), model, inputs)
     holds_its_promise(trace)
     kept = kept_by(trace.prefills[-1], inputs)
@@ -136,15 +153,18 @@ ON_ONE_AXIS = (
 )
 
 
-@pytest.mark.parametrize("name", ON_ONE_AXIS)
-def test_tokens_that_are_numbered_anew_are_a_shorter_prompt(name):
-    """DivPrune before layer 0 is the stock model on what it keeps of the embeddings."""
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [*product(ON_ONE_AXIS, ["divprune"]), *product(ON_CROPS, ["cdpruner"])],
+)
+def test_tokens_that_are_numbered_anew_are_a_shorter_prompt(name, method):
+    """What cuts before layer 0 is the stock model on what it keeps of the embeddings."""
     model, inputs = FAMILIES[name]()
     entering = []
     handle = model.get_decoder().register_forward_pre_hook(
         lambda module, args, kwargs: entering.append(kwargs["inputs_embeds"]), with_kwargs=True
     )
-    (logits, tokens), trace = pruned(generated, get_method("divprune"), model, inputs)
+    (logits, tokens), trace = pruned(generated, get_method(method), model, inputs)
     generated(model, inputs)
     handle.remove()
     (kept,) = kept_by(trace.prefills[-1], inputs).values()
