@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from methods.crops import of_segments, patches_of_crops
+from methods.crops import crop_shares, of_segments
 from methods.cuts import joined, place_in_picture, reordered
 from methods.interface import (
     Cut,
@@ -43,7 +43,7 @@ from methods.interface import (
     Sizes,
     View,
 )
-from methods.planning import check_whole, half_up, split
+from methods.planning import check_whole, half_up
 from methods.registry import register
 from methods.tensors import best_in_order, first_true, gather_rows
 
@@ -88,7 +88,9 @@ class VisionZip(Method):
         merged = any(segment.merged > 1 for segment in sizes.segments)
         if merged:
             check_whole(self.label, sizes)
-        totals = split(half_up(budget), patches_of_crops(sizes))
+        totals = crop_shares(budget, sizes)
+        if totals is None:
+            return None
         contextual = [max(half_up(total * CONTEXTUAL_SHARE), 1) for total in totals]
         dominant = [total - c for total, c in zip(totals, contextual, strict=True)]
         if min(dominant) < 1:

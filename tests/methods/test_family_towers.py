@@ -43,6 +43,20 @@ def test_budgets_are_met_whatever_the_size_of_an_image(family, name):
 
 
 @pytest.mark.parametrize(("family", "name"), DEFINED)
+def test_the_ends_of_the_range_are_met(family, name):
+    model, inputs = FAMILIES[family]()
+    own = alone(inputs, 0, OWN_IMAGES[family][0])
+    _, trace = pruned(generated, get_method("unpruned"), model, own)
+    (sizes,) = trace.prefills[-1].sizes
+    low, high = get_method(name).feasible(sizes)
+    assert low is not None
+    for tokens in (low, min(high, sizes.tokens - 1)):
+        _, trace = pruned(generated, get_method(name), model, own, budget=Budget(tokens))
+        holds_its_promise(trace)
+        assert abs(trace.prefills[-1].entering.double().mean() - tokens) <= 1
+
+
+@pytest.mark.parametrize(("family", "name"), DEFINED)
 def test_a_prompt_alone_and_another_kernel_give_the_same(family, name):
     model, inputs = FAMILIES[family]()
     method, share = get_method(name), Budget(fraction=0.5)
