@@ -28,10 +28,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from methods.crops import of_segments, patches_of_crops
+from methods.crops import crop_shares, of_segments
 from methods.cuts import joined, place_in_picture, reordered
 from methods.interface import (
-    Crops,
     Cut,
     DecoderStage,
     EncoderStage,
@@ -44,7 +43,7 @@ from methods.interface import (
     Sizes,
     View,
 )
-from methods.planning import check_whole, half_up, split
+from methods.planning import check_whole, half_up
 from methods.registry import register
 from methods.tensors import best_in_order, first_true, gather_rows
 
@@ -89,7 +88,9 @@ class VisionZip(Method):
         merged = any(segment.merged > 1 for segment in sizes.segments)
         if merged:
             check_whole(self.label, sizes)
-        totals = split(half_up(budget), patches_of_crops(sizes))
+        totals = crop_shares(budget, sizes)
+        if totals is None:
+            return None
         contextual = [max(half_up(total * CONTEXTUAL_SHARE), 1) for total in totals]
         dominant = [total - c for total, c in zip(totals, contextual, strict=True)]
         if min(dominant) < 1:
@@ -124,7 +125,7 @@ def _zip(view: View, segment: Segment, counts: tuple[tuple[int, int], ...]) -> S
     cuts = [_zip_crop(*shown) for shown in zip(attention, keys, counts, strict=True)]
     if segment.crops is None:
         return Selection(cuts[0])
-    return Selection(in_order_of_picture(cuts, [d for d, _ in counts], segment.crops))
+    return Selection(in_order_of_picture(cuts, [d for d, _ in counts], segment))
 
 
 def _zip_crop(attention: Tensor, keys: Tensor, counts: tuple[int, int]) -> Cut:
@@ -137,16 +138,19 @@ def _zip_crop(attention: Tensor, keys: Tensor, counts: tuple[int, int]) -> Cut:
     return zip_rows(rows, normalize(heads.mean(2), dim=-1), contextual)
 
 
-def in_order_of_picture(cuts: list[Cut], dominant: list[int], crops: Crops) -> Cut:
-    """One cut of all rows of a picture's crops, of which each has CLS and `dominant` − 1 patches
-    first: these patches row by row of the picture, then CLS rows, then what else there is.
+def in_order_of_picture(cuts: list[Cut], dominant: list[int], segment: Segment) -> Cut:
+    """One cut of all rows of a picture's crops, of which each has CLS, if any, and patches first,
+    together `dominant`: these patches row by row of the picture, then CLS rows, then what else
+    there is.
     """
-    patches, places = crops.rows * crops.columns * crops.side**2, []
+    crops, cls = segment.crops, int(segment.has_cls)
+    assert crops is not None
+    patches, places = segment.tower_images * segment.patches, []
     for i, (cut, count) in enumerate(zip(cuts, dominant, strict=True)):
-        place = place_in_picture(cut.anchors - 1, i, crops)
-        place[:, 0], place[:, count:] = patches, patches + 1
+        place = place_in_picture(cut.anchors - cls, i, crops)
+        place[:, :cls], place[:, count:] = patches, patches + 1
         places.append(place)
-    whole = joined(cuts, [crops.side**2 + 1] * len(cuts))
+    whole = joined(cuts, [segment.patches + cls] * len(cuts))
     return reordered(whole, torch.cat(places, 1).argsort(dim=1, stable=True))
 
 

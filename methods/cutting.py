@@ -109,6 +109,9 @@ class Cutting:
         groups = [group for group in self.groups if group.plan.encoder]
         if not groups:
             return hidden
+        segments = (segment for group in groups for segment in group.sizes.segments)
+        if any(segment.kind == "video" for segment in segments):
+            raise PruningError(f"{self.method} is not defined here for videos")
         if tower is None:
             with_tower(self.adapter, self.method, crops=True)
             raise broken("the vision tower ran without showing what the method reads")

@@ -107,18 +107,22 @@ def group_samples(
 
 
 def images_of(sizes: Sequence[Sizes], recorded: int) -> list[list[tuple[int, ...]]]:
-    """Places among the recorded tower images of each segment of each sample.
+    """Places among the recorded tower images of each segment of each sample; none of a video.
 
     Beams and repeated sequences multiply the samples, with the images recorded once.
     """
-    needed = sum(segment.tower_images for own in sizes for segment in own.segments)
+    needed = sum(_recorded_of(segment) for own in sizes for segment in own.segments)
     if recorded == 0 or needed % recorded:
         raise PruningError(f"the prompts name {needed} images but {recorded} were given")
     repeats, images, places = needed // recorded, [], iter(range(recorded))
     for own in sizes[::repeats]:
-        of_sample = [tuple(islice(places, segment.tower_images)) for segment in own.segments]
+        of_sample = [tuple(islice(places, _recorded_of(segment))) for segment in own.segments]
         images += [of_sample] * repeats
     return images
+
+
+def _recorded_of(segment: Segment) -> int:
+    return 0 if segment.kind == "video" else segment.tower_images
 
 
 def stages_by_layer(

@@ -85,8 +85,8 @@ class MergedWatch:
         return {self.adapter.attention(self.adapter.last_layer): self.calls.append}
 
     def before(self) -> dict[nn.Module, Callable[..., None]]:
-        """What is called before modules."""
-        return {self.adapter.tower: lambda tower, args: self.calls.clear()}
+        """What is called before modules, with their arguments by name too."""
+        return {self.adapter.tower: lambda *_: self.calls.clear()}
 
     def after(self) -> dict[nn.Module, Callable[..., None]]:
         """What is called after modules."""

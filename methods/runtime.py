@@ -144,7 +144,7 @@ class _Runtime:
             return MergedWatch(adapter)
         needs = method.label if method.tower_reads else "sharing what the vision tower made"
         crops = method.crops and images is None
-        return TowerWatch(with_tower(adapter, needs, crops), method, images)
+        return TowerWatch(with_tower(adapter, needs, crops), method, self.calls, images)
 
     # --- what is registered -----------------------------------------------------------------
 
@@ -185,7 +185,7 @@ class _Runtime:
             yield module.register_forward_hook(self._stopper(phase))
         if self.watch is not None:
             for module, before in self.watch.before().items():
-                yield module.register_forward_pre_hook(before)
+                yield module.register_forward_pre_hook(before, with_kwargs=True)
             for module, after in self.watch.after().items():
                 yield module.register_forward_hook(after)
         yield adapter.text_model.register_forward_pre_hook(self._enter, with_kwargs=True)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import torch
 
 from methods.adapters._anyres import AnyResolution
+from methods.adapters._clip import ClipTower
 from methods.family import EncoderCall, adapter
 from methods.sizes import Newline, Segment
 
 
 @adapter("LlavaOnevisionForConditionalGeneration")
-class LlavaOnevisionAdapter(AnyResolution):
+class LlavaOnevisionAdapter(AnyResolution, ClipTower):
     """Names the parts of a `LlavaOnevisionForConditionalGeneration`.
 
     The only image of a sample is two segments; another, or a video, is one with a newline at the
     end.
     """
+
+    crops = True
 
     def segments(self, call: EncoderCall) -> list[tuple[Segment, ...]]:
         if call.kind == "video":

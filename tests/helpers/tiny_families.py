@@ -134,6 +134,19 @@ def onevision() -> tuple[Any, Inputs]:
 
 
 @family
+def onevision_crops() -> tuple[Any, Inputs]:
+    """An image in each prompt, of crops that are not resampled."""
+    model = _onevision()
+    images = {
+        "pixel_values": noise(2, 5, 3, 35, 35),
+        "image_sizes": torch.tensor([[30, 70], [60, 25]]),
+    }
+    first, second = ([IMAGE] * n for n in lengths(model, **images))
+    prompts = left_padded(words(9, 1) + first + words(6, 3), words(4, 4) + second + words(5, 5))
+    return model, {**prompts, **images}
+
+
+@family
 def onevision_with_video() -> tuple[Any, Inputs]:
     """An image in the first prompt, a video and then an image in the second."""
     model = _onevision()

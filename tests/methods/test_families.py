@@ -25,7 +25,7 @@ from forbidden_keys import (
 )
 from pretended_device import Pretended, PretendedDevice, pretended
 from tiny_families import FAMILIES, alone
-from tower_methods import IN_TOWER, OWN_IMAGES
+from tower_methods import CROPS, IN_TOWER, OWN_IMAGES
 
 from methods import Budget, PruningError, attach, get_method, methods
 
@@ -37,9 +37,11 @@ NUMBERING = ("sparsevlm", "pyramiddrop", "divprune", "cdpruner")
 """Methods that number what they keep anew."""
 BY_IMAGE = ("gprune", "cdpruner")
 """Methods that are not defined for videos."""
+ON_CROPS = ("llava_next", "onevision", "onevision_crops")
 NOT_DEFINED = {
-    **dict.fromkeys(("llava_next", "onevision"), ("pooling",)),
-    "onevision_with_video": ("pooling", *BY_IMAGE),
+    **dict.fromkeys(("llava_next", "onevision_crops"), ("pooling",)),
+    "onevision": ("pooling", "vscan"),
+    "onevision_with_video": ("pooling", *BY_IMAGE, *CROPS),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), NUMBERING),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_video"), (*NUMBERING, "pooling")),
     "qwen2_5_vl_video": (*NUMBERING, *BY_IMAGE, "pooling", "visionzip"),
@@ -60,7 +62,23 @@ def family(named_family):
 
 @pytest.mark.parametrize("name", DROPPING)
 def test_removed_tokens_are_those_that_the_stock_model_may_not_see(family, name):
-    model, inputs = family
+    is_the_stock_model_without_what_is_removed(*family, name)
+
+
+@pytest.mark.parametrize("family_name", ON_CROPS)
+def test_gprune_drops_patches_and_no_newlines(family_name):
+    model, inputs = FAMILIES[family_name]()
+    is_the_stock_model_without_what_is_removed(model, inputs, "gprune")
+    _, trace = pruned(generated, get_method("gprune"), model, inputs)
+    (prefill,) = trace.prefills
+    for selection in prefill.selections:
+        for row, kept in zip(selection.rows, selection.cut.anchors, strict=True):
+            grid = [place for s in prefill.sizes[row].segments for place in s.grid()]
+            newlines = {i for i, place in enumerate(grid) if place == (-1, -1, -1, -1)}
+            assert newlines < set(kept.tolist())
+
+
+def is_the_stock_model_without_what_is_removed(model, inputs, name: str) -> None:
     (logits, tokens), trace = pruned(generated, get_method(name), model, inputs)
     holds_its_promise(trace)
     kept = kept_by(trace.prefills[-1], inputs)
@@ -125,18 +143,28 @@ def test_kernels_agree(family, kernel):
         contract.assert_same_selections(trace, again)
 
 
-ON_ONE_AXIS = ("llava_next", "onevision", "onevision_with_video", "internvl", "smolvlm")
+ON_ONE_AXIS = (
+    "llava_next",
+    "onevision",
+    "onevision_crops",
+    "onevision_with_video",
+    "internvl",
+    "smolvlm",
+)
 
 
-@pytest.mark.parametrize("name", ON_ONE_AXIS)
-def test_tokens_that_are_numbered_anew_are_a_shorter_prompt(name):
-    """DivPrune before layer 0 is the stock model on what it keeps of the embeddings."""
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [*product(ON_ONE_AXIS, ["divprune"]), *product(ON_CROPS, ["cdpruner"])],
+)
+def test_tokens_that_are_numbered_anew_are_a_shorter_prompt(name, method):
+    """What cuts before layer 0 is the stock model on what it keeps of the embeddings."""
     model, inputs = FAMILIES[name]()
     entering = []
     handle = model.get_decoder().register_forward_pre_hook(
         lambda module, args, kwargs: entering.append(kwargs["inputs_embeds"]), with_kwargs=True
     )
-    (logits, tokens), trace = pruned(generated, get_method("divprune"), model, inputs)
+    (logits, tokens), trace = pruned(generated, get_method(method), model, inputs)
     generated(model, inputs)
     handle.remove()
     (kept,) = kept_by(trace.prefills[-1], inputs).values()
@@ -149,7 +177,9 @@ def test_tokens_that_are_numbered_anew_are_a_shorter_prompt(name):
 @pytest.mark.parametrize(
     ("name", "method"),
     [
-        *product(OWN_IMAGES, ["pyramiddrop", "sparsevlm", "dart", "v2drop", "fitprune"]),
+        *product(
+            ("llava_next", "internvl"), ["pyramiddrop", "sparsevlm", "dart", "v2drop", "fitprune"]
+        ),
         *product(["llava_next"], ["visionzip", "fastervlm"]),
     ],
 )
@@ -158,7 +188,7 @@ def test_a_batch_gives_what_its_prompts_give_alone(name, method):
     share = Budget(fraction=0.5)
     (together, tokens), trace = pruned(generated, get_method(method), model, inputs, budget=share)
     for row, images in OWN_IMAGES[name].items():
-        own = alone(inputs, row, {"pixel_values": images, "image_sizes": images})
+        own = alone(inputs, row, images)
         (logits, same), single = pruned(generated, get_method(method), model, own, budget=share)
         assert torch.equal(tokens[row : row + 1], same)
         torch.testing.assert_close(together[row : row + 1], logits, atol=1e-4, rtol=0)
@@ -169,8 +199,7 @@ def test_a_batch_gives_what_its_prompts_give_alone(name, method):
 def test_beams_share_the_images_of_their_prompt(name):
     model, inputs = FAMILIES[name]()
     if name in OWN_IMAGES:  # releases before 5.18 repeat a batch's images one by one
-        images = OWN_IMAGES[name][1]
-        inputs = alone(inputs, 1, {"pixel_values": images, "image_sizes": images})
+        inputs = alone(inputs, 1, OWN_IMAGES[name][1])
 
     def searched(model, inputs):
         return model.generate(**inputs, max_new_tokens=3, num_beams=2, num_return_sequences=2)
@@ -188,6 +217,7 @@ OWN_WAITS = Counter(
         "methods/trace.py check_numbers": 1,
         "methods/adapters/_anyres.py heights_and_widths": 1,
         "methods/adapters/llava_onevision.py segments": 1,  # how many images a prompt has
+        "methods/adapters/idefics3.py check_tower_call": 1,
     }
 )
 
@@ -196,7 +226,8 @@ OWN_WAITS = Counter(
     ("name", "method"),
     [
         *product(["llava_next", "onevision", "internvl", "smolvlm"], ["random", "fastv"]),
-        *product(["llava_next"], ["visionzip", "fastervlm"]),
+        *product(["llava_next", "onevision_crops", "internvl"], [*CROPS, "gprune", "cdpruner"]),
+        ("smolvlm", "hiprune"),
     ],
 )
 def test_rules_of_a_device_are_kept_and_nothing_else_is_waited_for(name, method):
