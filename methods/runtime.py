@@ -174,9 +174,10 @@ class _Runtime:
         yield self.body.register_forward_pre_hook(self._see_prompt, with_kwargs=True)
         if self.inside is not None:
             yield from self._register_inside_tower(self.inside)
-        for phase, module in (("vision_tower", adapter.tower), ("projector", adapter.projector)):
-            if module is None:
-                continue
+        phases = [("vision_tower", tower) for tower in adapter.towers]
+        if adapter.projector is not None:
+            phases.append(("projector", adapter.projector))
+        for phase, module in phases:
             yield module.register_forward_pre_hook(self._starter(phase))
             yield module.register_forward_hook(self._stopper(phase))
         if self.watch is not None:

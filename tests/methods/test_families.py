@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from itertools import product
@@ -34,18 +34,22 @@ DROPPING = ("fastv", "v2drop", "random", "uniform", "feather")
 
 NUMBERING = ("sparsevlm", "pyramiddrop", "divprune", "cdpruner")
 """Methods that number what they keep anew."""
+WITH_NEWLINES = ("llava_next", "onevision", "onevision_with_video")
+VIDEOS = ("onevision_videos", "llava_next_video", "video_llava")
+"""On one axis; with images, or without."""
 IN_TOWER = {
-    **dict.fromkeys(("qwen2_5_vl", "qwen2_5_vl_video"), ("visionzip",)),
+    **dict.fromkeys(("qwen2_5_vl", "qwen2_5_vl_video", "qwen2_5_vl_both"), ("visionzip",)),
     "llava_next": ("visionzip", "fastervlm", "vispruner", "scope", "hiprune"),
 }
 """Methods with stages in the vision tower that are built for a family."""
 BY_IMAGE = ("pooling", "gprune", "cdpruner")
 """Methods that want the patches of one view, and nothing else."""
 NOT_DEFINED = {
-    **dict.fromkeys(("llava_next", "onevision", "onevision_with_video"), BY_IMAGE),
+    **dict.fromkeys((*WITH_NEWLINES, *VIDEOS), BY_IMAGE),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), NUMBERING),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_video"), (*NUMBERING, "pooling")),
-    "qwen2_5_vl_video": (*NUMBERING, *BY_IMAGE, "visionzip"),
+    **dict.fromkeys(("qwen2_5_vl_video", "qwen2_5_vl_both"), (*NUMBERING, *BY_IMAGE, "visionzip")),
+    "qwen2_vl_video": (*NUMBERING, *BY_IMAGE),
 }
 
 
@@ -128,7 +132,7 @@ def test_kernels_agree(family, kernel):
         contract.assert_same_selections(trace, again)
 
 
-ON_ONE_AXIS = ("llava_next", "onevision", "onevision_with_video", "internvl", "smolvlm")
+ON_ONE_AXIS = (*WITH_NEWLINES, *VIDEOS, "internvl", "internvl_frames", "smolvlm")
 
 
 @pytest.mark.parametrize("name", ON_ONE_AXIS)
@@ -157,16 +161,46 @@ def left_padded_rows(rows: list[Tensor]) -> Inputs:
     return {"inputs_embeds": torch.stack(hidden), "attention_mask": torch.tensor(mask)}
 
 
+Parts = Mapping[str, slice]
+
+
+def parts(*names: str, of: tuple[slice, slice]) -> tuple[Parts, Parts]:
+    """The same part of some arguments, of each prompt."""
+    return dict.fromkeys(names, of[0]), dict.fromkeys(names, of[1])
+
+
+ONE_EACH = slice(0, 1), slice(1, 2)
+_VIDEOS = parts("pixel_values_videos", of=ONE_EACH)
 OWN_IMAGES = {
-    "llava_next": {0: slice(0, 2), 1: slice(2, 3)},
-    "internvl": {0: slice(0, 4), 1: slice(4, 9)},
+    "llava_next": parts("pixel_values", "image_sizes", of=(slice(0, 2), slice(2, 3))),
+    "internvl": parts("pixel_values", of=(slice(0, 4), slice(4, 9))),
 }
+OWN_VIDEOS = {
+    "onevision_videos": _VIDEOS,
+    "llava_next_video": (
+        {"pixel_values": slice(1), "image_sizes": slice(1), **_VIDEOS[0]},
+        _VIDEOS[1],
+    ),
+    "video_llava": (_VIDEOS[0], {"pixel_values": slice(1), **_VIDEOS[1]}),
+    "internvl_frames": parts("pixel_values", of=(slice(0, 5), slice(5, 9))),
+}
+ON_AXES = parts("image_grid_thw", "video_grid_thw", "second_per_grid_ts", of=ONE_EACH)
+BOTH = {
+    "qwen2_5_vl_both": (
+        {"pixel_values": slice(32), "pixel_values_videos": slice(144), **ON_AXES[0]},
+        {"pixel_values": slice(32, 64), "pixel_values_videos": slice(144, 264), **ON_AXES[1]},
+    )
+}
+OWN = {**OWN_IMAGES, **OWN_VIDEOS, **BOTH}
+"""What of a batch's images and videos is each prompt's."""
 
 
 @pytest.mark.parametrize(
     ("name", "method"),
     [
         *product(OWN_IMAGES, ["pyramiddrop", "sparsevlm", "dart", "v2drop", "fitprune"]),
+        *product(OWN_VIDEOS, ["pyramiddrop", "sparsevlm", "dart", "fitprune"]),
+        *product(BOTH, ["fastv", "dart", "v2drop"]),
         *product(["llava_next"], ["visionzip", "fastervlm"]),
     ],
 )
@@ -174,8 +208,8 @@ def test_a_batch_gives_what_its_prompts_give_alone(name, method):
     model, inputs = FAMILIES[name]()
     share = Budget(fraction=0.5)
     (together, tokens), trace = pruned(generated, get_method(method), model, inputs, budget=share)
-    for row, images in OWN_IMAGES[name].items():
-        own = alone(inputs, row, {"pixel_values": images, "image_sizes": images})
+    for row, its in enumerate(OWN[name]):
+        own = alone(inputs, row, its)
         (logits, same), single = pruned(generated, get_method(method), model, own, budget=share)
         assert torch.equal(tokens[row : row + 1], same)
         torch.testing.assert_close(together[row : row + 1], logits, atol=1e-4, rtol=0)
@@ -186,8 +220,7 @@ def test_a_batch_gives_what_its_prompts_give_alone(name, method):
 def test_beams_share_the_images_of_their_prompt(name):
     model, inputs = FAMILIES[name]()
     if name in OWN_IMAGES:  # releases before 5.18 repeat a batch's images one by one
-        images = OWN_IMAGES[name][1]
-        inputs = alone(inputs, 1, {"pixel_values": images, "image_sizes": images})
+        inputs = alone(inputs, 1, OWN_IMAGES[name][1])
 
     def searched(model, inputs):
         return model.generate(**inputs, max_new_tokens=3, num_beams=2, num_return_sequences=2)
@@ -205,6 +238,7 @@ OWN_WAITS = Counter(
         "methods/trace.py check_numbers": 1,
         "methods/adapters/_anyres.py heights_and_widths": 1,
         "methods/adapters/llava_onevision.py segments": 1,  # how many images a prompt has
+        "methods/encoder_calls.py dealt": 1,  # where a prompt has both kinds
     }
 )
 
@@ -212,7 +246,7 @@ OWN_WAITS = Counter(
 @pytest.mark.parametrize(
     ("name", "method"),
     [
-        *product(["llava_next", "onevision", "internvl", "smolvlm"], ["random", "fastv"]),
+        *product(["llava_next", "onevision", "internvl", "smolvlm", *VIDEOS], ["random", "fastv"]),
         *product(["llava_next"], ["visionzip", "fastervlm"]),
     ],
 )
