@@ -22,7 +22,8 @@ class Method(ABC):
     A subclass gives `label` (the paper's spelling), `venue`, `link`, `cuts` (where it cuts, in
     words), `tower_reads` (all that its encoder stages read), `crops` (whether these are defined for
     an image that the tower sees in crops), `merged` (whether for a tower that merges patches),
-    `inside_tower` (whether it has stages between the tower's layers) and `solve`.
+    `inside_tower` (whether it has stages between the tower's layers), `fewest_frames` (how many a
+    video has to have) and `solve`.
     """
 
     name: ClassVar[str] = ""
@@ -33,6 +34,7 @@ class Method(ABC):
     inside_tower: ClassVar[bool] = False
     crops: ClassVar[bool] = False
     merged: ClassVar[bool] = False
+    fewest_frames: ClassVar[int] = 1
 
     @property
     def tower_reads(self) -> tuple[AnyRead, ...]:

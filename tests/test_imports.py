@@ -56,8 +56,8 @@ ALLOWED = {
     },
     **{
         file: [
-            *("methods.clustering", "methods.cuts", "methods.interface", "methods.merging"),
-            *("methods.planning", "methods.registry", "methods.tensors"),
+            *("methods.clips", "methods.clustering", "methods.cuts", "methods.interface"),
+            *("methods.merging", "methods.planning", "methods.registry", "methods.tensors"),
         ]
         for file in METHOD_FILES
     },

@@ -1,0 +1,244 @@
+"""Methods made for video, and the control of fewer frames, on every family that takes videos."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import contract
+import pytest
+import torch
+from forbidden_keys import (
+    NEW,
+    forbidding,
+    generated,
+    holds_its_promise,
+    kept_by,
+    pruned,
+    visual_places,
+)
+from tiny_families import FAMILIES, alone
+from torch import Tensor
+
+from baselines.frames import evenly
+from methods import Budget, PruningError, get_method
+from methods.clips import clips_of
+from methods.interface import Crops, Newline, Segment, Sizes
+
+ON_ONE_AXIS = (
+    *("onevision_videos", "llava_next_video", "video_llava"),
+    "internvl_frames",
+)
+ON_AXES = ("qwen2_vl_video", "qwen2_5_vl_video", "qwen2_5_vl_both", "qwen3_vl_video")
+FRAMES = Segment(2, 3, 4, "video")
+
+
+def share_of(family: str) -> Budget:
+    """One that all can meet: an image beside a video stays whole."""
+    beside_images = {"llava_next_video": 0.9, "qwen3_vl_video": 0.84}
+    return Budget(fraction=beside_images.get(family, 0.75))
+
+
+IN_DECODER = {
+    "vidcom2": get_method("vidcom2"),
+    "frames": get_method("frames"),
+    "dycoke": get_method("dycoke"),
+    "dycoke:raster": get_method("dycoke", raster=True),
+}
+
+
+# --- which tokens are frames --------------------------------------------------------------------
+
+
+def clips(*segments: Segment) -> list[tuple[int, int, int]]:
+    found = clips_of("Some", Sizes(4, segments))
+    return [(clip.start, clip.frames, clip.tokens) for clip in found]
+
+
+def test_a_clip_is_the_frames_of_a_video():
+    image, tile = Segment(3, 3), Segment(2, 2)
+    assert clips(FRAMES) == [(0, 4, 6)]
+    assert clips(image, FRAMES, image, FRAMES) == [(9, 4, 6), (42, 4, 6)]
+    of_qwen3 = [Segment(2, 3, 1, "video", frame=i) for i in (0, 1, 2, 0, 1)]
+    assert clips(image, *of_qwen3) == [(9, 3, 6), (27, 2, 6)]
+    newline = Segment(2, 3, 2, "video", newline=Newline.END)
+    assert clips(newline, newline) == [(0, 2, 6), (13, 2, 6)]
+    assert clips(Segment(2, 3, 2, "video", newline=Newline.FRAME)) == [(0, 2, 7)]
+    assert clips(tile, tile, image, tile) == [(0, 2, 4), (8, 1, 9), (17, 1, 4)]
+
+
+@pytest.mark.parametrize(
+    "segment",
+    [
+        Segment(4, 4, crops=Crops(2, 2, 2)),
+        Segment(2, 2, newline=Newline.END),
+        Segment(2, 2, resampled=True),
+    ],
+)
+def test_pictures_of_crops_are_no_frames(segment):
+    with pytest.raises(PruningError, match="Some is not defined here for pictures of crops"):
+        clips(Segment(2, 2), segment)
+    assert clips(segment, FRAMES) == [(segment.tokens, 4, 6)]
+
+
+def test_a_method_may_need_frames():
+    one = Sizes(4, (Segment(6, 6),))
+    with pytest.raises(PruningError, match="DyCoke is not defined here for less than 2 frames"):
+        get_method("dycoke").plan(Budget(20), one)
+
+
+# --- counts -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", IN_DECODER)
+@pytest.mark.parametrize("frames", [2, 4, 5, 8, 31, 32])
+def test_budgets_in_the_feasible_range_are_met_exactly(name, frames):
+    image = Segment(5, 5)
+    sizes = Sizes(4, (image, Segment(4, 4, frames, "video", newline=Newline.END)))
+    method = IN_DECODER[name]
+    low, high = method.feasible(sizes)
+    assert low > 25
+    for budget in {low, (low + high) // 2, high - 1}:
+        assert method.plan(Budget(budget), sizes).mean_entering == budget
+
+
+@pytest.mark.parametrize(("frames", "low"), [(32, 9 * 196 + 23), (8, 3 * 196 + 5)])
+def test_the_least_that_dycoke_keeps(frames, low):
+    sizes = Sizes(28, (Segment(14, 14, frames, "video"),))
+    assert get_method("dycoke").feasible(sizes)[0] == low
+
+
+def test_fewer_frames_are_spread_evenly():
+    assert evenly(4, 8).tolist() == [1, 3, 5, 7]
+    assert evenly(3, 8).tolist() == [1, 4, 6]
+    assert evenly(1, 5).tolist() == [2]
+    assert evenly(5, 5).tolist() == [0, 1, 2, 3, 4]
+    assert evenly(0, 5).tolist() == []
+
+
+# --- on the models ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", [*ON_ONE_AXIS, *ON_AXES])
+@pytest.mark.parametrize("name", IN_DECODER)
+def test_every_layer_gets_what_was_promised(family, name):
+    model, inputs = FAMILIES[family]()
+    share = share_of(family)
+    _, trace = pruned(generated, IN_DECODER[name], model, inputs, budget=share)
+    holds_its_promise(trace)
+    prefill = trace.prefills[-1]
+    assert prefill.selections
+    for row, sizes in enumerate(prefill.sizes):
+        mean = Fraction(int(prefill.entering[row].sum()), sizes.layers)
+        assert abs(mean - share.of(sizes.tokens)) <= 1
+        assert images_stay(prefill, row)
+
+
+def images_stay(prefill, row: int) -> bool:
+    """Whether what is in no clip was kept whole."""
+    sizes = prefill.sizes[row]
+    staying = torch.ones(sizes.tokens, dtype=torch.bool)
+    for clip in clips_of("", sizes):
+        staying[clip.start : clip.end] = False
+    (anchors,) = (s.cut.anchors[s.rows.index(row)] for s in prefill.selections if row in s.rows)
+    return set(staying.nonzero()[:, 0].tolist()) <= set(anchors.tolist())
+
+
+def test_a_picture_of_crops_alone_is_refused():
+    model, inputs = FAMILIES["onevision_with_video"]()
+    with pytest.raises(PruningError, match="VidCom2 is not defined here for pictures of c"):
+        pruned(generated, get_method("vidcom2"), model, inputs)
+
+
+@pytest.mark.parametrize("family", ON_AXES)
+@pytest.mark.parametrize("name", ["vidcom2", "frames", "dycoke:raster"])
+def test_removed_frames_are_those_that_the_stock_model_may_not_see(family, name):
+    """Where positions stay as they were."""
+    model, inputs = FAMILIES[family]()
+    share = share_of(family)
+    (logits, tokens), trace = pruned(generated, IN_DECODER[name], model, inputs, budget=share)
+    with forbidding(model, kept_by(trace.prefills[-1], inputs)):
+        expected, same = generated(model, inputs)
+    assert torch.equal(tokens, same)
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
+    assert (expected - generated(model, inputs)[0]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("family", ON_ONE_AXIS)
+@pytest.mark.parametrize("name", IN_DECODER)
+def test_what_is_left_is_a_shorter_prompt_in_its_order(family, name):
+    """Before layer 0 with contiguous positions: the stock model on those embeddings."""
+    model, inputs = FAMILIES[family]()
+    entering: list[Tensor] = []
+    handle = model.get_decoder().register_forward_pre_hook(
+        lambda module, args, kwargs: entering.append(kwargs["inputs_embeds"]), with_kwargs=True
+    )
+    share = share_of(family)
+    (logits, tokens), trace = pruned(generated, IN_DECODER[name], model, inputs, budget=share)
+    generated(model, inputs)
+    handle.remove()
+    rows = [
+        hidden[own]
+        for hidden, own in zip(entering[-NEW], in_order(trace.prefills[-1], inputs), strict=True)
+    ]
+    expected, same = generated(model, left_padded(rows))
+    assert torch.equal(tokens, same)
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
+
+
+def in_order(prefill, inputs) -> list[Tensor]:
+    """Places of each prompt that are left, in the order in which they follow one another."""
+    found = []
+    for row, visual in enumerate(visual_places(inputs)):
+        (kept,) = (s.cut.anchors[s.rows.index(row)] for s in prefill.selections if row in s.rows)
+        places = visual.nonzero()[:, 0][kept]
+        text = (~visual & inputs["attention_mask"][row].bool()).nonzero()[:, 0]
+        # a row follows everything up to the furthest of those before it
+        after = torch.cat([text, places.cummax(0).values])
+        found.append(torch.cat([text, places])[after.argsort(stable=True)])
+    return found
+
+
+def left_padded(rows: list[Tensor]) -> dict[str, Tensor]:
+    longest = max(map(len, rows))
+    missing = [longest - len(row) for row in rows]
+    mask = [[0] * n + [1] * (longest - n) for n in missing]
+    hidden = [torch.cat([row[:1].expand(n, -1), row]) for n, row in zip(missing, rows, strict=True)]
+    return {"inputs_embeds": torch.stack(hidden), "attention_mask": torch.tensor(mask)}
+
+
+@pytest.mark.parametrize(
+    ("family", "tokens", "newline"),
+    [("onevision_videos", 9, 1), ("llava_next_video", 4, 0), ("video_llava", 17, 0)],
+)
+def test_fewer_frames_are_a_video_of_fewer_frames(family, tokens, newline):
+    model, inputs = FAMILIES[family]()
+    row = {"video_llava": 0}.get(family, 1)
+    whole = alone(inputs, row, {"pixel_values_videos": slice(row, row + 1)})
+    pixels = whole["pixel_values_videos"]
+    kept = evenly(2, pixels.shape[1])
+    budget = Budget(2 * tokens + newline)
+    (logits, said), _ = pruned(generated, get_method("frames"), model, whole, budget=budget)
+    gone = visual_places(whole)[0].nonzero()[: tokens * (pixels.shape[1] - 2), 0]
+    left = torch.ones(whole["input_ids"].shape[1], dtype=torch.bool)
+    left[gone] = False
+    shorter = {
+        "input_ids": whole["input_ids"][:, left],
+        "attention_mask": whole["attention_mask"][:, left],
+        "pixel_values_videos": pixels[:, kept],
+    }
+    expected, same = generated(model, shorter)
+    assert torch.equal(said, same)
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", IN_DECODER)
+def test_kernels_agree(name):
+    model, inputs = FAMILIES["onevision_videos"]()
+    (logits, _), trace = pruned(generated, IN_DECODER[name], model, inputs)
+    model.set_attn_implementation("eager")
+    try:
+        (others, _), again = pruned(generated, IN_DECODER[name], model, inputs)
+    finally:
+        model.set_attn_implementation("sdpa")
+    torch.testing.assert_close(logits, others, atol=1e-4, rtol=0)
+    contract.assert_same_selections(trace, again)
