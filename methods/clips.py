@@ -6,7 +6,7 @@ videos. Images beside a video stay whole, and so does a newline; both are counte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from methods.errors import PruningError
-from methods.plan import NewTokens, Positions
+from methods.plan import Cut, EncoderStage, NewTokens, Positions, Selection
 from methods.planning import half_up, split
+from methods.reads import AnyRead, View
 from methods.sizes import Newline, Segment, Sizes
 
 
@@ -41,13 +42,18 @@ class Clip:
         return rows[:, self.start : self.end].unflatten(1, (self.frames, self.tokens))
 
 
+def kind_of(sizes: Sizes) -> str:
+    """What a sample's frames are: its videos, or its images where it has none."""
+    return "video" if any(segment.kind == "video" for segment in sizes.segments) else "image"
+
+
 def clips_of(method: str, sizes: Sizes, fewest: int = 1) -> tuple[Clip, ...]:
     """The clips of a sample, in order.
 
     Raises PruningError where there is no video, and images have crops or newlines; and for a clip
     of less than `fewest` frames.
     """
-    kind = "video" if any(s.kind == "video" for s in sizes.segments) else "image"
+    kind = kind_of(sizes)
     clips: list[Clip] = []
     start = 0
     for segment in sizes.segments:
@@ -106,6 +112,39 @@ def among_all(count: int, clips: Sequence[Clip], chosen: Sequence[Tensor]) -> Te
         pieces += [_between(after, clip.start, own), clip.start + own]
         after = clip.end
     return torch.cat([*pieces, _between(after, count, chosen[0])], 1)
+
+
+def cut_of_clips(count: int, clips: Sequence[Clip], cuts: Sequence[Cut]) -> Cut:
+    """Of a sample's `count` rows: each clip's by its own cut, with weights or none; others stay."""
+    anchors = among_all(count, clips, [cut.anchors for cut in cuts])
+    if not any(cut.merges for cut in cuts):
+        return Cut(anchors)
+    weights = torch.zeros(*anchors.shape, count, device=anchors.device)
+    stays = torch.ones_like(anchors, dtype=torch.bool)
+    first = after = 0
+    for clip, cut in zip(clips, cuts, strict=True):
+        first += clip.start - after
+        end = first + cut.anchors.shape[1]
+        if cut.weights is not None and cut.add_anchor is not None:
+            weights[:, first:end, clip.start : clip.end] = cut.weights
+            stays[:, first:end] = cut.add_anchor
+        first, after = end, clip.end
+    return Cut(anchors, add_anchor=stays, weights=weights)
+
+
+def seen_by_clips(
+    sizes: Sizes, reads: tuple[AnyRead, ...], see: Callable[[View], Selection]
+) -> tuple[EncoderStage, ...]:
+    """A stage in the tower for each segment that is frames; of others nothing is seen."""
+    kind = kind_of(sizes)
+    return tuple(
+        EncoderStage("see", reads if s.kind == kind else (), see if s.kind == kind else _nothing)
+        for s in sizes.segments
+    )
+
+
+def _nothing(view: View) -> Selection:
+    return Selection()
 
 
 def _between(first: int, last: int, like: Tensor) -> Tensor:

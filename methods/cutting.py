@@ -112,7 +112,7 @@ class Cutting:
         if tower is None:
             with_tower(self.adapter, self.method, crops=True)
             raise broken("the vision tower ran without showing what the method reads")
-        images = images_of(self.prefill.sizes, tower.count)
+        images = images_of(self.prefill.sizes, tower.count, tower.kinds)
         project = self.adapter.project if isinstance(self.adapter, TowerAdapter) else None
         self.clock.start("selection")
         found = [

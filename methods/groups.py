@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import accumulate, count, islice
 
 import torch
 from torch import Tensor
 
 from methods.errors import PruningError
+from methods.family import KINDS
 from methods.plan import DecoderStage, Plan, Selection, TowerStage
 from methods.sizes import Segment, Sizes
 from methods.tensors import gather_rows, index_of
@@ -93,19 +94,33 @@ def group_samples(
     return groups
 
 
-def images_of(sizes: Sequence[Sizes], recorded: int) -> list[list[tuple[int, ...]]]:
-    """Places among the recorded tower images of each segment of each sample.
+def images_of(
+    sizes: Sequence[Sizes], recorded: int, kinds: Sequence[str] = KINDS
+) -> list[list[tuple[int, ...]]]:
+    """Places among the recorded tower images of each segment of each sample: those of each of
+    `kinds` follow one another, and others have none.
 
     Beams and repeated sequences multiply the samples, with the images recorded once.
     """
-    needed = sum(segment.tower_images for own in sizes for segment in own.segments)
+    counts = [_tower_images(sizes, kind) for kind in kinds]
+    needed = sum(counts)
     if recorded == 0 or needed % recorded:
         raise PruningError(f"the prompts name {needed} images but {recorded} were given")
-    repeats, images, places = needed // recorded, [], iter(range(recorded))
+    repeats, images = needed // recorded, []
+    firsts = accumulate((own // repeats for own in counts), initial=0)
+    places = {kind: count(first) for kind, first in zip(kinds, firsts, strict=False)}
     for own in sizes[::repeats]:
-        of_sample = [tuple(islice(places, segment.tower_images)) for segment in own.segments]
+        of_sample = [
+            tuple(islice(places.get(segment.kind, ()), segment.tower_images))
+            for segment in own.segments
+        ]
         images += [of_sample] * repeats
     return images
+
+
+def _tower_images(sizes: Sequence[Sizes], kind: str) -> int:
+    """How many of a kind all samples have."""
+    return sum(s.tower_images for own in sizes for s in own.segments if s.kind == kind)
 
 
 def stages_by_layer(

@@ -137,7 +137,7 @@ class _Runtime:
     def _watch(self, images: SharedImages | None) -> TowerWatch | MergedWatch:
         method, adapter = self.method, self.adapter
         if images is None and method.merged and isinstance(adapter, MergingTower):
-            return MergedWatch(adapter)
+            return MergedWatch(adapter, lambda: self.calls.within)
         needs = method.label if method.tower_reads else "sharing what the vision tower made"
         crops = method.crops and images is None
         return TowerWatch(with_tower(adapter, needs, crops), method, images)
@@ -264,8 +264,13 @@ class _Runtime:
         """What the tower showed of the prompt's images."""
         if self.watch is None or not any(plan.encoder for plan in prefill.plans):
             return None
-        images = self.calls.encoded.get("image", [])
-        return self.watch.recording_of([segment for image in images for segment in image])
+        present = {s.kind for sizes in prefill.sizes for s in sizes.segments}
+        return self.watch.recording_of(
+            {
+                kind: [segment for own in self.calls.encoded.get(kind, ()) for segment in own]
+                for kind in present
+            }
+        )
 
     def _layer_hook(self, i: int) -> Callable[..., tuple[tuple, dict] | None]:
         def before_layer(layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:

@@ -93,8 +93,8 @@ class Segment:
 
     @property
     def tower_images(self) -> int:
-        """Rows of the vision tower's batch that it is made of, where it is no video."""
-        return 1 if self.crops is None else self.crops.rows * self.crops.columns
+        """Rows of the vision tower's batch that it is made of: crops, or frames."""
+        return self.t if self.crops is None else self.crops.rows * self.crops.columns
 
     @property
     def patches(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -61,8 +61,14 @@ def run_encoder_stages(
     slots = first_true(run.visual[group.at], run.counts[group.rows[0]])
     start, pieces, states, carries, selections = 0, [], [], [], []
     for i, segment in enumerate(group.sizes.segments):
-        shown = tower.images([place for row in group.rows for place in images[row][i]])
-        selection, merged = _of_image(method, group, i, shown, project)
+        places = [place for row in group.rows for place in images[row][i]]
+        selection, merged = Selection(), None
+        if places:
+            selection, merged = _of_image(method, group, i, tower.images(places), project)
+        elif group.plan.encoder[i].reads:
+            raise PruningError(
+                f"{method} is not defined here for images beside a video: of these nothing is seen"
+            )
         patches = torch.arange(segment.tokens, device=slots.device).expand(len(slots), -1)
         if selection.cut is not None:
             patches = _places(segment, selection.cut)
@@ -73,15 +79,26 @@ def run_encoder_stages(
         pieces.append(gather_rows(slots, start + patches))
         carries.append(selection.visual)
         start += segment.tokens
-    group.enter(
-        [piece.shape[1] for piece in pieces],
-        {name: torch.cat([carry[name] for carry in carries], 1) for name in carries[0]},
-    )
+    counts = [piece.shape[1] for piece in pieces]
+    group.enter(counts, _joined(carries, counts))
     if not selections:
         return None, []
     made = torch.cat(states, 1) if states else None
     piece = Piece(group.rows, group.at, torch.cat(pieces, 1), made, Positions.CONTIGUOUS)
     return piece, selections
+
+
+def _joined(carries: Sequence[Mapping[str, Tensor]], counts: Sequence[int]) -> dict[str, Tensor]:
+    """What the stages of segments left over their rows, of which each has so many; 0 where one left
+    nothing.
+    """
+    like = {name: left for carry in carries for name, left in carry.items()}
+    joined = {}
+    for name, left in like.items():
+        empty = (left.new_zeros(len(left), count, *left.shape[2:]) for count in counts)
+        own = [carry.get(name, none) for carry, none in zip(carries, empty, strict=True)]
+        joined[name] = torch.cat(own, 1)
+    return joined
 
 
 def _of_image(

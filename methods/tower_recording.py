@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from methods.attention import QueriesKeys
 from methods.errors import PruningError
+from methods.family import KINDS
 from methods.reads import OF_TOWER, AnyRead, OfLayer, Read
 from methods.sizes import Segment
 from methods.tensors import index_of
@@ -27,6 +29,7 @@ class TowerRecording:
     attended: Mapping[int, QueriesKeys]
     layers: int
     used: int
+    kinds: ClassVar[tuple[str, ...]] = KINDS
 
     @property
     def count(self) -> int:

@@ -49,6 +49,7 @@ ALLOWED = {
     **{
         file: [
             *("methods.adapters._anyres", "methods.adapters._clip", "methods.adapters._decoder"),
+            "methods.adapters._frames",
             *("methods.attention", "methods.errors", "methods.family", "methods.sizes"),
             *("methods.merged_tower", "methods.tensors", "methods.tower_family"),
         ]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
 from methods.adapters._anyres import AnyResolution
+from methods.adapters._frames import PooledFrames
 from methods.family import EncoderCall, adapter
 from methods.sizes import Segment
 
 
 @adapter("LlavaNextVideoForConditionalGeneration")
-class LlavaNextVideoAdapter(AnyResolution):
+class LlavaNextVideoAdapter(AnyResolution, PooledFrames):
     """Names the parts of a `LlavaNextVideoForConditionalGeneration`; an image is two segments, a
     video one, without a newline.
     """
@@ -22,3 +26,6 @@ class LlavaNextVideoAdapter(AnyResolution):
         pooled = self.side // self.model.config.spatial_pool_stride
         video = Segment(pooled, pooled, frames, "video", has_cls=self.has_cls, resampled=True)
         return [(video,)] * videos
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        return avg_pool2d(maps, self.model.config.spatial_pool_stride)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from methods.adapters._decoder import LlavaLike
+from methods.adapters._frames import FramesTower
 from methods.family import EncoderCall, adapter
 from methods.sizes import Newline, Segment
 
 
 @adapter("VideoLlavaForConditionalGeneration")
-class VideoLlavaAdapter(LlavaLike):
+class VideoLlavaAdapter(LlavaLike, FramesTower):
     """Names the parts of a `VideoLlavaForConditionalGeneration`; an image, or a video, is a
     segment.
     """
@@ -36,3 +37,6 @@ class VideoLlavaAdapter(LlavaLike):
             return [(Segment(side, side),)] * len(call.pixels)
         videos, frames = call.pixels.shape[:2]
         return [(Segment(side, side, frames, "video", newline=Newline.FRAME),)] * videos
+
+    def of_tokens(self, states: Tensor, segment: Segment) -> Tensor:
+        return states

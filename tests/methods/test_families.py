@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from itertools import product
@@ -23,7 +23,7 @@ from forbidden_keys import (
     visual_places,
 )
 from pretended_device import Pretended, PretendedDevice, pretended
-from tiny_families import FAMILIES, Inputs, alone
+from tiny_families import BOTH, FAMILIES, OWN, OWN_IMAGES, OWN_VIDEOS, Inputs, alone
 from torch import Tensor
 
 from methods import Budget, PruningError, attach, get_method, methods
@@ -42,7 +42,7 @@ IN_TOWER = {
     "llava_next": ("visionzip", "fastervlm", "vispruner", "scope", "hiprune"),
 }
 """Methods with stages in the vision tower that are built for a family."""
-OF_FRAMES = {"vidcom2", "dycoke", "frames"}
+OF_FRAMES = {"vidcom2", "dycoke", "fastvid", "frames"}
 """Methods that cut frames, which are held to their promises elsewhere."""
 BY_IMAGE = ("pooling", "gprune", "cdpruner")
 """Methods that want the patches of one view, and nothing else."""
@@ -161,40 +161,6 @@ def left_padded_rows(rows: list[Tensor]) -> Inputs:
     mask = [[0] * n + [1] * (longest - n) for n in missing]
     hidden = [torch.cat([row[:1].expand(n, -1), row]) for n, row in zip(missing, rows, strict=True)]
     return {"inputs_embeds": torch.stack(hidden), "attention_mask": torch.tensor(mask)}
-
-
-Parts = Mapping[str, slice]
-
-
-def parts(*names: str, of: tuple[slice, slice]) -> tuple[Parts, Parts]:
-    """The same part of some arguments, of each prompt."""
-    return dict.fromkeys(names, of[0]), dict.fromkeys(names, of[1])
-
-
-ONE_EACH = slice(0, 1), slice(1, 2)
-_VIDEOS = parts("pixel_values_videos", of=ONE_EACH)
-OWN_IMAGES = {
-    "llava_next": parts("pixel_values", "image_sizes", of=(slice(0, 2), slice(2, 3))),
-    "internvl": parts("pixel_values", of=(slice(0, 4), slice(4, 9))),
-}
-OWN_VIDEOS = {
-    "onevision_videos": _VIDEOS,
-    "llava_next_video": (
-        {"pixel_values": slice(1), "image_sizes": slice(1), **_VIDEOS[0]},
-        _VIDEOS[1],
-    ),
-    "video_llava": (_VIDEOS[0], {"pixel_values": slice(1), **_VIDEOS[1]}),
-    "internvl_frames": parts("pixel_values", of=(slice(0, 5), slice(5, 9))),
-}
-ON_AXES = parts("image_grid_thw", "video_grid_thw", "second_per_grid_ts", of=ONE_EACH)
-BOTH = {
-    "qwen2_5_vl_both": (
-        {"pixel_values": slice(32), "pixel_values_videos": slice(144), **ON_AXES[0]},
-        {"pixel_values": slice(32, 64), "pixel_values_videos": slice(144, 264), **ON_AXES[1]},
-    )
-}
-OWN = {**OWN_IMAGES, **OWN_VIDEOS, **BOTH}
-"""What of a batch's images and videos is each prompt's."""
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_patches_in_the_order_of_the_tower_are_others(monkeypatch, batch):
 def test_what_keeps_the_last_call_of_the_tower_is_found_out(monkeypatch, batch):
     def last(self):
         def keep(attended):
-            self.calls[:] = [attended]
+            self.calls["image"] = [attended]
 
         return {self.adapter.attention(self.adapter.last_layer): keep}
 

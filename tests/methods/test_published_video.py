@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines import dycoke, vidcom2
+from baselines import dycoke, fastvid, vidcom2
 from methods import PruningError
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "video"
@@ -66,3 +66,30 @@ def test_dycoke_drops_an_odd_last_frame_and_takes_no_four(features):
     assert torch.equal(odd, dycoke.kept(features[:6], 0.7))
     with pytest.raises(PruningError, match="5 frames or more, not 4"):
         dycoke.kept(features[:4], 0.7)
+
+
+@pytest.mark.parametrize("settings", ["0.25-c3", "0.5-c4", "0.3-c8", "0.35-c2"])
+@pytest.mark.parametrize("variant", ["onevision", "qwen", "qwen-ignore"])
+def test_fastvid(stored, features, variant, settings):
+    run = f"fastvid-{variant}-{settings}"
+    attention, of_frames = (torch.from_numpy(stored[name]) for name in ("attention", "global"))
+    share, fewest, threshold, context, step, *rest = stored[f"{run}/settings"].tolist()
+    found, merged = fastvid.compress(
+        *(features, attention, of_frames),
+        *(share, int(fewest), threshold, context, int(step), *rest),
+    )
+    before, after = (torch.from_numpy(stored[name]) for name in ("before", "after"))
+    first, last = len(before), len(before) + features[..., 0].numel()
+    rows = torch.cat([torch.arange(first), first + found, last + torch.arange(len(after))])
+    np.testing.assert_array_equal(rows.numpy(), stored[f"{run}/kept"])
+    hidden = torch.cat([before, merged, after])
+    np.testing.assert_allclose(hidden.numpy(), stored[f"{run}/hidden"], atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", ["0.25-c3", "0.5-c4", "0.3-c8", "0.35-c2"])
+def test_segments_of_fastvid(stored, settings):
+    run = f"fastvid-onevision-{settings}"
+    _, fewest, threshold, *_ = stored[f"{run}/settings"].tolist()
+    alike = fastvid.likeness(torch.from_numpy(stored["global"])[None])
+    segments = fastvid.segments_of(alike, int(fewest), threshold)
+    assert segments[0].bincount().tolist() == stored[f"{run}/segments"].tolist()

@@ -16,13 +16,18 @@ from forbidden_keys import (
     pruned,
     visual_places,
 )
-from tiny_families import FAMILIES, alone
+from published_runs import recorded
+from tiny_families import BOTH, FAMILIES, OWN, alone, noise
 from torch import Tensor
 
+from baselines.fastvid import compressed
 from baselines.frames import evenly
 from methods import Budget, PruningError, get_method
+from methods.adapters import adapter_for
 from methods.clips import clips_of
-from methods.interface import Crops, Newline, Segment, Sizes
+from methods.interface import Crops, Cut, Newline, Segment, Sizes
+from methods.recording import observing
+from methods.tensors import apply_cut
 
 ON_ONE_AXIS = (
     *("onevision_videos", "llava_next_video", "video_llava"),
@@ -30,6 +35,9 @@ ON_ONE_AXIS = (
 )
 ON_AXES = ("qwen2_vl_video", "qwen2_5_vl_video", "qwen2_5_vl_both", "qwen3_vl_video")
 FRAMES = Segment(2, 3, 4, "video")
+
+
+FASTVID = get_method("fastvid", segments=3, threshold=0.5, context=0.6)
 
 
 def share_of(family: str) -> Budget:
@@ -44,6 +52,10 @@ IN_DECODER = {
     "dycoke": get_method("dycoke"),
     "dycoke:raster": get_method("dycoke", raster=True),
 }
+
+
+OF_TOWER = ("onevision_videos", "llava_next_video", "video_llava", "qwen2_5_vl_video")
+"""Families of whose frames the tower shows what their tokens receive."""
 
 
 # --- which tokens are frames --------------------------------------------------------------------
@@ -139,8 +151,7 @@ def images_stay(prefill, row: int) -> bool:
     staying = torch.ones(sizes.tokens, dtype=torch.bool)
     for clip in clips_of("", sizes):
         staying[clip.start : clip.end] = False
-    (anchors,) = (s.cut.anchors[s.rows.index(row)] for s in prefill.selections if row in s.rows)
-    return set(staying.nonzero()[:, 0].tolist()) <= set(anchors.tolist())
+    return set(staying.nonzero()[:, 0].tolist()) <= set(cut_of(prefill, row).anchors[0].tolist())
 
 
 def test_a_picture_of_crops_alone_is_refused():
@@ -185,12 +196,22 @@ def test_what_is_left_is_a_shorter_prompt_in_its_order(family, name):
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
 
 
+def cut_of(prefill, row: int) -> Cut:
+    """A prompt's only cut."""
+    ((at, cut),) = (
+        (selection.rows.index(row), selection.cut)
+        for selection in prefill.selections
+        if row in selection.rows
+    )
+    parts = (cut.anchors, cut.groups, cut.add_anchor, cut.weights)
+    return Cut(*(None if part is None else part[at : at + 1] for part in parts))
+
+
 def in_order(prefill, inputs) -> list[Tensor]:
     """Places of each prompt that are left, in the order in which they follow one another."""
     found = []
     for row, visual in enumerate(visual_places(inputs)):
-        (kept,) = (s.cut.anchors[s.rows.index(row)] for s in prefill.selections if row in s.rows)
-        places = visual.nonzero()[:, 0][kept]
+        places = visual.nonzero()[:, 0][cut_of(prefill, row).anchors[0]]
         text = (~visual & inputs["attention_mask"][row].bool()).nonzero()[:, 0]
         # a row follows everything up to the furthest of those before it
         after = torch.cat([text, places.cummax(0).values])
@@ -242,3 +263,105 @@ def test_kernels_agree(name):
         model.set_attn_implementation("sdpa")
     torch.testing.assert_close(logits, others, atol=1e-4, rtol=0)
     contract.assert_same_selections(trace, again)
+
+
+# --- what the tower shows of frames -------------------------------------------------------------
+
+
+def of_stock_tower(family: str) -> tuple[Tensor, Tensor]:
+    """What each token of the first prompt's frames receives, [F, T], and its key [F, T, width], by
+    the stock tower and the model's own pooling.
+    """
+    model, inputs = FAMILIES[family]()
+    adapter, calls = adapter_for(model), []
+    with torch.no_grad(), observing({adapter.attention(adapter.last_layer): calls.append}):
+        adapter.tower(inputs["pixel_values_videos"][0])
+    (own,) = calls
+    weights = (own.queries @ own.keys.transpose(-1, -2) * own.scaling).softmax(-1)
+    rows = torch.cat([weights.mean((1, 2))[..., None], own.keys.transpose(1, 2).flatten(2)], 2)
+    pooled = {
+        "onevision_videos": lambda: torch.cat(
+            # its pooling takes maps as wide as its features only
+            [model.model.apply_pooling(column) for column in rows.split(1, 2)],
+            2,
+        ),
+        "llava_next_video": lambda: model.model.vision_resampler(rows[:, 1:]),
+        "video_llava": lambda: rows,
+    }[family]()
+    return pooled[..., 0], pooled[..., 1:]
+
+
+@pytest.mark.parametrize("family", ["onevision_videos", "llava_next_video", "video_llava"])
+def test_what_is_shown_of_a_frames_tokens_is_pooled_as_they_are(family):
+    model, inputs = FAMILIES[family]()
+    seen: dict[str, tuple] = {}
+    own = alone(inputs, 0, OWN[family][0])
+    pruned(generated, recorded(FASTVID, seen), model, own, budget=share_of(family))
+    view, _ = seen["compress"]
+    received, _ = of_stock_tower(family)
+    found = view.carry["attention"][0, : received.numel()]
+    torch.testing.assert_close(found, received.flatten(), atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", OF_TOWER)
+def test_what_fastvid_merges_is_what_the_model_goes_on_with(family):
+    """Prompt by prompt: the stock text model on what the cuts make of its embeddings."""
+    model, inputs = FAMILIES[family]()
+    entering: list[dict] = []
+    handle = model.get_decoder().register_forward_pre_hook(
+        lambda module, args, kwargs: entering.append(kwargs), with_kwargs=True
+    )
+    generated(model, inputs)
+    handle.remove()
+    (logits, _), trace = pruned(generated, FASTVID, model, inputs, budget=share_of(family))
+    prefill = trace.prefills[-1]
+    assert all(selection.cut.merges for selection in prefill.selections)
+    for row, kept in enumerate(in_order(prefill, inputs)):
+        hidden = entering[0]["inputs_embeds"][row].clone()
+        visual = visual_places(inputs)[row].nonzero()[:, 0]
+        cut = cut_of(prefill, row)
+        hidden[visual[cut.anchors[0]]] = apply_cut(hidden[None, visual], cut)[0]
+        places = entering[0]["position_ids"][..., row, kept]
+        places = places[-3:, None] if places.dim() == 2 else places[None]
+        with torch.no_grad():
+            out = model.get_decoder()(inputs_embeds=hidden[None, kept], position_ids=places)
+            expected = model.lm_head(out.last_hidden_state[0, -1])
+        torch.testing.assert_close(logits[row, 0], expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl_video", "qwen3_vl_video", "internvl_frames"])
+def test_fastvid_is_refused_where_the_tower_does_not_show_its_frames(family):
+    model, inputs = FAMILIES[family]()
+    with pytest.raises(PruningError, match="FastVID is not defined here for"):
+        pruned(generated, FASTVID, model, inputs)
+
+
+def test_an_image_and_a_video_pass_one_tower():
+    """The video's frames are seen in the tower's second call."""
+    model, inputs = FAMILIES["qwen2_5_vl_both"]()
+    first, second = (alone(inputs, row, its) for row, its in enumerate(BOTH["qwen2_5_vl_both"]))
+    together, _ = pruned(generated, FASTVID, model, inputs, budget=Budget(fraction=0.6))
+    for row, own in enumerate((first, second)):
+        (logits, tokens), _ = pruned(generated, FASTVID, model, own, budget=Budget(fraction=0.6))
+        assert torch.equal(tokens[0], together[1][row])
+        torch.testing.assert_close(logits[0], together[0][row], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("context", [0.0, 0.4, 0.9])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.93])
+def test_fastvid_keeps_what_it_promised_whatever_the_segments(share, context):
+    frames, tokens = 7, 12
+    features, attention = noise(2, frames, tokens, 16), noise(2, frames, tokens, seed=2)
+    for fewest in (1, 3, 7):
+        for threshold in (-1.0, 0.2, 1.0):
+            method = get_method(
+                "fastvid", context=context, segments=fewest, threshold=threshold, step=4
+            )
+            total = int(share * frames * tokens)
+            cut = compressed(features, attention, method, total)
+            assert cut.anchors.shape == (2, total)
+            ordered = cut.anchors.sort(1).values
+            assert (ordered[:, 1:] > ordered[:, :-1]).all()
+            if cut.weights is not None:
+                made = ~cut.add_anchor
+                torch.testing.assert_close(cut.weights.sum(2)[made], torch.ones(int(made.sum())))
