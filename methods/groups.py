@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import accumulate, count, islice
 from typing import TypeVar
 
 import torch
@@ -46,6 +46,15 @@ class Group:
         of_image = [self.segments.new_full((len(self.rows), n), i) for i, n in enumerate(counts)]
         self.segments = torch.cat([self.segments[:, :0], *of_image], 1)
         self.visual = visual
+
+    @property
+    def kinds_read(self) -> set[str]:
+        """Kinds of the segments of which a stage in the tower reads something."""
+        kinds, segments = set(), iter(self.sizes.segments)
+        for stage in self.plan.encoder:
+            own = list(islice(segments, stage.segments))
+            kinds |= {segment.kind for segment in own if stage.reads}
+        return kinds
 
     def to(self, device: torch.device) -> None:
         """Follow the model to another device."""
@@ -106,23 +115,33 @@ def group_samples(
     return groups
 
 
-def images_of(sizes: Sequence[Sizes], recorded: int) -> list[list[tuple[int, ...]]]:
-    """Places among the recorded tower images of each segment of each sample; none of a video.
+def images_of(
+    sizes: Sequence[Sizes], recorded: int, kinds: Sequence[str] = ("image",)
+) -> list[list[tuple[int, ...]]]:
+    """Places among the recorded tower images of each segment of each sample: those of each of
+    `kinds` follow one another, and others have none.
 
     Beams and repeated sequences multiply the samples, with the images recorded once.
     """
-    needed = sum(_recorded_of(segment) for own in sizes for segment in own.segments)
+    counts = [_tower_images(sizes, kind) for kind in kinds]
+    needed = sum(counts)
     if recorded == 0 or needed % recorded:
         raise PruningError(f"the prompts name {needed} images but {recorded} were given")
-    repeats, images, places = needed // recorded, [], iter(range(recorded))
+    repeats, images = needed // recorded, []
+    firsts = accumulate((own // repeats for own in counts), initial=0)
+    places = {kind: count(first) for kind, first in zip(kinds, firsts, strict=False)}
     for own in sizes[::repeats]:
-        of_sample = [tuple(islice(places, _recorded_of(segment))) for segment in own.segments]
+        of_sample = [
+            tuple(islice(places.get(segment.kind, ()), segment.tower_images))
+            for segment in own.segments
+        ]
         images += [of_sample] * repeats
     return images
 
 
-def _recorded_of(segment: Segment) -> int:
-    return 0 if segment.kind == "video" else segment.tower_images
+def _tower_images(sizes: Sequence[Sizes], kind: str) -> int:
+    """How many of a kind all samples have."""
+    return sum(s.tower_images for own in sizes for s in own.segments if s.kind == kind)
 
 
 def stages_by_layer(

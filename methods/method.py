@@ -23,7 +23,8 @@ class Method(ABC):
     words), `tower_reads` (all that its encoder stages read), `crops` (whether these are defined for
     an image that the tower sees in crops), `merged` (whether for a tower that merges patches),
     `inside_tower` (whether it has stages between the tower's layers), `resizes` (whether it asks
-    for smaller pictures instead of cutting anything) and `solve`.
+    for smaller pictures instead of cutting anything), `fewest_frames` (how many a video has to
+    have) and `solve`.
     """
 
     name: ClassVar[str] = ""
@@ -35,6 +36,7 @@ class Method(ABC):
     resizes: ClassVar[bool] = False
     crops: ClassVar[bool] = False
     merged: ClassVar[bool] = False
+    fewest_frames: ClassVar[int] = 1
 
     @property
     def tower_reads(self) -> tuple[AnyRead, ...]:

@@ -43,6 +43,7 @@ class Newline(StrEnum):
     NONE = "none"
     ROW = "row"  # one after each row
     END = "end"  # one after everything
+    FRAME = "frame"  # the tower's CLS row, before each frame
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,10 @@ class Segment:
     """Visual tokens on one grid: an image, a tile or a view of one, or a video.
 
     `t` frames of `h` rows of `w` tokens of the language model, row by row, with `newline` tokens
-    among them; `has_cls` tells whether stages see a CLS row of the vision tower. `crops`: what the
-    grid was put together from, None where it is one tower image. `resampled`: no token is made of
-    patches of its own; else one is made of `merged`² patches by the tower.
+    among them; `frame`: the first one's place in its video, where that has other segments before;
+    `has_cls` tells whether stages see a CLS row of the vision tower. `crops`: what the grid was put
+    together from, None where it is one tower image. `resampled`: no token is made of patches of its
+    own; else one is made of `merged`² patches by the tower.
     """
 
     h: int
@@ -100,16 +102,22 @@ class Segment:
     crops: Crops | None = None
     resampled: bool = False
     merged: int = 1
+    frame: int = 0
 
     @property
     def tokens(self) -> int:
         """Visual tokens that the language model gets for it, unpruned."""
-        return self.t * self.h * self.row_tokens + (self.newline is Newline.END)
+        return self.t * self.frame_tokens + (self.newline is Newline.END)
+
+    @property
+    def frame_tokens(self) -> int:
+        """Those of each frame."""
+        return self.h * self.row_tokens + (self.newline is Newline.FRAME)
 
     @property
     def tower_images(self) -> int:
-        """Rows of the vision tower's batch that it is made of, where it is no video."""
-        return 1 if self.crops is None else self.crops.rows * self.crops.columns
+        """Rows of the vision tower's batch that it is made of: crops, or frames."""
+        return self.t if self.crops is None else self.crops.rows * self.crops.columns
 
     @property
     def patches(self) -> int:
@@ -154,7 +162,8 @@ class Segment:
         """
         off = ((-1, -1, -1, -1),)
         places: tuple[tuple[int, int, int, int], ...] = ()
-        for frame in range(self.t):
+        for frame in range(self.frame, self.frame + self.t):
+            places += off * (self.newline is Newline.FRAME)
             for row in range(self.h):
                 places += tuple(self._place(frame, row, column) for column in range(self.w))
                 places += off * (self.newline is Newline.ROW)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -63,8 +63,11 @@ def run_encoder_stages(
     for stage in group.plan.encoder:
         segments = group.sizes.segments[i : i + stage.segments]
         seen = [p for row in group.rows for own in images[row][i : i + stage.segments] for p in own]
-        shown, tokens = tower.images(seen), sum(segment.tokens for segment in segments)
-        selection, rows, merged = _of_image(method, group, stage, segments, shown, project)
+        tokens = sum(segment.tokens for segment in segments)
+        selection, rows, merged = Selection(), tokens, None
+        if seen:
+            shown = tower.images(seen)
+            selection, rows, merged = _of_image(method, group, stage, segments, shown, project)
         patches = torch.arange(tokens, device=slots.device).expand(len(slots), -1)
         if selection.cut is not None:
             patches = _places(segments, selection.cut)
@@ -76,15 +79,26 @@ def run_encoder_stages(
         pieces.append(gather_rows(slots, start + patches))
         carries.append(selection.visual)
         start, i = start + tokens, i + stage.segments
-    group.enter(
-        [piece.shape[1] for piece in pieces],
-        {name: torch.cat([carry[name] for carry in carries], 1) for name in carries[0]},
-    )
+    counts = [piece.shape[1] for piece in pieces]
+    group.enter(counts, _joined(carries, counts))
     if not selections:
         return None, []
     made = torch.cat(states, 1) if states else None
     piece = Piece(group.rows, group.at, torch.cat(pieces, 1), made, Positions.CONTIGUOUS)
     return piece, selections
+
+
+def _joined(carries: Sequence[Mapping[str, Tensor]], counts: Sequence[int]) -> dict[str, Tensor]:
+    """What the stages of segments left over their rows, of which each has so many; 0 where one left
+    nothing.
+    """
+    like = {name: left for carry in carries for name, left in carry.items()}
+    joined = {}
+    for name, left in like.items():
+        empty = (left.new_zeros(len(left), count, *left.shape[2:]) for count in counts)
+        own = [carry.get(name, none) for carry, none in zip(carries, empty, strict=True)]
+        joined[name] = torch.cat(own, 1)
+    return joined
 
 
 def _of_image(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -31,6 +32,7 @@ class TowerRecording:
     used: int
     has_cls: bool
     token_patches: Tensor | None = None
+    kinds: ClassVar[tuple[str, ...]] = ("image",)
 
     @property
     def count(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any
 
@@ -74,7 +74,7 @@ class TowerWatch:
         used = self.adapter.tower_layers[self.adapter.feature_place]
         return {used: self.see_features} if self.reads else {}
 
-    def recording_of(self, images: Sequence[Segment]) -> TowerRecording | None:
+    def recording_of(self, encoded: Mapping[str, Sequence[Segment]]) -> TowerRecording | None:
         """What the tower showed of the images that came last."""
         return self.recording
 

@@ -51,6 +51,7 @@ ALLOWED = {
     **{
         file: [
             *("methods.adapters._anyres", "methods.adapters._clip", "methods.adapters._decoder"),
+            *("methods.adapters._frames", "methods.adapters._shuffled"),
             *("methods.attention", "methods.errors", "methods.family", "methods.sizes"),
             *("methods.merged_tower", "methods.tensors", "methods.tower_family"),
         ]
@@ -58,8 +59,9 @@ ALLOWED = {
     },
     **{
         file: [
-            *("methods.clustering", "methods.crops", "methods.cuts", "methods.interface"),
-            *("methods.merging", "methods.planning", "methods.registry", "methods.tensors"),
+            *("methods.clips", "methods.clustering", "methods.crops", "methods.cuts"),
+            *("methods.interface", "methods.merging", "methods.planning", "methods.registry"),
+            "methods.tensors",
         ]
         for file in METHOD_FILES
     },

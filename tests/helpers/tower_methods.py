@@ -7,9 +7,11 @@ CROPS = (
     *("prumerge", "vscan", "vitcop"),
 )
 IN_TOWER = {
-    **dict.fromkeys(("qwen2_5_vl", "qwen2_5_vl_video"), ("visionzip",)),
+    **dict.fromkeys(("qwen2_5_vl", "qwen2_5_vl_video", "qwen2_5_vl_both"), ("visionzip",)),
     **dict.fromkeys(("llava_next", "onevision", "onevision_crops", "onevision_with_video"), CROPS),
     **dict.fromkeys(("internvl", "idefics3", "smolvlm"), CROPS),
+    "onevision_videos": CROPS,
+    **dict.fromkeys(("llava_next_video", "video_llava"), ("visionzip",)),
 }
 
 

@@ -26,6 +26,7 @@ from forbidden_keys import (
 from pretended_device import Pretended, PretendedDevice, pretended
 from tiny_families import FAMILIES, alone
 from tower_methods import CROPS, IN_TOWER, OWN_IMAGES
+from video_prompts import BOTH, OWN_VIDEOS
 
 from methods import Budget, PruningError, attach, get_method, methods
 
@@ -35,6 +36,12 @@ DROPPING = ("fastv", "v2drop", "random", "uniform", "feather")
 
 NUMBERING = ("sparsevlm", "pyramiddrop", "divprune", "cdpruner")
 """Methods that number what they keep anew."""
+VIDEOS = ("onevision_videos", "llava_next_video", "video_llava")
+"""On one axis; with images, or without."""
+OF_FRAMES = {"vidcom2", "dycoke", "fastvid", "frames"}
+"""Methods that cut frames, which are held to their promises elsewhere."""
+LARGE_IMAGES = ("onevision_with_video", "llava_next_video")
+"""Families with an image beside a video, which VisionZip leaves whole there."""
 BY_IMAGE = ("gprune", "cdpruner")
 """Methods that are not defined for videos."""
 ON_CROPS = ("llava_next", "onevision", "onevision_crops")
@@ -42,9 +49,11 @@ NOT_DEFINED = {
     **dict.fromkeys(("llava_next", "onevision_crops"), ("pooling",)),
     "onevision": ("pooling", "vscan"),
     "onevision_with_video": ("pooling", *BY_IMAGE, *CROPS),
+    **dict.fromkeys(VIDEOS, ("pooling", *BY_IMAGE, *(set(CROPS) - {"visionzip"}))),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), NUMBERING),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_video"), (*NUMBERING, "pooling")),
-    "qwen2_5_vl_video": (*NUMBERING, *BY_IMAGE, "pooling", "visionzip"),
+    **dict.fromkeys(("qwen2_5_vl_video", "qwen2_5_vl_both"), (*NUMBERING, *BY_IMAGE, "pooling")),
+    "qwen2_vl_video": (*NUMBERING, *BY_IMAGE, "pooling"),
 }
 
 
@@ -107,10 +116,12 @@ def test_keeping_everything_changes_no_bit(family):
 
 def test_every_method_keeps_its_promise_or_says_that_it_is_not_defined(named_family):
     name, model, inputs = named_family
-    for method in map(get_method, methods()):
+    for method in map(get_method, sorted(set(methods()) - {*OF_FRAMES, "downsample"})):
         in_tower = method.tower_reads or method.inside_tower
         if in_tower and method.name not in IN_TOWER.get(name, ()):
             sentence = f"^{method.label} is not defined here for {type(model).__name__}: "
+        elif method.name == "visionzip" and name in LARGE_IMAGES:
+            sentence = "VisionZip cannot meet"
         elif method.name in NOT_DEFINED.get(name, ()):
             sentence = "is not defined "
         else:
@@ -144,12 +155,8 @@ def test_kernels_agree(family, kernel):
 
 
 ON_ONE_AXIS = (
-    "llava_next",
-    "onevision",
-    "onevision_crops",
-    "onevision_with_video",
-    "internvl",
-    "smolvlm",
+    *("llava_next", "onevision", "onevision_crops", "onevision_with_video", *VIDEOS),
+    *("internvl", "internvl_frames", "smolvlm"),
 )
 
 
@@ -174,12 +181,17 @@ def test_tokens_that_are_numbered_anew_are_a_shorter_prompt(name, method):
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
 
 
+ALONE = {**OWN_IMAGES, **OWN_VIDEOS, **BOTH}
+
+
 @pytest.mark.parametrize(
     ("name", "method"),
     [
         *product(
             ("llava_next", "internvl"), ["pyramiddrop", "sparsevlm", "dart", "v2drop", "fitprune"]
         ),
+        *product(OWN_VIDEOS, ["pyramiddrop", "sparsevlm", "dart", "fitprune"]),
+        *product(BOTH, ["fastv", "dart", "v2drop"]),
         *product(["llava_next"], ["visionzip", "fastervlm"]),
     ],
 )
@@ -187,8 +199,8 @@ def test_a_batch_gives_what_its_prompts_give_alone(name, method):
     model, inputs = FAMILIES[name]()
     share = Budget(fraction=0.5)
     (together, tokens), trace = pruned(generated, get_method(method), model, inputs, budget=share)
-    for row, images in OWN_IMAGES[name].items():
-        own = alone(inputs, row, images)
+    for row, its in ALONE[name].items():
+        own = alone(inputs, row, its)
         (logits, same), single = pruned(generated, get_method(method), model, own, budget=share)
         assert torch.equal(tokens[row : row + 1], same)
         torch.testing.assert_close(together[row : row + 1], logits, atol=1e-4, rtol=0)
@@ -218,6 +230,7 @@ OWN_WAITS = Counter(
         "methods/adapters/_anyres.py heights_and_widths": 1,
         "methods/adapters/llava_onevision.py segments": 1,  # how many images a prompt has
         "methods/adapters/idefics3.py check_tower_call": 1,
+        "methods/encoder_calls.py dealt": 1,  # where a prompt has both kinds
     }
 )
 
@@ -228,6 +241,8 @@ OWN_WAITS = Counter(
         *product(["llava_next", "onevision", "internvl", "smolvlm"], ["random", "fastv"]),
         *product(["llava_next", "onevision_crops", "internvl"], [*CROPS, "gprune", "cdpruner"]),
         ("smolvlm", "hiprune"),
+        *product(["llava_next", "onevision", "internvl", "smolvlm", *VIDEOS], ["random", "fastv"]),
+        *product(["llava_next"], ["visionzip", "fastervlm"]),
     ],
 )
 def test_rules_of_a_device_are_kept_and_nothing_else_is_waited_for(name, method):
