@@ -15,6 +15,10 @@ The kernel has no more independent directions than the model is wide. Past them 
 tokens than asked for, of noise. Ours: where the largest gain is 1e-6 of the first or less, the most
 relevant of the rest fill up, so that B tokens enter every layer. Several images keep their shares.
 The choice is sequential: B small steps a prefill.
+
+On LLaVA-NeXT relevance is scaled over all crops, each chooses by itself, and newlines are dropped.
+The code wants 2 × 2 crops and takes padding along; ours: shares are in proportion to what is left
+of a crop, and a picture that was resampled is one crop.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ from methods.interface import (
     DecoderStage,
     Method,
     NewTokens,
+    Part,
     Plan,
     Positions,
     Read,
@@ -41,9 +46,9 @@ from methods.interface import (
     Sizes,
     View,
 )
-from methods.planning import check_whole, one_of, shares
+from methods.planning import check_images, half_up, one_of, part_shares
 from methods.registry import register
-from methods.tensors import best_in_order, gather_rows, of_each_segment
+from methods.tensors import best_in_order, gather_rows, of_each_part, places_of
 
 EXHAUSTED = 1e-6
 
@@ -105,13 +110,12 @@ class CDPruner(Method):
         one_of(self.name, "relevance", self.relevance, ("text",))
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
-        check_whole(self.label, sizes)
-        counts = shares(budget, sizes)
+        check_images(self.label, sizes)
+        counts = part_shares(max(half_up(budget), 1), sizes.parts)
         if counts is None:
             return None
-        lengths = tuple(segment.tokens for segment in sizes.segments)
         reads = (Read.HIDDEN, Read.TEXT_HIDDEN)
-        prune = partial(_prune, lengths=lengths, counts=counts)
+        prune = partial(_prune, parts=sizes.parts, counts=counts)
         return Plan(
             entering=(sum(counts),) * sizes.layers,
             decoder=(DecoderStage("diverse", 0, reads, prune, Positions.CONTIGUOUS),),
@@ -120,7 +124,9 @@ class CDPruner(Method):
         )
 
 
-def _prune(view: View, lengths: tuple[int, ...], counts: tuple[int, ...]) -> Selection:
+def _prune(view: View, parts: tuple[Part, ...], counts: tuple[int, ...]) -> Selection:
     rows = view[Read.HIDDEN]
-    relevance = scaled(relevance_to_text(rows, view[Read.TEXT_HIDDEN], view.text_after_image))
-    return Selection(Cut(of_each_segment(most_probable, lengths, counts, rows, relevance)))
+    relevance = relevance_to_text(rows, view[Read.TEXT_HIDDEN], view.text_after_image)
+    patches = torch.cat([places_of(part, rows.device) for part in parts])
+    relevance = relevance.index_copy(1, patches, scaled(relevance[:, patches]))
+    return Selection(Cut(of_each_part(most_probable, parts, counts, rows, relevance)))

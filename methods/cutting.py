@@ -109,6 +109,10 @@ class Cutting:
         groups = [group for group in self.groups if group.plan.encoder]
         if not groups:
             return hidden
+        read = {kind for group in groups for kind in group.kinds_read}
+        if unseen := read - set(("image",) if tower is None else tower.kinds):
+            where = " beside videos" if "video" in read - unseen else ""
+            raise PruningError(f"{self.method} is not defined here for {unseen.pop()}s{where}")
         if tower is None:
             with_tower(self.adapter, self.method, crops=True)
             raise broken("the vision tower ran without showing what the method reads")

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from methods.errors import PruningError
-from methods.family import KINDS
 from methods.plan import DecoderStage, Plan, Selection, TowerStage
 from methods.sizes import Segment, Sizes
 from methods.tensors import gather_rows, index_of
@@ -43,6 +42,15 @@ class Group:
         of_image = [self.segments.new_full((len(self.rows), n), i) for i, n in enumerate(counts)]
         self.segments = torch.cat([self.segments[:, :0], *of_image], 1)
         self.visual = visual
+
+    @property
+    def kinds_read(self) -> set[str]:
+        """Kinds of the segments of which a stage in the tower reads something."""
+        kinds, segments = set(), iter(self.sizes.segments)
+        for stage in self.plan.encoder:
+            own = list(islice(segments, stage.segments))
+            kinds |= {segment.kind for segment in own if stage.reads}
+        return kinds
 
     def to(self, device: torch.device) -> None:
         """Follow the model to another device."""
@@ -95,7 +103,7 @@ def group_samples(
 
 
 def images_of(
-    sizes: Sequence[Sizes], recorded: int, kinds: Sequence[str] = KINDS
+    sizes: Sequence[Sizes], recorded: int, kinds: Sequence[str] = ("image",)
 ) -> list[list[tuple[int, ...]]]:
     """Places among the recorded tower images of each segment of each sample: those of each of
     `kinds` follow one another, and others have none.

@@ -79,7 +79,11 @@ class MergedRecording:
         """What `read` shows of images or videos of one size: of a newline 0. Raises PruningError
         for what is not shown.
         """
-        if read is Read.RECEIVED_ATTENTION:
+        if read is Read.CLS_ATTENTION and self.adapter.has_cls:
+            first = torch.zeros(1, 1, dtype=torch.long, device=self.attended[0].keys.device)
+            rows = torch.cat([own.attention(first, None) for own in self.attended])
+            return self._of_tokens(rows.transpose(2, 3), segment)[..., 0]
+        if read in (Read.RECEIVED_ATTENTION, Read.CLS_ATTENTION):
             received = torch.cat([own.received() for own in self.attended])
             return self._of_tokens(received[..., None], segment)[..., 0]
         if read is Read.TOWER_KEYS:
@@ -108,7 +112,8 @@ class MergedWatch:
         return {self.adapter.attention(self.adapter.last_layer): self._see}
 
     def _see(self, attended: QueriesKeys) -> None:
-        self.calls.setdefault(self.kind(), []).append(attended)
+        if self.kind() in self.adapter.shown_kinds:
+            self.calls.setdefault(self.kind(), []).append(attended)
 
     def before(self) -> dict[nn.Module, Callable[..., None]]:
         """What is called before modules."""

@@ -35,7 +35,7 @@ from methods.recording import Observer, observing
 from methods.registry import check_method
 from methods.sharing import SharedImages
 from methods.sizes import Budget
-from methods.tower_family import with_tower
+from methods.tower_family import TowerAdapter, with_tower
 from methods.tower_views import Recording
 from methods.tower_watch import TowerWatch
 from methods.trace import Prefill, Trace
@@ -100,6 +100,16 @@ def _replace(stack: ExitStack, module: nn.Module, name: str, function: Callable)
     setattr(module, name, function)
 
 
+def _each(*observers: Observer) -> Observer:
+    """All of them in turn."""
+
+    def observe(attended: QueriesKeys) -> None:
+        for own in observers:
+            own(attended)
+
+    return observe
+
+
 class _Runtime:
     def __init__(
         self,
@@ -118,13 +128,13 @@ class _Runtime:
         self.input_ids: Tensor | None = None
         self.calls = EncoderCalls(self.adapter)
         self.inside: InsideTower | None = None
-        self.watch: TowerWatch | MergedWatch | None = None
+        self.watches: tuple[TowerWatch | MergedWatch, ...] = ()
         if method.inside_tower:
             tower = with_tower(self.adapter, method.label, crops=False)
             self.inside = InsideTower(tower, clock, method, budget, seeds)
             images = None  # what is cut inside the tower is one method's own
         if images is not None or method.tower_reads:
-            self.watch = self._watch(images)
+            self.watches = self._watches(images)
         self.phase = "prefill"
         self.entered = self.placed = False
         self.lost: MechanismError | None = None
@@ -134,13 +144,19 @@ class _Runtime:
         self.cache: Cache | None = None
         self.generations: WeakKeyDictionary[Cache, Generation] = WeakKeyDictionary()
 
-    def _watch(self, images: SharedImages | None) -> TowerWatch | MergedWatch:
+    def _watches(self, images: SharedImages | None) -> tuple[TowerWatch | MergedWatch, ...]:
+        """Of tokens, where the tower shows those, and of its rows for what it does not show so."""
         method, adapter = self.method, self.adapter
-        if images is None and method.merged and isinstance(adapter, MergingTower):
-            return MergedWatch(adapter, lambda: self.calls.within)
-        needs = method.label if method.tower_reads else "sharing what the vision tower made"
+        watches: tuple[TowerWatch | MergedWatch, ...] = ()
         crops = method.crops and images is None
-        return TowerWatch(with_tower(adapter, needs, crops), method, images)
+        if images is None and method.merged and isinstance(adapter, MergingTower):
+            watches = (MergedWatch(adapter, lambda: self.calls.within),)
+            rows = isinstance(adapter, TowerAdapter) and (crops or not adapter.crops)
+            if not rows or "image" in adapter.shown_kinds:
+                return watches
+        needs = method.label if method.tower_reads else "sharing what the vision tower made"
+        tower = with_tower(adapter, needs, crops)
+        return *watches, TowerWatch(tower, method, self.calls, images)
 
     # --- what is registered -----------------------------------------------------------------
 
@@ -150,8 +166,10 @@ class _Runtime:
             self.adapter.attention(layer): self._decoder_observer(i)
             for i, layer in enumerate(self.adapter.layers)
         }
-        for watching in (self.watch, self.inside):
-            observers |= {} if watching is None else watching.observers()
+        watching = [*self.watches, *([] if self.inside is None else [self.inside])]
+        for own in (watch.observers() for watch in watching):
+            both = {m: _each(observers[m], own[m]) for m in own.keys() & observers.keys()}
+            observers |= own | both
         return observers
 
     def replacements(self) -> Iterator[tuple[nn.Module, str, Callable[..., Any]]]:
@@ -161,8 +179,9 @@ class _Runtime:
             encode = getattr(self.body, name, None)
             if encode is None:
                 continue
-            if isinstance(self.watch, TowerWatch) and self.watch.images is not None:
-                encode = self.watch.sharing(self.watch.images, encode)
+            for watch in self.watches:
+                if isinstance(watch, TowerWatch) and watch.images is not None:
+                    encode = watch.sharing(watch.images, encode)
             yield self.body, name, self.calls.seeing(kind, encode)
         if self.inside is not None:
             yield self.model, "generate", self.inside.telling_the_prompt(self.model.generate)
@@ -180,10 +199,10 @@ class _Runtime:
         for phase, module in phases:
             yield module.register_forward_pre_hook(self._starter(phase))
             yield module.register_forward_hook(self._stopper(phase))
-        if self.watch is not None:
-            for module, before in self.watch.before().items():
+        for watch in self.watches:
+            for module, before in watch.before().items():
                 yield module.register_forward_pre_hook(before)
-            for module, after in self.watch.after().items():
+            for module, after in watch.after().items():
                 yield module.register_forward_hook(after)
         yield adapter.text_model.register_forward_pre_hook(self._enter, with_kwargs=True)
         for i, layer in enumerate(adapter.layers):
@@ -262,15 +281,15 @@ class _Runtime:
 
     def _recording(self, prefill: Prefill) -> Recording | None:
         """What the tower showed of the prompt's images."""
-        if self.watch is None or not any(plan.encoder for plan in prefill.plans):
+        if not any(plan.encoder for plan in prefill.plans):
             return None
         present = {s.kind for sizes in prefill.sizes for s in sizes.segments}
-        return self.watch.recording_of(
-            {
-                kind: [segment for own in self.calls.encoded.get(kind, ()) for segment in own]
-                for kind in present
-            }
-        )
+        encoded = {
+            kind: [segment for own in self.calls.encoded.get(kind, ()) for segment in own]
+            for kind in present
+        }
+        shown = (watch.recording_of(encoded) for watch in self.watches)
+        return next((recording for recording in shown if recording is not None), None)
 
     def _layer_hook(self, i: int) -> Callable[..., tuple[tuple, dict] | None]:
         def before_layer(layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from methods.attention import QueriesKeys
 from methods.errors import PruningError
-from methods.family import KINDS
 from methods.reads import OF_TOWER, AnyRead, OfLayer, Read
 from methods.sizes import Segment
 from methods.tensors import index_of
@@ -29,7 +28,7 @@ class TowerRecording:
     attended: Mapping[int, QueriesKeys]
     layers: int
     used: int
-    kinds: ClassVar[tuple[str, ...]] = KINDS
+    kinds: ClassVar[tuple[str, ...]] = ("image",)
 
     @property
     def count(self) -> int:
@@ -43,9 +42,10 @@ class TowerRecording:
         index = index_of(places, self.features.device)
         return self.map(lambda tensor: tensor[index])
 
-    def of_segment(self, segment: Segment) -> Tensor:
-        """Features of images of one size, those of crops one after another: [b, rows, D]."""
-        return self.features.unflatten(0, (-1, segment.tower_images)).flatten(1, 2)
+    def of_segments(self, segments: Sequence[Segment]) -> Tensor:
+        """Features of images with these segments, crop after crop: [b, rows, D]."""
+        crops = sum(segment.tower_images for segment in segments)
+        return self.features.unflatten(0, (-1, crops)).flatten(1, 2)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> TowerRecording:
         """The same with every tensor changed."""

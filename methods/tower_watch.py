@@ -10,6 +10,7 @@ from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from methods.attention import QueriesKeys
+from methods.encoder_calls import EncoderCalls
 from methods.method import Method
 from methods.reads import AnyRead, Read
 from methods.recording import Observer
@@ -24,8 +25,14 @@ class TowerWatch:
     is read. `images` are stored ones, if any.
     """
 
-    def __init__(self, adapter: TowerAdapter, method: Method, images: SharedImages | None) -> None:
-        self.adapter, self.method, self.images = adapter, method, images
+    def __init__(
+        self,
+        adapter: TowerAdapter,
+        method: Method,
+        calls: EncoderCalls,
+        images: SharedImages | None,
+    ) -> None:
+        self.adapter, self.method, self.calls, self.images = adapter, method, calls, images
         self.recording: TowerRecording | None = None
         self.attended: dict[int, QueriesKeys] = {}
         if images is not None:
@@ -51,6 +58,8 @@ class TowerWatch:
         """Keeps layer i's keys and its queries: the first row's, or those of the `whole`."""
 
         def observe(attended: QueriesKeys) -> None:
+            if self._of_video:
+                return
             queries = attended.queries if whole else attended.queries[:, :, :1]
             self.attended[i] = QueriesKeys(queries, attended.keys, attended.scaling)
 
@@ -69,12 +78,20 @@ class TowerWatch:
         """What the tower showed of the images that came last."""
         return self.recording
 
+    @property
+    def _of_video(self) -> bool:
+        """Whether it is a video's frames that go through the tower, which are not read."""
+        return self.calls.within == "video"
+
     def begin(self, tower: nn.Module, args: tuple) -> None:
         """Before the tower's forward."""
-        self.attended = {}
+        if not self._of_video:
+            self.attended = {}
 
     def see_features(self, layer: nn.Module, args: tuple, output: Any) -> None:
         """After the layer that is used."""
+        if self._of_video:
+            return
         features = output[0] if isinstance(output, tuple) else output
         layers, used = len(self.adapter.tower_layers), self.adapter.feature_place
         self.recording = TowerRecording(features, self.attended, layers, used)

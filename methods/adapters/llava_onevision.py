@@ -7,18 +7,21 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from methods.adapters._anyres import AnyResolution
+from methods.adapters._clip import ClipTower
 from methods.adapters._frames import PooledFrames
 from methods.family import EncoderCall, adapter
 from methods.sizes import Newline, Segment
 
 
 @adapter("LlavaOnevisionForConditionalGeneration")
-class LlavaOnevisionAdapter(AnyResolution, PooledFrames):
+class LlavaOnevisionAdapter(AnyResolution, ClipTower, PooledFrames):
     """Names the parts of a `LlavaOnevisionForConditionalGeneration`.
 
     The only image of a sample is two segments; another, or a video, is one with a newline at the
     end.
     """
+
+    crops = True
 
     def segments(self, call: EncoderCall) -> list[tuple[Segment, ...]]:
         if call.kind == "video":

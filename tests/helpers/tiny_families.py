@@ -136,6 +136,19 @@ def onevision() -> tuple[Any, Inputs]:
 
 
 @family
+def onevision_crops() -> tuple[Any, Inputs]:
+    """An image in each prompt, of crops that are not resampled."""
+    model = _onevision()
+    images = {
+        "pixel_values": noise(2, 5, 3, 35, 35),
+        "image_sizes": torch.tensor([[30, 70], [60, 25]]),
+    }
+    first, second = ([IMAGE] * n for n in lengths(model, **images))
+    prompts = left_padded(words(9, 1) + first + words(6, 3), words(4, 4) + second + words(5, 5))
+    return model, {**prompts, **images}
+
+
+@family
 def onevision_with_video() -> tuple[Any, Inputs]:
     """An image in the first prompt, a video and then an image in the second."""
     model = _onevision()
@@ -423,37 +436,3 @@ def idefics3() -> tuple[Any, Inputs]:
 @family
 def smolvlm() -> tuple[Any, Inputs]:
     return tiled(transformers.SmolVLMConfig, transformers.SmolVLMForConditionalGeneration)
-
-
-Parts = Mapping[str, slice]
-
-
-def parts(*names: str, of: tuple[slice, slice]) -> tuple[Parts, Parts]:
-    """The same part of some arguments, of each prompt."""
-    return dict.fromkeys(names, of[0]), dict.fromkeys(names, of[1])
-
-
-ONE_EACH = slice(0, 1), slice(1, 2)
-_VIDEOS = parts("pixel_values_videos", of=ONE_EACH)
-OWN_IMAGES = {
-    "llava_next": parts("pixel_values", "image_sizes", of=(slice(0, 2), slice(2, 3))),
-    "internvl": parts("pixel_values", of=(slice(0, 4), slice(4, 9))),
-}
-OWN_VIDEOS = {
-    "onevision_videos": _VIDEOS,
-    "llava_next_video": (
-        {"pixel_values": slice(1), "image_sizes": slice(1), **_VIDEOS[0]},
-        _VIDEOS[1],
-    ),
-    "video_llava": (_VIDEOS[0], {"pixel_values": slice(1), **_VIDEOS[1]}),
-    "internvl_frames": parts("pixel_values", of=(slice(0, 5), slice(5, 9))),
-}
-ON_AXES = parts("image_grid_thw", "video_grid_thw", "second_per_grid_ts", of=ONE_EACH)
-BOTH = {
-    "qwen2_5_vl_both": (
-        {"pixel_values": slice(32), "pixel_values_videos": slice(144), **ON_AXES[0]},
-        {"pixel_values": slice(32, 64), "pixel_values_videos": slice(144, 264), **ON_AXES[1]},
-    )
-}
-OWN = {**OWN_IMAGES, **OWN_VIDEOS, **BOTH}
-"""What of a batch's images and videos is each prompt's."""

@@ -13,19 +13,22 @@ from forbidden_keys import (
     generated,
     holds_its_promise,
     kept_by,
+    left_padded_rows,
     pruned,
     visual_places,
 )
 from published_runs import recorded
-from tiny_families import BOTH, FAMILIES, OWN, alone, noise
+from tiny_families import FAMILIES, alone, noise
 from torch import Tensor
+from video_prompts import BOTH, OWN_VIDEOS
 
 from baselines.fastvid import compressed
 from baselines.frames import evenly
+from baselines.visionzip import zip_tokens
 from methods import Budget, PruningError, get_method
 from methods.adapters import adapter_for
 from methods.clips import clips_of
-from methods.interface import Crops, Cut, Newline, Segment, Sizes
+from methods.interface import Crops, Cut, Newline, Positions, Segment, Sizes
 from methods.recording import observing
 from methods.tensors import apply_cut
 
@@ -38,6 +41,9 @@ FRAMES = Segment(2, 3, 4, "video")
 
 
 FASTVID = get_method("fastvid", segments=3, threshold=0.5, context=0.6)
+
+
+MERGING = {"fastvid": FASTVID, "visionzip": get_method("visionzip")}
 
 
 def share_of(family: str) -> Budget:
@@ -191,7 +197,7 @@ def test_what_is_left_is_a_shorter_prompt_in_its_order(family, name):
         hidden[own]
         for hidden, own in zip(entering[-NEW], in_order(trace.prefills[-1], inputs), strict=True)
     ]
-    expected, same = generated(model, left_padded(rows))
+    expected, same = generated(model, left_padded_rows(rows))
     assert torch.equal(tokens, same)
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
 
@@ -217,14 +223,6 @@ def in_order(prefill, inputs) -> list[Tensor]:
         after = torch.cat([text, places.cummax(0).values])
         found.append(torch.cat([text, places])[after.argsort(stable=True)])
     return found
-
-
-def left_padded(rows: list[Tensor]) -> dict[str, Tensor]:
-    longest = max(map(len, rows))
-    missing = [longest - len(row) for row in rows]
-    mask = [[0] * n + [1] * (longest - n) for n in missing]
-    hidden = [torch.cat([row[:1].expand(n, -1), row]) for n, row in zip(missing, rows, strict=True)]
-    return {"inputs_embeds": torch.stack(hidden), "attention_mask": torch.tensor(mask)}
 
 
 @pytest.mark.parametrize(
@@ -268,16 +266,18 @@ def test_kernels_agree(name):
 # --- what the tower shows of frames -------------------------------------------------------------
 
 
-def of_stock_tower(family: str) -> tuple[Tensor, Tensor]:
-    """What each token of the first prompt's frames receives, [F, T], and its key [F, T, width], by
-    the stock tower and the model's own pooling.
+def of_stock_tower(family: str, row: int, asking: str = "all") -> tuple[Tensor, Tensor]:
+    """What each token of a prompt's frames receives of all rows of the tower, or of its CLS row if
+    any, [F, T], and its key [F, T, width]: by the stock tower and the model's own pooling.
     """
     model, inputs = FAMILIES[family]()
     adapter, calls = adapter_for(model), []
     with torch.no_grad(), observing({adapter.attention(adapter.last_layer): calls.append}):
-        adapter.tower(inputs["pixel_values_videos"][0])
+        adapter.tower(inputs["pixel_values_videos"][row])
     (own,) = calls
     weights = (own.queries @ own.keys.transpose(-1, -2) * own.scaling).softmax(-1)
+    if asking == "cls" and adapter.has_cls:
+        weights = weights[:, :, :1]
     rows = torch.cat([weights.mean((1, 2))[..., None], own.keys.transpose(1, 2).flatten(2)], 2)
     pooled = {
         "onevision_videos": lambda: torch.cat(
@@ -295,16 +295,17 @@ def of_stock_tower(family: str) -> tuple[Tensor, Tensor]:
 def test_what_is_shown_of_a_frames_tokens_is_pooled_as_they_are(family):
     model, inputs = FAMILIES[family]()
     seen: dict[str, tuple] = {}
-    own = alone(inputs, 0, OWN[family][0])
+    own = alone(inputs, 0, OWN_VIDEOS[family][0])
     pruned(generated, recorded(FASTVID, seen), model, own, budget=share_of(family))
     view, _ = seen["compress"]
-    received, _ = of_stock_tower(family)
+    received, _ = of_stock_tower(family, 0)
     found = view.carry["attention"][0, : received.numel()]
     torch.testing.assert_close(found, received.flatten(), atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("family", OF_TOWER)
-def test_what_fastvid_merges_is_what_the_model_goes_on_with(family):
+@pytest.mark.parametrize("name", ["fastvid", "visionzip"])
+def test_what_is_merged_is_what_the_model_goes_on_with(family, name):
     """Prompt by prompt: the stock text model on what the cuts make of its embeddings."""
     model, inputs = FAMILIES[family]()
     entering: list[dict] = []
@@ -313,8 +314,10 @@ def test_what_fastvid_merges_is_what_the_model_goes_on_with(family):
     )
     generated(model, inputs)
     handle.remove()
-    (logits, _), trace = pruned(generated, FASTVID, model, inputs, budget=share_of(family))
+    method = MERGING[name]
+    (logits, _), trace = pruned(generated, method, model, inputs, budget=share_of(family))
     prefill = trace.prefills[-1]
+    contiguous = prefill.plans[0].decoder[0].positions is Positions.CONTIGUOUS
     assert all(selection.cut.merges for selection in prefill.selections)
     for row, kept in enumerate(in_order(prefill, inputs)):
         hidden = entering[0]["inputs_embeds"][row].clone()
@@ -323,10 +326,43 @@ def test_what_fastvid_merges_is_what_the_model_goes_on_with(family):
         hidden[visual[cut.anchors[0]]] = apply_cut(hidden[None, visual], cut)[0]
         places = entering[0]["position_ids"][..., row, kept]
         places = places[-3:, None] if places.dim() == 2 else places[None]
+        if contiguous:
+            places = torch.arange(len(kept))[None]
         with torch.no_grad():
             out = model.get_decoder()(inputs_embeds=hidden[None, kept], position_ids=places)
             expected = model.lm_head(out.last_hidden_state[0, -1])
         torch.testing.assert_close(logits[row, 0], expected, atol=1e-4, rtol=0)
+
+
+def zipped(family: str, row: int, prefill) -> list[Cut]:
+    """VisionZip's cut of each of a prompt's frames, by the stock tower."""
+    attention, keys = of_stock_tower(family, row, "cls")
+    if family == "video_llava":
+        attention[..., 0] = float("inf")
+    counts = zip(
+        *(prefill.plans[row].parameters[n] for n in ("dominant", "contextual")), strict=True
+    )
+    metric = keys.unflatten(-1, (2, -1)).mean(2)
+    return [
+        zip_tokens(score[None], own[None], dominant, contextual)
+        for score, own, (dominant, contextual) in zip(attention, metric, counts, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("family", ["onevision_videos", "llava_next_video", "video_llava"])
+def test_visionzip_zips_frame_by_frame(family):
+    model, inputs = FAMILIES[family]()
+    method = get_method("visionzip")
+    _, trace = pruned(generated, method, model, inputs, budget=share_of(family))
+    holds_its_promise(trace)
+    prefill = trace.prefills[-1]
+    for row, sizes in enumerate(prefill.sizes):
+        cut, (clip,) = cut_of(prefill, row), clips_of("", sizes)
+        found = cut.anchors[0][(cut.anchors[0] >= clip.start) & (cut.anchors[0] < clip.end)]
+        frames = zipped(family, row, prefill)
+        expected = [own.anchors[0] + i * clip.tokens for i, own in enumerate(frames)]
+        assert torch.equal(found - clip.start, torch.cat(expected))
+        assert images_stay(prefill, row)
 
 
 @pytest.mark.parametrize("family", ["qwen2_vl_video", "qwen3_vl_video", "internvl_frames"])
@@ -339,7 +375,7 @@ def test_fastvid_is_refused_where_the_tower_does_not_show_its_frames(family):
 def test_an_image_and_a_video_pass_one_tower():
     """The video's frames are seen in the tower's second call."""
     model, inputs = FAMILIES["qwen2_5_vl_both"]()
-    first, second = (alone(inputs, row, its) for row, its in enumerate(BOTH["qwen2_5_vl_both"]))
+    first, second = (alone(inputs, row, its) for row, its in BOTH["qwen2_5_vl_both"].items())
     together, _ = pruned(generated, FASTVID, model, inputs, budget=Budget(fraction=0.6))
     for row, own in enumerate((first, second)):
         (logits, tokens), _ = pruned(generated, FASTVID, model, own, budget=Budget(fraction=0.6))
