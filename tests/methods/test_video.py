@@ -37,7 +37,7 @@ ON_ONE_AXIS = (
     "internvl_frames",
 )
 ON_AXES = ("qwen2_vl_video", "qwen2_5_vl_video", "qwen2_5_vl_both", "qwen3_vl_video")
-FRAMES = Segment(2, 3, 4, "video")
+FRAMES, CPU = Segment(2, 3, 4, "video"), torch.device("cpu")
 
 
 FASTVID = get_method("fastvid", segments=3, threshold=0.5, context=0.6)
@@ -126,11 +126,11 @@ def test_the_least_that_dycoke_keeps(frames, low):
 
 
 def test_fewer_frames_are_spread_evenly():
-    assert evenly(4, 8).tolist() == [1, 3, 5, 7]
-    assert evenly(3, 8).tolist() == [1, 4, 6]
-    assert evenly(1, 5).tolist() == [2]
-    assert evenly(5, 5).tolist() == [0, 1, 2, 3, 4]
-    assert evenly(0, 5).tolist() == []
+    assert evenly(4, 8, CPU).tolist() == [1, 3, 5, 7]
+    assert evenly(3, 8, CPU).tolist() == [1, 4, 6]
+    assert evenly(1, 5, CPU).tolist() == [2]
+    assert evenly(5, 5, CPU).tolist() == [0, 1, 2, 3, 4]
+    assert evenly(0, 5, CPU).tolist() == []
 
 
 # --- on the models ------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ def test_fewer_frames_are_a_video_of_fewer_frames(family, tokens, newline):
     row = {"video_llava": 0}.get(family, 1)
     whole = alone(inputs, row, {"pixel_values_videos": slice(row, row + 1)})
     pixels = whole["pixel_values_videos"]
-    kept = evenly(2, pixels.shape[1])
+    kept = evenly(2, pixels.shape[1], CPU)
     budget = Budget(2 * tokens + newline)
     (logits, said), _ = pruned(generated, get_method("frames"), model, whole, budget=budget)
     gone = visual_places(whole)[0].nonzero()[: tokens * (pixels.shape[1] - 2), 0]
