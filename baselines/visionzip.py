@@ -47,7 +47,6 @@ from methods.planning import check_whole, half_up
 from methods.registry import register
 from methods.tensors import best_in_order, first_true, gather_rows
 
-MERGED = (Read.RECEIVED_ATTENTION, Read.TOWER_KEYS)
 CONTEXTUAL_SHARE = Fraction(10, 64)
 
 
@@ -82,7 +81,7 @@ class VisionZip(Method):
     cuts: ClassVar[str] = "vision tower"
     tower_reads: ClassVar[tuple[Read, ...]] = (Read.FEATURES, Read.CLS_ATTENTION, Read.TOWER_KEYS)
     crops: ClassVar[bool] = True
-    merged: ClassVar[bool] = True
+    merged_reads: ClassVar[tuple[Read, ...]] = (Read.RECEIVED_ATTENTION, Read.TOWER_KEYS)
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
         merged = any(segment.merged > 1 for segment in sizes.segments)
@@ -103,7 +102,7 @@ class VisionZip(Method):
             )
             return Plan(
                 entering=(sum(totals),) * sizes.layers,
-                encoder=tuple(EncoderStage("see", MERGED, _see) for _ in sizes.segments),
+                encoder=tuple(EncoderStage("see", self.merged_reads, _see) for _ in sizes.segments),
                 decoder=(DecoderStage("zip", 0, (Read.HIDDEN,), select),),
                 parameters=parameters,
             )

@@ -21,7 +21,8 @@ class Method(ABC):
 
     A subclass gives `label` (the paper's spelling), `venue`, `link`, `cuts` (where it cuts, in
     words), `tower_reads` (all that its encoder stages read), `crops` (whether these are defined for
-    an image that the tower sees in crops), `merged` (whether for a tower that merges patches),
+    an image that the tower sees in crops), `merged_reads` (what they read of a tower that merges
+    patches, where they are defined for one),
     `inside_tower` (whether it has stages between the tower's layers) and `solve`.
     """
 
@@ -32,7 +33,7 @@ class Method(ABC):
     cuts: ClassVar[str] = ""
     inside_tower: ClassVar[bool] = False
     crops: ClassVar[bool] = False
-    merged: ClassVar[bool] = False
+    merged_reads: ClassVar[tuple[AnyRead, ...]] = ()
 
     @property
     def tower_reads(self) -> tuple[AnyRead, ...]:

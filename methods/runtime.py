@@ -136,8 +136,8 @@ class _Runtime:
 
     def _watch(self, images: SharedImages | None) -> TowerWatch | MergedWatch:
         method, adapter = self.method, self.adapter
-        if images is None and method.merged and isinstance(adapter, MergingTower):
-            return MergedWatch(adapter)
+        if images is None and method.merged_reads and isinstance(adapter, MergingTower):
+            return MergedWatch(adapter, method.merged_reads)
         needs = method.label if method.tower_reads else "sharing what the vision tower made"
         crops = method.crops and images is None
         return TowerWatch(with_tower(adapter, needs, crops), method, self.calls, images)

@@ -7,7 +7,7 @@ CROPS = (
     *("prumerge", "vscan", "vitcop"),
 )
 IN_TOWER = {
-    **dict.fromkeys(("qwen2_5_vl", "qwen2_5_vl_video"), ("visionzip",)),
+    **dict.fromkeys(("qwen2_5_vl", "qwen2_5_vl_video"), ("visionzip", "hiprune")),
     **dict.fromkeys(("llava_next", "onevision", "onevision_crops", "onevision_with_video"), CROPS),
     **dict.fromkeys(("internvl", "idefics3", "smolvlm"), CROPS),
 }

@@ -44,7 +44,7 @@ NOT_DEFINED = {
     "onevision_with_video": ("pooling", *BY_IMAGE, *CROPS),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), NUMBERING),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_video"), (*NUMBERING, "pooling")),
-    "qwen2_5_vl_video": (*NUMBERING, *BY_IMAGE, "pooling", "visionzip"),
+    "qwen2_5_vl_video": (*NUMBERING, *BY_IMAGE, "pooling", "visionzip", "hiprune"),
 }
 
 
