@@ -57,7 +57,6 @@ from methods.planning import half_up, split
 from methods.registry import register
 from methods.tensors import best_in_order, first_true, gather_rows
 
-MERGED = (Read.CLS_ATTENTION, Read.TOWER_KEYS)
 CONTEXTUAL_SHARE = Fraction(10, 64)
 
 
@@ -92,7 +91,7 @@ class VisionZip(Method):
     cuts: ClassVar[str] = "vision tower"
     tower_reads: ClassVar[tuple[Read, ...]] = (Read.FEATURES, Read.CLS_ATTENTION, Read.TOWER_KEYS)
     crops: ClassVar[bool] = True
-    merged: ClassVar[bool] = True
+    merged_reads: ClassVar[tuple[Read, ...]] = (Read.CLS_ATTENTION, Read.TOWER_KEYS)
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
         if any(segment.merged > 1 or segment.kind == "video" for segment in sizes.segments):
@@ -137,7 +136,9 @@ class VisionZip(Method):
 
 def _dealt(total: int, lengths: list[int]) -> list[tuple[int, int]] | None:
     """Dominant and contextual tokens of each view; None where one would have none of either."""
-    totals = split(total, lengths)
+    totals = split(max(total, 1), lengths)
+    if any(own > most for own, most in zip(totals, lengths, strict=True)):
+        return None
     contextual = [max(half_up(own * CONTEXTUAL_SHARE), 1) for own in totals]
     dominant = [own - c for own, c in zip(totals, contextual, strict=True)]
     return list(zip(dominant, contextual, strict=True)) if min(dominant) >= 1 else None
@@ -194,7 +195,7 @@ def in_order_of_picture(cuts: list[Cut], dominant: list[int], segment: Segment) 
 
 
 def _seeing(segment: Segment) -> EncoderStage:
-    reads = MERGED if _views(segment) else ()
+    reads = VisionZip.merged_reads if _views(segment) else ()
     return EncoderStage("see", reads, partial(_see, segment=segment))
 
 

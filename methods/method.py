@@ -21,9 +21,9 @@ class Method(ABC):
 
     A subclass gives `label` (the paper's spelling), `venue`, `link`, `cuts` (where it cuts, in
     words), `tower_reads` (all that its encoder stages read), `crops` (whether these are defined for
-    an image that the tower sees in crops), `merged` (whether for a tower that merges patches),
-    `inside_tower` (whether it has stages between the tower's layers), `fewest_frames` (how many a
-    video has to have) and `solve`.
+    an image that the tower sees in crops), `merged_reads` (what they read of a tower that shows
+    tokens, and not its rows, where they are defined for one), `inside_tower` (whether it has stages
+    between the tower's layers), `fewest_frames` (how many a video has to have) and `solve`.
     """
 
     name: ClassVar[str] = ""
@@ -33,7 +33,7 @@ class Method(ABC):
     cuts: ClassVar[str] = ""
     inside_tower: ClassVar[bool] = False
     crops: ClassVar[bool] = False
-    merged: ClassVar[bool] = False
+    merged_reads: ClassVar[tuple[AnyRead, ...]] = ()
     fewest_frames: ClassVar[int] = 1
 
     @property

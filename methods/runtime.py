@@ -149,8 +149,8 @@ class _Runtime:
         method, adapter = self.method, self.adapter
         watches: tuple[TowerWatch | MergedWatch, ...] = ()
         crops = method.crops and images is None
-        if images is None and method.merged and isinstance(adapter, MergingTower):
-            watches = (MergedWatch(adapter, lambda: self.calls.within),)
+        if images is None and method.merged_reads and isinstance(adapter, MergingTower):
+            watches = (MergedWatch(adapter, method.merged_reads, lambda: self.calls.within),)
             rows = isinstance(adapter, TowerAdapter) and (crops or not adapter.crops)
             if not rows or "image" in adapter.shown_kinds:
                 return watches
@@ -201,7 +201,7 @@ class _Runtime:
             yield module.register_forward_hook(self._stopper(phase))
         for watch in self.watches:
             for module, before in watch.before().items():
-                yield module.register_forward_pre_hook(before)
+                yield module.register_forward_pre_hook(before, with_kwargs=True)
             for module, after in watch.after().items():
                 yield module.register_forward_hook(after)
         yield adapter.text_model.register_forward_pre_hook(self._enter, with_kwargs=True)

@@ -43,7 +43,7 @@ def tower_view(
         count=shape[1],
         segments=torch.zeros(shape, dtype=torch.long, device=recording.features.device),
         seeds=seeds,
-        reads={read: _joined(_of_tower(recording, read, has_cls), crops, read) for read in reads},
+        reads={read: _joined(_of_tower(recording, read), crops, read) for read in reads},
     )
     return view, crops * rows
 
@@ -58,19 +58,26 @@ def _joined(shown: Tensor, crops: int, read: AnyRead) -> Tensor:
     return of_crop.flatten(1, 2)
 
 
-def _of_tower(recording: TowerRecording, read: AnyRead, has_cls: bool) -> Tensor:
+def _of_tower(recording: TowerRecording, read: AnyRead) -> Tensor:
     """What `read` shows of the tower."""
-    what, layer = recording.place(read)
+    (what, layer), has_cls = recording.place(read), recording.has_cls
     if what is Read.FEATURES:
         return recording.features
     if layer not in recording.attended:
         raise broken(f"the vision tower's layer {layer} did not show its queries and keys")
-    attended = recording.attended[layer]
-    if what is Read.TOWER_KEYS:
-        return attended.keys.transpose(1, 2).flatten(2)
+    attended, of_tokens = recording.attended[layer], recording.token_patches
     if what is Read.CLS_QUERY:
         queries = attended.queries[:, :, :1] if has_cls else attended.queries
         return queries.transpose(1, 2).flatten(2)
+    if what is Read.TOWER_KEYS:
+        keys = attended.keys.transpose(1, 2).flatten(2)
+        return keys if of_tokens is None else keys[:, int(has_cls) :][:, of_tokens].float().mean(2)
+    weights = _of_patches(attended, what, has_cls)
+    return weights if of_tokens is None else weights[..., of_tokens].mean(-1)
+
+
+def _of_patches(attended: QueriesKeys, what: Read, has_cls: bool) -> Tensor:
+    """float32 [i, H, patches]: of the CLS row, or of all rows on average."""
     if what is Read.RECEIVED_ATTENTION or not has_cls:
         return attended.received()[..., int(has_cls) :]
     first = torch.zeros_like(attended.keys[:, 0, :1, 0], dtype=torch.long)

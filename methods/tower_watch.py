@@ -66,7 +66,7 @@ class TowerWatch:
         return observe
 
     def before(self) -> dict[nn.Module, Callable[..., None]]:
-        """What is called before modules."""
+        """What is called before modules, with their arguments by name too."""
         return {self.adapter.tower: self.begin} if self.reads else {}
 
     def after(self) -> dict[nn.Module, Callable[..., None]]:
@@ -83,8 +83,9 @@ class TowerWatch:
         """Whether it is a video's frames that go through the tower, which are not read."""
         return self.calls.within == "video"
 
-    def begin(self, tower: nn.Module, args: tuple) -> None:
+    def begin(self, tower: nn.Module, args: tuple, kwargs: dict) -> None:
         """Before the tower's forward."""
+        self.adapter.check_tower_call(kwargs)
         if not self._of_video:
             self.attended = {}
 
@@ -92,9 +93,15 @@ class TowerWatch:
         """After the layer that is used."""
         if self._of_video:
             return
-        features = output[0] if isinstance(output, tuple) else output
-        layers, used = len(self.adapter.tower_layers), self.adapter.feature_place
-        self.recording = TowerRecording(features, self.attended, layers, used)
+        adapter, features = self.adapter, output[0] if isinstance(output, tuple) else output
+        self.recording = TowerRecording(
+            adapter.as_projected(features),
+            self.attended,
+            len(adapter.tower_layers),
+            adapter.feature_place,
+            adapter.has_cls,
+            adapter.token_patches(features.device),
+        )
 
     def sharing(self, images: SharedImages, original: Callable[..., Any]) -> Callable[..., Any]:
         """`get_image_features` that takes stored images from the store and stores new ones."""

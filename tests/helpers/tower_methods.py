@@ -7,10 +7,13 @@ CROPS = (
     *("prumerge", "vscan", "vitcop"),
 )
 IN_TOWER = {
-    **dict.fromkeys(("qwen2_5_vl", "qwen2_5_vl_video", "qwen2_5_vl_both"), ("visionzip",)),
+    **dict.fromkeys(
+        ("qwen2_5_vl", "qwen2_5_vl_video", "qwen2_5_vl_both"), ("visionzip", "hiprune")
+    ),
     **dict.fromkeys(("llava_next", "onevision", "onevision_crops", "onevision_with_video"), CROPS),
-    "onevision_videos": CROPS,
-    **dict.fromkeys(("llava_next_video", "video_llava"), ("visionzip",)),
+    **dict.fromkeys(("internvl", "internvl_frames", "idefics3", "smolvlm"), CROPS),
+    **dict.fromkeys(("onevision_videos", "llava_next_video"), CROPS),
+    "video_llava": ("visionzip", "hiprune"),
 }
 
 
@@ -27,5 +30,6 @@ OWN_IMAGES = {
     },
     "onevision_crops": {0: images(0, 1, "image_sizes"), 1: images(1, 2, "image_sizes")},
     "internvl": {0: images(0, 4), 1: images(4, 9)},
+    "smolvlm": {0: images(0, 1), 1: images(1, 2)},
 }
 """Of each prompt its rows of what is given for images."""

@@ -44,6 +44,7 @@ LARGE_IMAGES = ("onevision_with_video", "llava_next_video")
 """Families with an image beside a video, which VisionZip leaves whole there."""
 BY_IMAGE = ("gprune", "cdpruner")
 """Methods that are not defined for videos."""
+ON_CROPS = ("llava_next", "onevision", "onevision_crops")
 NOT_DEFINED = {
     **dict.fromkeys(("llava_next", "onevision_crops"), ("pooling",)),
     "onevision": ("pooling", "vscan"),
@@ -51,7 +52,9 @@ NOT_DEFINED = {
     **dict.fromkeys(VIDEOS, ("pooling", *BY_IMAGE, *(set(CROPS) - {"visionzip"}))),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), NUMBERING),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_video"), (*NUMBERING, "pooling")),
-    **dict.fromkeys(("qwen2_5_vl_video", "qwen2_5_vl_both"), (*NUMBERING, *BY_IMAGE, "pooling")),
+    **dict.fromkeys(
+        ("qwen2_5_vl_video", "qwen2_5_vl_both"), (*NUMBERING, *BY_IMAGE, "pooling", "hiprune")
+    ),
     "qwen2_vl_video": (*NUMBERING, *BY_IMAGE, "pooling"),
 }
 
@@ -70,7 +73,23 @@ def family(named_family):
 
 @pytest.mark.parametrize("name", DROPPING)
 def test_removed_tokens_are_those_that_the_stock_model_may_not_see(family, name):
-    model, inputs = family
+    is_the_stock_model_without_what_is_removed(*family, name)
+
+
+@pytest.mark.parametrize("family_name", ON_CROPS)
+def test_gprune_drops_patches_and_no_newlines(family_name):
+    model, inputs = FAMILIES[family_name]()
+    is_the_stock_model_without_what_is_removed(model, inputs, "gprune")
+    _, trace = pruned(generated, get_method("gprune"), model, inputs)
+    (prefill,) = trace.prefills
+    for selection in prefill.selections:
+        for row, kept in zip(selection.rows, selection.cut.anchors, strict=True):
+            grid = [place for s in prefill.sizes[row].segments for place in s.grid()]
+            newlines = {i for i, place in enumerate(grid) if place == (-1, -1, -1, -1)}
+            assert newlines < set(kept.tolist())
+
+
+def is_the_stock_model_without_what_is_removed(model, inputs, name: str) -> None:
     (logits, tokens), trace = pruned(generated, get_method(name), model, inputs)
     holds_its_promise(trace)
     kept = kept_by(trace.prefills[-1], inputs)
@@ -143,15 +162,18 @@ ON_ONE_AXIS = (
 )
 
 
-@pytest.mark.parametrize("name", ON_ONE_AXIS)
-def test_tokens_that_are_numbered_anew_are_a_shorter_prompt(name):
-    """DivPrune before layer 0 is the stock model on what it keeps of the embeddings."""
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [*product(ON_ONE_AXIS, ["divprune"]), *product(ON_CROPS, ["cdpruner"])],
+)
+def test_tokens_that_are_numbered_anew_are_a_shorter_prompt(name, method):
+    """What cuts before layer 0 is the stock model on what it keeps of the embeddings."""
     model, inputs = FAMILIES[name]()
     entering = []
     handle = model.get_decoder().register_forward_pre_hook(
         lambda module, args, kwargs: entering.append(kwargs["inputs_embeds"]), with_kwargs=True
     )
-    (logits, tokens), trace = pruned(generated, get_method("divprune"), model, inputs)
+    (logits, tokens), trace = pruned(generated, get_method(method), model, inputs)
     generated(model, inputs)
     handle.remove()
     (kept,) = kept_by(trace.prefills[-1], inputs).values()
@@ -210,6 +232,7 @@ OWN_WAITS = Counter(
         "methods/adapters/_anyres.py heights_and_widths": 1,
         "methods/adapters/llava_onevision.py segments": 1,  # how many images a prompt has
         "methods/encoder_calls.py dealt": 1,  # where a prompt has both kinds
+        "methods/adapters/idefics3.py check_tower_call": 1,
     }
 )
 
@@ -218,8 +241,9 @@ OWN_WAITS = Counter(
     ("name", "method"),
     [
         *product(["llava_next", "onevision", "internvl", "smolvlm", *VIDEOS], ["random", "fastv"]),
-        *product(["llava_next"], ["visionzip", "fastervlm"]),
+        *product(["llava_next", "onevision_crops", "internvl"], [*CROPS, "gprune", "cdpruner"]),
         *product(["onevision_videos"], [*sorted(OF_FRAMES), "visionzip"]),
+        ("smolvlm", "hiprune"),
     ],
 )
 def test_rules_of_a_device_are_kept_and_nothing_else_is_waited_for(name, method):

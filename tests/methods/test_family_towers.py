@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import product
+from collections.abc import Iterator, Sequence
+from itertools import islice, product
 
 import contract
 import pytest
@@ -14,6 +15,9 @@ from torch import Tensor
 from tower_methods import IN_TOWER, OWN_IMAGES
 
 from methods import Budget, get_method
+from methods.adapters import adapter_for
+from methods.interface import Cut, Segment
+from methods.tensors import apply_cut
 
 DEFINED = [
     (family, name)
@@ -22,17 +26,34 @@ DEFINED = [
     if (family, name) != ("onevision", "vscan")
 ]
 BUDGETS = (Budget(fraction=0.5), Budget(fraction=0.3), Budget(36))
+OF_TILES = (Budget(fraction=0.5), Budget(fraction=0.7))
+"""Where a tile has four tokens."""
 
 
 @pytest.mark.parametrize(("family", "name"), DEFINED)
 def test_budgets_are_met_whatever_the_size_of_an_image(family, name):
     model, inputs = FAMILIES[family]()
-    for budget in BUDGETS:
+    for budget in OF_TILES if family in ("internvl", "smolvlm") else BUDGETS:
         _, trace = pruned(generated, get_method(name), model, inputs, budget=budget)
         holds_its_promise(trace)
         (prefill,) = trace.prefills
         for entering, sizes in zip(prefill.entering, prefill.sizes, strict=True):
-            assert abs(entering.double().mean() - float(budget.of(sizes.tokens))) <= 1
+            asked = min(budget.of(sizes.tokens), sizes.tokens)
+            assert abs(entering.double().mean() - float(asked)) <= 1
+
+
+@pytest.mark.parametrize(("family", "name"), DEFINED)
+def test_the_ends_of_the_range_are_met(family, name):
+    model, inputs = FAMILIES[family]()
+    own = alone(inputs, 0, OWN_IMAGES[family][0])
+    _, trace = pruned(generated, get_method("unpruned"), model, own)
+    (sizes,) = trace.prefills[-1].sizes
+    low, high = get_method(name).feasible(sizes)
+    assert low is not None
+    for tokens in (low, min(high, sizes.tokens - 1)):
+        _, trace = pruned(generated, get_method(name), model, own, budget=Budget(tokens))
+        holds_its_promise(trace)
+        assert abs(trace.prefills[-1].entering.double().mean() - tokens) <= 1
 
 
 @pytest.mark.parametrize(("family", "name"), DEFINED)
@@ -53,63 +74,69 @@ def test_a_prompt_alone_and_another_kernel_give_the_same(family, name):
         assert torch.equal(trace.prefills[-1].entering[row], single.prefills[-1].entering[0])
 
 
-KEEPING = ("fastervlm", "vispruner", "scope", "hiprune", "hired", "holov")
-"""Methods that merge nothing, and only keep what the tower shows."""
+BEFORE_THE_DECODER = (
+    *("fastervlm", "vispruner", "scope", "hiprune", "hired", "holov"),
+    *("prumerge", "visionzip"),
+)
+"""Methods that do all they do between tower and projector."""
 
 
 @pytest.mark.parametrize(
-    ("family", "name"), product(["llava_next", "onevision", "onevision_crops"], KEEPING)
+    ("family", "name"),
+    product(["llava_next", "onevision", "onevision_crops", "internvl"], BEFORE_THE_DECODER),
 )
-def test_what_is_kept_of_crops_is_a_shorter_prompt(family, name):
-    """The stock model on the embeddings of those patches, in that order and nothing else."""
+def test_what_comes_of_the_tower_is_a_shorter_prompt(family, name):
+    """The stock model on what the cuts leave of the tower's features, and nothing else."""
     model, inputs = FAMILIES[family]()
-    (logits, tokens), trace = pruned(generated, get_method(name), model, inputs)
+    half = Budget(fraction=0.5)
+    (logits, tokens), trace = pruned(generated, get_method(name), model, inputs, budget=half)
     prefill = trace.prefills[-1]
-    prompts, pixels = [], iter(inputs["pixel_values"])
-    for row, sizes in enumerate(prefill.sizes):
-        kept = iter(kept_rows(prefill, row))
-        images = []
-        for segments in sizes.images:
-            crops = next(pixels)[: sum(segment.tower_images for segment in segments)]
-            left = len(segments)
-            rows = []
-            while left:
-                anchors, of = next(kept)
-                rows.append(embedded(model, crops[len(segments) - left :])[anchors])
-                left -= of
-            images.append(torch.cat(rows))
-        prompts.append(with_images(model, inputs, row, images))
+    features = iter(features_of(model, inputs, prefill.sizes))
+    prompts = [shorter(model, inputs, prefill, row, features) for row in range(2)]
     expected, same = generated(model, left_padded_rows(prompts))
     assert torch.equal(tokens, same)
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
 
 
-def kept_rows(prefill, row: int) -> list[tuple[Tensor, int]]:
-    """What each stage kept of a sample's rows in the tower, and of how many segments it is."""
-    own = [selection for selection in prefill.selections if row in selection.rows]
-    stages = prefill.plans[row].encoder
-    return [
-        (selection.cut.anchors[selection.rows.index(row)], stage.segments)
-        for selection, stage in zip(own, stages, strict=True)
-    ]
-
-
-def embedded(model, crops: Tensor) -> Tensor:
-    """Crops in the language model's width, row after row of the tower, the CLS rows among them."""
+def features_of(model, inputs, sizes) -> Tensor:
+    """What the stock tower makes of all crops, or tiles, as it is projected: [i, rows, width]."""
+    pixels, adapter = inputs["pixel_values"], adapter_for(model)
+    if pixels.dim() == 5:
+        counts = [sum(s.tower_images for s in own) for sample in sizes for own in sample.images]
+        pixels = torch.cat([crops[:n] for crops, n in zip(pixels, counts, strict=True)])
     layer = model.config.vision_feature_layer
     with torch.no_grad():
-        shown = model.model.vision_tower(crops, output_hidden_states=True).hidden_states[layer]
-        return model.model.multi_modal_projector(shown).flatten(0, 1)
+        shown = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states[layer]
+        return adapter.as_projected(shown)
 
 
-def with_images(model, inputs, row: int, images: list[Tensor]) -> Tensor:
-    """A prompt's embeddings with other rows in the place of its images."""
+def shorter(model, inputs, prefill, row: int, features: Iterator[Tensor]) -> Tensor:
+    """A prompt's embeddings with what its cuts leave in the place of its images."""
     ids = inputs["input_ids"][row, inputs["attention_mask"][row].bool()]
-    left, parts = iter(images), []
+    own, parts = iter(cuts_of(prefill, row)), []
     for run in ids.split(ids.unique_consecutive(return_counts=True)[1].tolist()):
-        text = model.get_input_embeddings()(run).detach()
-        parts.append(next(left) if run[0] == IMAGE else text)
+        if run[0] != IMAGE:
+            parts.append(model.get_input_embeddings()(run).detach())
+            continue
+        tokens = len(run)
+        while tokens:
+            segments, cut = next(own)
+            tokens -= sum(segment.tokens for segment in segments)
+            crops = islice(features, sum(segment.tower_images for segment in segments))
+            with torch.no_grad():
+                left = apply_cut(torch.cat(list(crops))[None], cut)
+                parts.append(adapter_for(model).project(left)[0])
     return torch.cat(parts)
+
+
+def cuts_of(prefill, row: int) -> Iterator[tuple[Sequence[Segment], Cut]]:
+    """Each stage's segments and cut of one sample."""
+    segments = iter(prefill.sizes[row].segments)
+    own = [selection for selection in prefill.selections if row in selection.rows]
+    for selection, stage in zip(own, prefill.plans[row].encoder, strict=True):
+        place = selection.rows.index(row)
+        only = {k: v[place : place + 1] for k, v in vars(selection.cut).items() if v is not None}
+        yield list(islice(segments, stage.segments)), Cut(**only)
 
 
 def test_a_video_beside_an_image_does_not_stand_for_it():

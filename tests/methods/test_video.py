@@ -272,7 +272,8 @@ def of_stock_tower(family: str, row: int, asking: str = "all") -> tuple[Tensor, 
     """
     model, inputs = FAMILIES[family]()
     adapter, calls = adapter_for(model), []
-    with torch.no_grad(), observing({adapter.attention(adapter.last_layer): calls.append}):
+    layer = adapter.attention(adapter.tower_layers[adapter.feature_place])
+    with torch.no_grad(), observing({layer: calls.append}):
         adapter.tower(inputs["pixel_values_videos"][row])
     (own,) = calls
     weights = (own.queries @ own.keys.transpose(-1, -2) * own.scaling).softmax(-1)
