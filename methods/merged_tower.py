@@ -37,7 +37,12 @@ class MergingTower(Adapter):
     @property
     @abstractmethod
     def tower_layers(self) -> Sequence[nn.Module]:
-        """The tower's layers; the last is the one in use."""
+        """The tower's layers."""
+
+    @property
+    def feature_place(self) -> int:
+        """Which of them, counted from 0, puts out the features: the last."""
+        return len(self.tower_layers) - 1
 
     @abstractmethod
     def seeing_layer(self, place: int) -> nn.Module:
@@ -57,8 +62,7 @@ class MergingTower(Adapter):
 
     def place(self, read: AnyRead) -> tuple[Read, int]:
         """What is read, and of which layer."""
-        layers = len(self.tower_layers)
-        return place_of(read, layers, layers - 1)
+        return place_of(read, len(self.tower_layers), self.feature_place)
 
 
 @dataclass(frozen=True)

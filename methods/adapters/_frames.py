@@ -8,9 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from methods.merged_tower import MergingTower
-from methods.reads import AnyRead, Read
 from methods.sizes import Segment
-from methods.tower_recording import place_of
 
 
 class FramesTower(MergingTower):
@@ -22,14 +20,6 @@ class FramesTower(MergingTower):
     @abstractmethod
     def side(self) -> int:
         """Patches along each side of a frame."""
-
-    @property
-    @abstractmethod
-    def feature_place(self) -> int:
-        """Which of the tower's layers, counted from 0, puts out the features."""
-
-    def place(self, read: AnyRead) -> tuple[Read, int]:
-        return place_of(read, len(self.tower_layers), self.feature_place)
 
     def seeing_layer(self, place: int) -> nn.Module:
         return self.tower_layers[place]

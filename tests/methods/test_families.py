@@ -49,7 +49,8 @@ NOT_DEFINED = {
     **dict.fromkeys(("llava_next", "onevision_crops"), ("pooling",)),
     "onevision": ("pooling", "vscan"),
     "onevision_with_video": ("pooling", *BY_IMAGE, *CROPS),
-    **dict.fromkeys(VIDEOS, ("pooling", *BY_IMAGE, *(set(CROPS) - {"visionzip"}))),
+    "onevision_videos": ("pooling", *BY_IMAGE, *(set(CROPS) - {"visionzip", "vitcop"})),
+    **dict.fromkeys(VIDEOS[1:], ("pooling", *BY_IMAGE, *(set(CROPS) - {"visionzip"}))),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), NUMBERING),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_video"), (*NUMBERING, "pooling")),
     **dict.fromkeys(
@@ -242,7 +243,7 @@ OWN_WAITS = Counter(
     [
         *product(["llava_next", "onevision", "internvl", "smolvlm", *VIDEOS], ["random", "fastv"]),
         *product(["llava_next", "onevision_crops", "internvl"], [*CROPS, "gprune", "cdpruner"]),
-        *product(["onevision_videos"], [*sorted(OF_FRAMES), "visionzip"]),
+        *product(["onevision_videos"], [*sorted(OF_FRAMES), "visionzip", "vitcop"]),
         ("smolvlm", "hiprune"),
     ],
 )

@@ -366,6 +366,54 @@ def test_visionzip_zips_frame_by_frame(family):
         assert images_stay(prefill, row)
 
 
+WITHOUT_IMAGES = [("onevision_videos", 0), ("llava_next_video", 1), ("video_llava", 0)]
+
+
+@pytest.mark.parametrize(("family", "row"), WITHOUT_IMAGES)
+def test_vitcop_cuts_frame_by_frame_and_then_all_together(family, row):
+    model, inputs = FAMILIES[family]()
+    own, share, seen = alone(inputs, row, OWN_VIDEOS[family][row]), Budget(fraction=0.3), {}
+    method = get_method("vitcop", cluster_share=0.5)
+    _, trace = pruned(generated, recorded(method, seen), model, own, budget=share)
+    holds_its_promise(trace)
+    (prefill,) = trace.prefills
+    (sizes,), (plan,) = prefill.sizes, prefill.plans
+    _, vision = seen["vision"]
+    attention, _ = of_stock_tower(family, row, "cls")
+    (segment,), cls = sizes.segments, int(family == "video_llava")
+    frames = range(segment.t)
+    end = segment.tokens - segment.t * segment.frame_tokens
+    each = (plan.entering[0] - end) // segment.t
+    best = attention[:, cls:].topk(each).indices.sort(1).values + cls
+    expected = torch.cat([best[i] + i * segment.frame_tokens for i in frames])
+    kept, labels = vision.cut.anchors[0], vision.visual["labels"][0]
+    assert torch.equal(kept[: len(expected)], expected)
+    assert kept[len(expected) :].tolist() == [segment.tokens - 1] * end
+    clusters = [set(labels[i * each : (i + 1) * each].tolist()) for i in frames]
+    clusters.append(set(labels[len(expected) :].tolist()))
+    assert sum(map(len, clusters)) == len(set().union(*clusters))
+    assert any(len(own) < each for own in clusters[:-1])
+    assert abs(plan.mean_entering - share.of(sizes.tokens)) <= 1
+
+
+def test_vitcop_keeps_the_positions_of_three_axes():
+    model, inputs = FAMILIES["qwen2_5_vl_both"]()
+    together, trace = pruned(generated, get_method("vitcop"), model, inputs)
+    holds_its_promise(trace)
+    for row, its in BOTH["qwen2_5_vl_both"].items():
+        own = alone(inputs, row, its)
+        (logits, tokens), _ = pruned(generated, get_method("vitcop"), model, own)
+        assert torch.equal(tokens[0], together[1][row])
+        torch.testing.assert_close(logits[0], together[0][row], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["llava_next_video", "video_llava"])
+def test_vitcop_is_refused_for_images_beside_videos(family):
+    model, inputs = FAMILIES[family]()
+    with pytest.raises(PruningError, match="is not defined here for images beside videos"):
+        pruned(generated, get_method("vitcop"), model, inputs)
+
+
 @pytest.mark.parametrize("family", ["qwen2_vl_video", "qwen3_vl_video", "internvl_frames"])
 def test_fastvid_is_refused_where_the_tower_does_not_show_its_frames(family):
     model, inputs = FAMILIES[family]()
