@@ -31,15 +31,14 @@ from torch import Tensor
 from methods.clustering import cluster_in_reach
 from methods.crops import (
     of_crops,
-    of_segments,
     order_in_pictures,
     patches_of_crops,
+    stage_each,
     tower_rows,
 )
 from methods.interface import (
     Cut,
     DecoderStage,
-    EncoderStage,
     Method,
     NewTokens,
     Plan,
@@ -109,23 +108,16 @@ class ViTCoP(Method):
         centres = float(Fraction(9, 100) + Fraction(27, 100) * share)
         centres = min(centres, 1.0) if self.cluster_share is None else self.cluster_share
         last = Positions.ORIGINAL if self.original_positions else Positions.ENTERED_INDEX
-        norms = (Read.KEYS,)
+        norms, both = (Read.KEYS,), (Read.HIDDEN, Read.KEYS)
         return Plan(
             entering=(n,) * shallow
             + (tokens,) * (deep - shallow)
             + (deep_tokens,) * (sizes.layers - deep),
-            encoder=tuple(
-                EncoderStage(
-                    "vision",
-                    self.tower_reads,
-                    partial(_vision, segment=segment, counts=counts, share=centres),
-                )
-                for segment, counts in of_segments(kept, sizes)
+            encoder=stage_each(
+                "vision", self.tower_reads, partial(_vision, share=centres), kept, sizes
             ),
             decoder=(
-                DecoderStage(
-                    "shallow", shallow, (Read.HIDDEN, Read.KEYS), partial(_shallow, tokens=tokens)
-                ),
+                DecoderStage("shallow", shallow, both, partial(_shallow, tokens=tokens)),
                 DecoderStage("deep", deep, norms, partial(_deep, tokens=deep_tokens), last),
             ),
             new_tokens=NewTokens.ENTERED,
@@ -159,10 +151,10 @@ class ViTCoP(Method):
         return ratio, kept, tokens
 
 
-def _vision(view: View, segment: Segment, counts: tuple[int, ...], share: float) -> Selection:
-    """`counts`: the patches that each crop keeps; a cluster is of one crop."""
+def _vision(view: View, segment: Segment, crops: tuple[int, ...], share: float) -> Selection:
+    """`crops`: the patches that each crop keeps; a cluster is of one crop."""
     kept, labels, (h, w) = [], [], segment.crop_shape
-    for i, (crop, tokens) in enumerate(zip(of_crops(view, len(counts)), counts, strict=True)):
+    for i, (crop, tokens) in enumerate(zip(of_crops(view, len(crops)), crops, strict=True)):
         salient = best_in_order(crop[Read.CLS_ATTENTION].sum(1), tokens)
         keys = gather_rows(crop[Read.TOWER_KEYS], salient + int(segment.has_cls))
         places = torch.stack([salient // w / h, salient % w / w], -1)
