@@ -27,6 +27,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from itertools import islice
 from math import ceil
 from typing import ClassVar
 
@@ -37,9 +38,9 @@ from methods.clips import numbering
 from methods.clustering import cluster_in_reach
 from methods.crops import (
     of_crops,
-    of_segments,
     order_in_pictures,
     patches_of_crops,
+    stage_each,
     tower_rows,
 )
 from methods.interface import (
@@ -119,7 +120,7 @@ class ViTCoP(Method):
         first, new_tokens = numbering(sizes)
         if first is Positions.ORIGINAL:
             last = first
-        norms = (Read.KEYS,)
+        norms, both = (Read.KEYS,), (Read.HIDDEN, Read.KEYS)
         return Plan(
             entering=(n,) * shallow
             + (tokens,) * (deep - shallow)
@@ -127,9 +128,7 @@ class ViTCoP(Method):
             encoder=self._in_tower(sizes, kept, centres),
             decoder=(
                 *_of_tokens(sizes, kept, centres, first),
-                DecoderStage(
-                    "shallow", shallow, (Read.HIDDEN, Read.KEYS), partial(_shallow, tokens=tokens)
-                ),
+                DecoderStage("shallow", shallow, both, partial(_shallow, tokens=tokens)),
                 DecoderStage("deep", deep, norms, partial(_deep, tokens=deep_tokens), last),
             ),
             new_tokens=new_tokens,
@@ -144,14 +143,8 @@ class ViTCoP(Method):
     def _in_tower(self, sizes: Sizes, kept: list[int], share: float) -> tuple[EncoderStage, ...]:
         if _shown_as_tokens(sizes):
             return tuple(EncoderStage("see", self.merged_reads, _see) for _ in sizes.segments)
-        return tuple(
-            EncoderStage(
-                "vision",
-                self.tower_reads,
-                partial(_vision, segment=segment, counts=counts, share=share),
-            )
-            for segment, counts in of_segments(kept, sizes)
-        )
+        vision = partial(_vision, share=share)
+        return stage_each("vision", self.tower_reads, vision, kept, sizes)
 
     def _counts(
         self, budget: Fraction, sizes: Sizes, shallow: int, deep: int
@@ -175,10 +168,10 @@ class ViTCoP(Method):
         return ratio, kept, tokens
 
 
-def _vision(view: View, segment: Segment, counts: tuple[int, ...], share: float) -> Selection:
-    """`counts`: the patches that each crop keeps; a cluster is of one crop."""
+def _vision(view: View, segment: Segment, crops: tuple[int, ...], share: float) -> Selection:
+    """`crops`: the patches that each crop keeps; a cluster is of one crop."""
     kept, labels, (h, w) = [], [], segment.crop_shape
-    for i, (crop, tokens) in enumerate(zip(of_crops(view, len(counts)), counts, strict=True)):
+    for i, (crop, tokens) in enumerate(zip(of_crops(view, len(crops)), crops, strict=True)):
         salient = best_in_order(crop[Read.CLS_ATTENTION].sum(1), tokens)
         keys = gather_rows(crop[Read.TOWER_KEYS], salient + int(segment.has_cls))
         clusters = cluster_in_reach(keys, _places(salient, h, w), share)
@@ -209,7 +202,7 @@ def _of_tokens(
     """The first stage, where the tower shows tokens."""
     if not _shown_as_tokens(sizes):
         return ()
-    select = partial(_vision_of_tokens, parts=tuple(of_segments(kept, sizes)), share=share)
+    select = partial(_vision_of_tokens, segments=sizes.segments, kept=tuple(kept), share=share)
     return (DecoderStage("vision", 0, (), select, positions),)
 
 
@@ -219,26 +212,26 @@ def _see(view: View) -> Selection:
 
 
 def _vision_of_tokens(
-    view: View, parts: tuple[tuple[Segment, tuple[int, ...]], ...], share: float
+    view: View, segments: tuple[Segment, ...], kept: tuple[int, ...], share: float
 ) -> Selection:
-    """`parts`: each segment with the tokens that each of its frames keeps."""
-    kept: list[Tensor] = []
+    """`kept`: the tokens that each frame of all segments keeps; a cluster is of one frame."""
+    rows: list[Tensor] = []
     labels: list[Tensor] = []
-    start = 0
-    for segment, counts in parts:
-        for i, tokens in enumerate(counts):
+    counts, start = iter(kept), 0
+    for segment in segments:
+        for i, tokens in enumerate(islice(counts, segment.tower_images)):
             first = start + i * segment.frame_tokens + (segment.newline is Newline.FRAME)
             own = slice(first, first + segment.h * segment.w)
             salient = best_in_order(view.carry["attention"][:, own], tokens)
             keys = gather_rows(view.carry["keys"][:, own], salient)
             clusters = cluster_in_reach(keys, _places(salient, segment.h, segment.w), share)
             labels.append(clusters + len(labels) * view.count)
-            kept.append(first + salient)
+            rows.append(first + salient)
         start += segment.tokens
         if _has_end(segment):
-            kept.append(torch.full_like(kept[-1][:, :1], start - 1))
-            labels.append(torch.full_like(kept[-1], len(labels) * view.count))
-    return Selection(Cut(torch.cat(kept, 1)), visual={"labels": torch.cat(labels, 1)})
+            rows.append(torch.full_like(rows[-1][:, :1], start - 1))
+            labels.append(torch.full_like(rows[-1], len(labels) * view.count))
+    return Selection(Cut(torch.cat(rows, 1)), visual={"labels": torch.cat(labels, 1)})
 
 
 def _places(patches: Tensor, h: int, w: int) -> Tensor:

@@ -260,7 +260,5 @@ def test_a_tower_that_ends_in_windows_is_refused(monkeypatch, batch):
 def test_hiprune_wants_a_middle_layer_that_sees_the_image(monkeypatch, batch):
     model, inputs = batch
     monkeypatch.setattr(model.config.vision_config, "fullatt_block_indexes", [2])
-    with pytest.raises(
-        PruningError, match=r"Qwen2.5-VL: layer 0 of the vision tower attends within"
-    ):
+    with pytest.raises(PruningError, match="layer 0 of the vision tower attends within"):
         pruned(generated, get_method("hiprune"), model, inputs, budget=SHARE)
