@@ -249,6 +249,7 @@ class FastVID(Method):
     link: ClassVar[str] = "https://arxiv.org/abs/2503.11187"
     cuts: ClassVar[str] = "before layer 0"
     tower_reads: ClassVar[tuple[AnyRead, ...]] = (Read.RECEIVED_ATTENTION,)
+    crops: ClassVar[bool] = True
     merged_reads: ClassVar[tuple[AnyRead, ...]] = tower_reads
 
     segments: int = 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import product
 
 import contract
 import pytest
@@ -304,8 +305,9 @@ def test_what_is_shown_of_a_frames_tokens_is_pooled_as_they_are(family):
     torch.testing.assert_close(found, received.flatten(), atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize("family", OF_TOWER)
-@pytest.mark.parametrize("name", ["fastvid", "visionzip"])
+@pytest.mark.parametrize(
+    ("family", "name"), [*product(OF_TOWER, MERGING), ("internvl_frames", "fastvid")]
+)
 def test_what_is_merged_is_what_the_model_goes_on_with(family, name):
     """Prompt by prompt: the stock text model on what the cuts make of its embeddings."""
     model, inputs = FAMILIES[family]()
@@ -414,7 +416,7 @@ def test_vitcop_is_refused_for_images_beside_videos(family):
         pruned(generated, get_method("vitcop"), model, inputs)
 
 
-@pytest.mark.parametrize("family", ["qwen2_vl_video", "qwen3_vl_video", "internvl_frames"])
+@pytest.mark.parametrize("family", ["qwen2_vl_video", "qwen3_vl_video"])
 def test_fastvid_is_refused_where_the_tower_does_not_show_its_frames(family):
     model, inputs = FAMILIES[family]()
     with pytest.raises(PruningError, match="FastVID is not defined here for"):
