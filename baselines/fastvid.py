@@ -249,7 +249,8 @@ class FastVID(Method):
     link: ClassVar[str] = "https://arxiv.org/abs/2503.11187"
     cuts: ClassVar[str] = "before layer 0"
     tower_reads: ClassVar[tuple[AnyRead, ...]] = (Read.RECEIVED_ATTENTION,)
-    merged: ClassVar[bool] = True
+    crops: ClassVar[bool] = True
+    merged_reads: ClassVar[tuple[AnyRead, ...]] = tower_reads
 
     segments: int = 8
     threshold: float = 0.9

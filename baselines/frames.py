@@ -15,7 +15,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from itertools import starmap
 from typing import ClassVar
 
 import torch
@@ -63,19 +62,19 @@ class FewerFrames(Method):
 def _sample(view: View, clips: tuple[Clip, ...], counts: tuple[int, ...]) -> Selection:
     device, batch = view.segments.device, len(view.segments)
     own = zip(clips, counts, strict=True)
-    chosen = [rows.to(device).expand(batch, -1) for rows in starmap(sampled, own)]
+    chosen = [sampled(clip, count, device).expand(batch, -1) for clip, count in own]
     return Selection(Cut(among_all(view.count, clips, chosen)))
 
 
-def sampled(clip: Clip, count: int) -> Tensor:
+def sampled(clip: Clip, count: int, device: torch.device) -> Tensor:
     """The `count` tokens of a clip that stay, from its first: int64 [count], ascending."""
     whole, rest = divmod(count, clip.tokens)
-    frames = evenly(whole + (rest > 0), clip.frames)
-    rows = frames[:, None] * clip.tokens + torch.arange(clip.tokens)
-    part = frames[whole:] * clip.tokens + evenly(rest, clip.tokens)
-    return torch.cat([rows[:whole].flatten(), part])
+    frames = evenly(whole + (rest > 0), clip.frames, device) * clip.tokens
+    rows = frames[:whole, None] + torch.arange(clip.tokens, device=device)
+    part = frames[whole:] + evenly(rest, clip.tokens, device)
+    return torch.cat([rows.flatten(), part])
 
 
-def evenly(some: int, of: int) -> Tensor:
+def evenly(some: int, of: int, device: torch.device) -> Tensor:
     """`some` of so many numbers from 0, evenly spread: int64 [some]."""
-    return (2 * torch.arange(some) + 1) * of // max(2 * some, 1)
+    return (2 * torch.arange(some, device=device) + 1) * of // max(2 * some, 1)

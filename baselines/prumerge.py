@@ -19,19 +19,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
-from methods.crops import crop_shares, of_crops, of_segments, patches_of_crops
+from methods.crops import crop_shares, of_crops, patches_of_crops, stage_each
 from methods.cuts import joined
 from methods.interface import (
     AnyRead,
     Cut,
-    EncoderStage,
     Method,
     NewTokens,
     OfLayer,
@@ -122,9 +120,8 @@ class PruMerge(Method):
         ]
         return Plan(
             entering=(sum(counts),) * sizes.layers,
-            encoder=tuple(
-                EncoderStage("merge", self.tower_reads, partial(_merge, segment=segment, crops=own))
-                for segment, own in of_segments(list(zip(counts, steps, strict=True)), sizes)
+            encoder=stage_each(
+                "merge", self.tower_reads, _merge, list(zip(counts, steps, strict=True)), sizes
             ),
             new_tokens=NewTokens.ENTERED,
             parameters={"tokens": tuple(counts)} | ({"steps": tuple(steps)} if plus else {}),

@@ -37,8 +37,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from methods.clips import numbering
-from methods.crops import of_segments, patches_of_crops
-from methods.cuts import joined, place_in_picture, reordered
+from methods.crops import of_crops, patches_of_crops, stage_each
+from methods.cuts import in_order_of_picture, joined, reordered
 from methods.interface import (
     Cut,
     DecoderStage,
@@ -57,7 +57,6 @@ from methods.planning import half_up, split
 from methods.registry import register
 from methods.tensors import best_in_order, first_true, gather_rows
 
-MERGED = (Read.CLS_ATTENTION, Read.TOWER_KEYS)
 CONTEXTUAL_SHARE = Fraction(10, 64)
 
 
@@ -92,7 +91,7 @@ class VisionZip(Method):
     cuts: ClassVar[str] = "vision tower"
     tower_reads: ClassVar[tuple[Read, ...]] = (Read.FEATURES, Read.CLS_ATTENTION, Read.TOWER_KEYS)
     crops: ClassVar[bool] = True
-    merged: ClassVar[bool] = True
+    merged_reads: ClassVar[tuple[Read, ...]] = (Read.CLS_ATTENTION, Read.TOWER_KEYS)
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
         if any(segment.merged > 1 or segment.kind == "video" for segment in sizes.segments):
@@ -102,10 +101,7 @@ class VisionZip(Method):
             return None
         return Plan(
             entering=(sum(map(sum, counts)),) * sizes.layers,
-            encoder=tuple(
-                EncoderStage("zip", self.tower_reads, partial(_zip, segment=segment, counts=own))
-                for segment, own in of_segments(counts, sizes)
-            ),
+            encoder=stage_each("zip", self.tower_reads, _zip, counts, sizes),
             new_tokens=NewTokens.ENTERED,
             parameters=_parameters(counts),
         )
@@ -137,7 +133,9 @@ class VisionZip(Method):
 
 def _dealt(total: int, lengths: list[int]) -> list[tuple[int, int]] | None:
     """Dominant and contextual tokens of each view; None where one would have none of either."""
-    totals = split(total, lengths)
+    totals = split(max(total, 1), lengths)
+    if any(own > most for own, most in zip(totals, lengths, strict=True)):
+        return None
     contextual = [max(half_up(own * CONTEXTUAL_SHARE), 1) for own in totals]
     dominant = [own - c for own, c in zip(totals, contextual, strict=True)]
     return list(zip(dominant, contextual, strict=True)) if min(dominant) >= 1 else None
@@ -157,17 +155,16 @@ def _views(segment: Segment) -> list[int]:
     return [segment.frame_tokens] * segment.t if segment.kind == "video" else []
 
 
-def _zip(view: View, segment: Segment, counts: tuple[tuple[int, int], ...]) -> Selection:
-    """`counts`: dominant and contextual rows of each crop."""
-    attention = view[Read.CLS_ATTENTION].chunk(len(counts), -1)
-    keys = view[Read.TOWER_KEYS].float().chunk(len(counts), 1)
-    cuts = [_zip_crop(*shown) for shown in zip(attention, keys, counts, strict=True)]
+def _zip(view: View, segment: Segment, crops: tuple[tuple[int, int], ...]) -> Selection:
+    """`crops`: dominant and contextual rows of each."""
+    cuts = [_zip_crop(*own) for own in zip(of_crops(view, len(crops)), crops, strict=True)]
     if segment.crops is None:
         return Selection(cuts[0])
-    return Selection(in_order_of_picture(cuts, [d for d, _ in counts], segment))
+    return Selection(in_order_of_picture(cuts, [dominant for dominant, _ in crops], segment))
 
 
-def _zip_crop(attention: Tensor, keys: Tensor, counts: tuple[int, int]) -> Cut:
+def _zip_crop(view: View, counts: tuple[int, int]) -> Cut:
+    attention, keys = view[Read.CLS_ATTENTION], view[Read.TOWER_KEYS].float()
     dominant, contextual = counts
     has_cls = keys.shape[1] - attention.shape[-1]
     rows = best_in_order(attention.sum(1), dominant - has_cls) + has_cls
@@ -177,24 +174,8 @@ def _zip_crop(attention: Tensor, keys: Tensor, counts: tuple[int, int]) -> Cut:
     return zip_rows(rows, normalize(heads.mean(2), dim=-1), contextual)
 
 
-def in_order_of_picture(cuts: list[Cut], dominant: list[int], segment: Segment) -> Cut:
-    """One cut of all rows of a picture's crops, of which each has CLS, if any, and patches first,
-    together `dominant`: these patches row by row of the picture, then CLS rows, then what else
-    there is.
-    """
-    crops, cls = segment.crops, int(segment.has_cls)
-    assert crops is not None
-    patches, places = segment.tower_images * segment.patches, []
-    for i, (cut, count) in enumerate(zip(cuts, dominant, strict=True)):
-        place = place_in_picture(cut.anchors - cls, i, crops)
-        place[:, :cls], place[:, count:] = patches, patches + 1
-        places.append(place)
-    whole = joined(cuts, [segment.patches + cls] * len(cuts))
-    return reordered(whole, torch.cat(places, 1).argsort(dim=1, stable=True))
-
-
 def _seeing(segment: Segment) -> EncoderStage:
-    reads = MERGED if _views(segment) else ()
+    reads = VisionZip.merged_reads if _views(segment) else ()
     return EncoderStage("see", reads, partial(_see, segment=segment))
 
 
@@ -218,7 +199,7 @@ def zip_tokens(score: Tensor, metric: Tensor, dominant: int, contextual: int) ->
 
 
 def _zip_tokens(view: View, counts: tuple[tuple[int, int, int], ...]) -> Selection:
-    """`counts` of each view, and of what stays: tokens, how many are dominant and contextual."""
+    """`counts`: tokens, and how many of them are dominant and contextual, of each view in turn."""
     lengths = [tokens for tokens, _, _ in counts]
     shown = (view.carry[name].split(lengths, 1) for name in ("score", "metric"))
     cuts = [

@@ -24,7 +24,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from methods.crops import patches_of
 from methods.interface import (
@@ -45,13 +44,12 @@ from methods.interface import (
     Sizes,
     View,
 )
+from methods.merging import averaged
 from methods.planning import SCHEDULES, half_up, layers_of, one_of
 from methods.registry import register
 from methods.tensors import (
     best_in_order,
-    first_smallest,
     first_true,
-    gather_rows,
     places_of,
     ranked,
 )
@@ -84,16 +82,6 @@ def scanned(early: Tensor, late: Tensor, part: Part, wanted: int) -> Tensor:
     kept = (ahead & (window == window[:, None])).sum(-1) < local // (rows * columns)
     best = best_in_order(late.masked_fill(kept, -inf), globally)
     return kept.scatter(1, best, True)
-
-
-def averaged(rows: Tensor, image: Tensor, kept: Tensor) -> Cut:
-    """The cut of rows [b, n, D] to means around those `kept` int64 [b, m], image by image."""
-    unit = normalize(rows.float(), dim=-1)
-    alike = unit @ gather_rows(unit, kept).transpose(1, 2)
-    apart = image[..., None] != image.gather(1, kept)[:, None]
-    groups = first_smallest(-alike.masked_fill(apart, -inf))
-    own = torch.arange(kept.shape[1], device=kept.device).expand_as(kept)
-    return Cut(kept, groups.scatter(1, kept, own), torch.zeros_like(kept, dtype=torch.bool))
 
 
 @register("vscan")

@@ -40,11 +40,25 @@ def patches_of_crops(sizes: Sizes) -> list[int]:
     return [s.patches for s in sizes.segments for _ in range(s.tower_images)]
 
 
-def of_segments(of_all: Sequence[Own], sizes: Sizes) -> Iterator[tuple[Segment, tuple[Own, ...]]]:
-    """Each segment with what its crops have `of_all` that is given for every crop."""
+def stage_each(
+    name: str,
+    reads: tuple[AnyRead, ...],
+    select: Callable[..., Selection],
+    of_all: Sequence[Own],
+    sizes: Sizes,
+) -> tuple[EncoderStage, ...]:
+    """A stage for each segment, `select(view, segment=..., crops=...)` with what its crops have
+    `of_all` that is given for every crop.
+    """
     values = iter(of_all)
-    for segment in sizes.segments:
-        yield segment, tuple(islice(values, segment.tower_images))
+    return tuple(
+        EncoderStage(
+            name,
+            reads,
+            partial(select, segment=own, crops=tuple(islice(values, own.tower_images))),
+        )
+        for own in sizes.segments
+    )
 
 
 def keep_patches(
@@ -63,10 +77,7 @@ def keep_patches(
     counts = crop_shares(budget, sizes)
     if counts is None:
         return None
-    stages = [
-        EncoderStage(stage, reads, partial(_keep, choose=choose, segment=segment, counts=own))
-        for segment, own in of_segments(counts, sizes)
-    ]
+    stages = stage_each(stage, reads, partial(_keep, choose=choose), counts, sizes)
     return _kept_before_projector(stages, sizes, tuple(counts))
 
 
@@ -110,9 +121,9 @@ def _kept_before_projector(
 
 
 def _keep(
-    view: View, choose: Callable[[View, int], Tensor], segment: Segment, counts: tuple[int, ...]
+    view: View, choose: Callable[[View, int], Tensor], segment: Segment, crops: tuple[int, ...]
 ) -> Selection:
-    kept = [choose(own, n) for own, n in zip(of_crops(view, len(counts)), counts, strict=True)]
+    kept = [choose(own, n) for own, n in zip(of_crops(view, len(crops)), crops, strict=True)]
     patches = torch.cat([own + i * segment.patches for i, own in enumerate(kept)], 1)
     if segment.crops is not None:
         patches = patches.gather(1, order_in_pictures(patches, (segment,)))

@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from methods.errors import PruningError
 from methods.plan import Cut
-from methods.sizes import Crops
+from methods.sizes import Crops, Segment
 
 
 def place_in_picture(patch: Tensor, crop: int, crops: Crops) -> Tensor:
@@ -19,6 +19,22 @@ def place_in_picture(patch: Tensor, crop: int, crops: Crops) -> Tensor:
     down, across = divmod(crop, crops.columns)
     row, column = down * crops.side + patch // crops.side, patch % crops.side
     return (row * crops.columns + across) * crops.side + column
+
+
+def in_order_of_picture(cuts: Sequence[Cut], dominant: Sequence[int], segment: Segment) -> Cut:
+    """One cut of all rows of a picture's crops, of which each has CLS, if any, and patches first,
+    together `dominant`: these patches row by row of the picture, then CLS rows, then what else
+    there is.
+    """
+    crops, cls = segment.crops, int(segment.has_cls)
+    assert crops is not None
+    patches, places = segment.tower_images * segment.patches, []
+    for i, (cut, count) in enumerate(zip(cuts, dominant, strict=True)):
+        place = place_in_picture(cut.anchors - cls, i, crops)
+        place[:, :cls], place[:, count:] = patches, patches + 1
+        places.append(place)
+    whole = joined(cuts, [segment.patches + cls] * len(cuts))
+    return reordered(whole, torch.cat(places, 1).argsort(dim=1, stable=True))
 
 
 def joined(cuts: Sequence[Cut], lengths: Sequence[int]) -> Cut:

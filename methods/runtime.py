@@ -153,8 +153,8 @@ class _Runtime:
         method, adapter = self.method, self.adapter
         watches: tuple[TowerWatch | MergedWatch, ...] = ()
         crops = method.crops and images is None
-        if images is None and method.merged and isinstance(adapter, MergingTower):
-            watches = (MergedWatch(adapter, lambda: self.calls.within),)
+        if images is None and method.merged_reads and isinstance(adapter, MergingTower):
+            watches = (MergedWatch(adapter, method.merged_reads, lambda: self.calls.within),)
             rows = isinstance(adapter, TowerAdapter) and (crops or not adapter.crops)
             if not rows or "image" in adapter.shown_kinds:
                 return watches

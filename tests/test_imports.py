@@ -30,7 +30,10 @@ ALLOWED = {
     "methods/plan.py": ["methods.reads", "methods.sizes"],
     "methods/method.py": ["methods.errors", "methods.plan", "methods.reads", "methods.sizes"],
     "methods/interface.py": [f"methods.{part}" for part in INTERFACE],
-    "methods/planning.py": ["methods.cuts", *(f"methods.{part}" for part in INTERFACE)],
+    "methods/planning.py": [f"methods.{part}" for part in INTERFACE],
+    "methods/crops.py": [
+        *("methods.cuts", "methods.plan", "methods.planning", "methods.reads", "methods.sizes"),
+    ],
     "methods/registry.py": ["methods.user_code", *(f"methods.{part}" for part in INTERFACE)],
     "methods/user_code.py": [],
     "methods/tensors.py": ["methods.plan", "methods.sizes"],
@@ -60,16 +63,14 @@ ALLOWED = {
     **{
         file: [
             *("methods.clips", "methods.clustering", "methods.crops", "methods.cuts"),
-            *("methods.interface", "methods.merging", "methods.planning", "methods.registry"),
-            "methods.tensors",
+            "methods.interface",
+            *("methods.merging", "methods.planning", "methods.registry", "methods.tensors"),
         ]
         for file in METHOD_FILES
     },
 }
 ALLOWED["methods/adapters/qwen3_vl.py"].append("methods.adapters.qwen_vl")
 ALLOWED["baselines/cdpruner.py"] += ["methods.clip_checkpoint", "methods.relevance"]
-# on LLaVA-1.5 the same selection under two names
-ALLOWED["baselines/hired.py"].append("baselines.fastervlm")
 ALLOWED["methods/adapters/qwen3_vl.py"].append("methods.adapters.qwen_vl")
 HOOKS = {"register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook"}
 ROOMS = {

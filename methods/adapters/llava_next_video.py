@@ -6,18 +6,19 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from methods.adapters._anyres import AnyResolution
+from methods.adapters._clip import ClipTower
 from methods.adapters._frames import PooledFrames
 from methods.family import EncoderCall, adapter
 from methods.sizes import Segment
 
 
 @adapter("LlavaNextVideoForConditionalGeneration")
-class LlavaNextVideoAdapter(AnyResolution, PooledFrames):
+class LlavaNextVideoAdapter(AnyResolution, ClipTower, PooledFrames):
     """Names the parts of a `LlavaNextVideoForConditionalGeneration`; an image is two segments, a
     video one, without a newline.
     """
 
-    tower_stages = "its frames are pooled and its images cut into crops, and neither is built here"
+    crops = True
 
     def segments(self, call: EncoderCall) -> list[tuple[Segment, ...]]:
         if call.kind == "image":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from torch import Tensor, nn
 
 from methods.adapters._decoder import LlavaLike
@@ -27,12 +30,26 @@ class VideoLlavaAdapter(LlavaLike, FramesTower):
         return self.model.model.image_tower, self.tower
 
     @property
+    def tower_layers(self) -> Sequence[Any]:
+        inner: Any = getattr(self.tower, "vision_model", self.tower)
+        return inner.encoder.layers
+
+    @property
+    def feature_place(self) -> int:
+        layer = self.model.config.vision_feature_layer
+        return (layer if layer < 0 else layer - 1) % len(self.tower_layers)
+
+    @property
+    def side(self) -> int:
+        vision = self.model.config.vision_config
+        return vision.image_size // vision.patch_size
+
+    @property
     def has_cls(self) -> bool:
         return True
 
     def segments(self, call: EncoderCall) -> list[tuple[Segment, ...]]:
-        vision = self.model.config.vision_config
-        side = vision.image_size // vision.patch_size
+        side = self.side
         if call.kind == "image":
             return [(Segment(side, side),)] * len(call.pixels)
         videos, frames = call.pixels.shape[:2]

@@ -307,7 +307,7 @@ def merged_images() -> Inputs:
 
 @cache
 def qwen2_5() -> Any:
-    windows = {"window_size": 16, "fullatt_block_indexes": [2], "out_hidden_size": 32}
+    windows = {"window_size": 16, "fullatt_block_indexes": [0, 2], "out_hidden_size": 32}
     config = transformers.Qwen2_5_VLConfig(
         vision_config={**MERGING, **windows, "tokens_per_second": 4},
         text_config=text_config(dict, rope_parameters=MROPE),

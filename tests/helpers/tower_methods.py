@@ -7,11 +7,13 @@ CROPS = (
     *("prumerge", "vscan", "vitcop"),
 )
 IN_TOWER = {
-    **dict.fromkeys(("qwen2_5_vl", "qwen2_5_vl_video", "qwen2_5_vl_both"), ("visionzip",)),
+    **dict.fromkeys(
+        ("qwen2_5_vl", "qwen2_5_vl_video", "qwen2_5_vl_both"), ("visionzip", "hiprune", "vitcop")
+    ),
     **dict.fromkeys(("llava_next", "onevision", "onevision_crops", "onevision_with_video"), CROPS),
-    **dict.fromkeys(("internvl", "idefics3", "smolvlm"), CROPS),
-    "onevision_videos": CROPS,
-    **dict.fromkeys(("llava_next_video", "video_llava"), ("visionzip",)),
+    **dict.fromkeys(("internvl", "internvl_frames", "idefics3", "smolvlm"), CROPS),
+    **dict.fromkeys(("onevision_videos", "llava_next_video"), CROPS),
+    "video_llava": ("visionzip", "hiprune", "vitcop"),
 }
 
 

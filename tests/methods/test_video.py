@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import product
 
 import contract
 import pytest
@@ -37,7 +38,7 @@ ON_ONE_AXIS = (
     "internvl_frames",
 )
 ON_AXES = ("qwen2_vl_video", "qwen2_5_vl_video", "qwen2_5_vl_both", "qwen3_vl_video")
-FRAMES = Segment(2, 3, 4, "video")
+FRAMES, CPU = Segment(2, 3, 4, "video"), torch.device("cpu")
 
 
 FASTVID = get_method("fastvid", segments=3, threshold=0.5, context=0.6)
@@ -126,11 +127,11 @@ def test_the_least_that_dycoke_keeps(frames, low):
 
 
 def test_fewer_frames_are_spread_evenly():
-    assert evenly(4, 8).tolist() == [1, 3, 5, 7]
-    assert evenly(3, 8).tolist() == [1, 4, 6]
-    assert evenly(1, 5).tolist() == [2]
-    assert evenly(5, 5).tolist() == [0, 1, 2, 3, 4]
-    assert evenly(0, 5).tolist() == []
+    assert evenly(4, 8, CPU).tolist() == [1, 3, 5, 7]
+    assert evenly(3, 8, CPU).tolist() == [1, 4, 6]
+    assert evenly(1, 5, CPU).tolist() == [2]
+    assert evenly(5, 5, CPU).tolist() == [0, 1, 2, 3, 4]
+    assert evenly(0, 5, CPU).tolist() == []
 
 
 # --- on the models ------------------------------------------------------------------------------
@@ -234,7 +235,7 @@ def test_fewer_frames_are_a_video_of_fewer_frames(family, tokens, newline):
     row = {"video_llava": 0}.get(family, 1)
     whole = alone(inputs, row, {"pixel_values_videos": slice(row, row + 1)})
     pixels = whole["pixel_values_videos"]
-    kept = evenly(2, pixels.shape[1])
+    kept = evenly(2, pixels.shape[1], CPU)
     budget = Budget(2 * tokens + newline)
     (logits, said), _ = pruned(generated, get_method("frames"), model, whole, budget=budget)
     gone = visual_places(whole)[0].nonzero()[: tokens * (pixels.shape[1] - 2), 0]
@@ -272,7 +273,8 @@ def of_stock_tower(family: str, row: int, asking: str = "all") -> tuple[Tensor, 
     """
     model, inputs = FAMILIES[family]()
     adapter, calls = adapter_for(model), []
-    with torch.no_grad(), observing({adapter.attention(adapter.last_layer): calls.append}):
+    layer = adapter.attention(adapter.tower_layers[adapter.feature_place])
+    with torch.no_grad(), observing({layer: calls.append}):
         adapter.tower(inputs["pixel_values_videos"][row])
     (own,) = calls
     weights = (own.queries @ own.keys.transpose(-1, -2) * own.scaling).softmax(-1)
@@ -303,8 +305,9 @@ def test_what_is_shown_of_a_frames_tokens_is_pooled_as_they_are(family):
     torch.testing.assert_close(found, received.flatten(), atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize("family", OF_TOWER)
-@pytest.mark.parametrize("name", ["fastvid", "visionzip"])
+@pytest.mark.parametrize(
+    ("family", "name"), [*product(OF_TOWER, MERGING), ("internvl_frames", "fastvid")]
+)
 def test_what_is_merged_is_what_the_model_goes_on_with(family, name):
     """Prompt by prompt: the stock text model on what the cuts make of its embeddings."""
     model, inputs = FAMILIES[family]()
@@ -365,7 +368,55 @@ def test_visionzip_zips_frame_by_frame(family):
         assert images_stay(prefill, row)
 
 
-@pytest.mark.parametrize("family", ["qwen2_vl_video", "qwen3_vl_video", "internvl_frames"])
+WITHOUT_IMAGES = [("onevision_videos", 0), ("llava_next_video", 1), ("video_llava", 0)]
+
+
+@pytest.mark.parametrize(("family", "row"), WITHOUT_IMAGES)
+def test_vitcop_cuts_frame_by_frame_and_then_all_together(family, row):
+    model, inputs = FAMILIES[family]()
+    own, share, seen = alone(inputs, row, OWN_VIDEOS[family][row]), Budget(fraction=0.3), {}
+    method = get_method("vitcop", cluster_share=0.5)
+    _, trace = pruned(generated, recorded(method, seen), model, own, budget=share)
+    holds_its_promise(trace)
+    (prefill,) = trace.prefills
+    (sizes,), (plan,) = prefill.sizes, prefill.plans
+    _, vision = seen["vision"]
+    attention, _ = of_stock_tower(family, row, "cls")
+    (segment,), cls = sizes.segments, int(family == "video_llava")
+    frames = range(segment.t)
+    end = segment.tokens - segment.t * segment.frame_tokens
+    each = (plan.entering[0] - end) // segment.t
+    best = attention[:, cls:].topk(each).indices.sort(1).values + cls
+    expected = torch.cat([best[i] + i * segment.frame_tokens for i in frames])
+    kept, labels = vision.cut.anchors[0], vision.visual["labels"][0]
+    assert torch.equal(kept[: len(expected)], expected)
+    assert kept[len(expected) :].tolist() == [segment.tokens - 1] * end
+    clusters = [set(labels[i * each : (i + 1) * each].tolist()) for i in frames]
+    clusters.append(set(labels[len(expected) :].tolist()))
+    assert sum(map(len, clusters)) == len(set().union(*clusters))
+    assert any(len(own) < each for own in clusters[:-1])
+    assert abs(plan.mean_entering - share.of(sizes.tokens)) <= 1
+
+
+def test_vitcop_keeps_the_positions_of_three_axes():
+    model, inputs = FAMILIES["qwen2_5_vl_both"]()
+    together, trace = pruned(generated, get_method("vitcop"), model, inputs)
+    holds_its_promise(trace)
+    for row, its in BOTH["qwen2_5_vl_both"].items():
+        own = alone(inputs, row, its)
+        (logits, tokens), _ = pruned(generated, get_method("vitcop"), model, own)
+        assert torch.equal(tokens[0], together[1][row])
+        torch.testing.assert_close(logits[0], together[0][row], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["llava_next_video", "video_llava"])
+def test_vitcop_is_refused_for_images_beside_videos(family):
+    model, inputs = FAMILIES[family]()
+    with pytest.raises(PruningError, match="is not defined here for images beside videos"):
+        pruned(generated, get_method("vitcop"), model, inputs)
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl_video", "qwen3_vl_video"])
 def test_fastvid_is_refused_where_the_tower_does_not_show_its_frames(family):
     model, inputs = FAMILIES[family]()
     with pytest.raises(PruningError, match="FastVID is not defined here for"):
