@@ -19,9 +19,9 @@ from methods.sizes import Budget, Sizes
 class Method(ABC):
     """Base of all methods; fields of a subclass are its settings.
 
-        A subclass gives `label` (the paper's spelling), `venue`, `link`, `cuts` (where it cuts, in
-        words), `tower_reads` (all that its encoder stages read), `crops` (whether these are defined for
-        an image that the tower sees in crops), `merged_reads` (what they read of a tower that shows
+    A subclass gives `label` (the paper's spelling), `venue`, `link`, `cuts` (where it cuts, in
+    words), `tower_reads` (all that its encoder stages read), `crops` (whether these are defined for
+    an image that the tower sees in crops), `merged_reads` (what they read of a tower that shows
     tokens, and not its rows, where they are defined for one), `inside_tower` (whether it has stages
     between the tower's layers), `resizes` (whether it asks for smaller pictures instead of cutting
     anything), `fewest_frames` (how many a video has to have) and `solve`.
