@@ -35,7 +35,8 @@ def parse_methods(text: str) -> tuple[MethodSpec, ...]:
         from methods.registry import methods
 
         listed = [name for name in names if name != ALL]
-        names = tuple(dict.fromkeys([*methods(), *listed]))
+        of_images = [n for n, m in methods().items() if m.fewest_frames == 1 and not m.resizes]
+        names = tuple(dict.fromkeys([*of_images, *listed]))
     with method_blamed():
         found = [MethodSpec.parse(name).pinned() for name in names]
         specs = list(reversed({spec.build(): spec for spec in reversed(found)}.values()))
