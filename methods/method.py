@@ -23,7 +23,7 @@ class Method(ABC):
     words), `tower_reads` (all that its encoder stages read), `crops` (whether these are defined for
     an image that the tower sees in crops), `merged_reads` (what they read of a tower that shows
     tokens, and not its rows, where they are defined for one), `inside_tower` (whether it has stages
-    between the tower's layers), `fewest_frames` (how many a video has to have) and `solve`.
+    between the tower's layers), `fewest_frames` (how many it has to be given) and `solve`.
     """
 
     name: ClassVar[str] = ""

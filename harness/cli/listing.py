@@ -32,7 +32,9 @@ def methods_tables() -> list[Table]:
         return f"{low}–{sizes.tokens if high == sizes.tokens - 1 else high}"
 
     def row(m: Method) -> tuple[Parts, ...]:
-        plan = m.plan(Budget(max(m.feasible(sizes)[0] or 0, 64)), sizes)
+        frames = Sizes(LAYERS, (Segment(GRID, GRID, m.fewest_frames, "video"),))
+        own = sizes if m.fewest_frames == 1 else frames
+        plan = m.plan(Budget(max(m.feasible(own)[0] or 0, 64)), own)
         first = "yes" if all(stage.layer == 0 for stage in plan.decoder) else "no"
         known = "" if m.name == UNPRUNED else first
         told = (m.name, m.label, m.venue, m.cuts, needs(plan), known, feasible(m), m.link)
