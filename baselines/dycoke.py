@@ -6,10 +6,12 @@ Nothing is averaged, though the paper speaks of merging.
 
 The code puts the tokens of a cut frame in the order of their likeness, never cuts the third of the
 last four frames, drops an odd last frame whole, and fails on four frames or fewer. Here all but the
-last two: an odd last frame stays, and two to four frames are cut pair by pair (ours).
-`raster=true` leaves a frame's tokens in their places (ours). The printed ratio of 0.7 is one of a
-frame's tokens; B decides it here, and of the cut frames the first ones keep one token more where
-it does not come out even (ours): 28 % of all tokens is the least. Positions are contiguous.
+last two: an odd last frame stays, and two to four frames are cut pair by pair (ours). One frame
+alone, such as an image, cannot be cut. `raster=true` leaves a frame's tokens in their places (ours).
+
+The printed ratio is of a cut frame's tokens. B decides it here; where it does not come out even the
+first of these frames keep a token more (ours). Whole frames are many: of 32 frames 28 % of all
+tokens is the least. Positions are contiguous on LLaVAs and stay as they are on Qwens (ours).
 
 The second part, which lets a new token attend to fewer of the rows that are cached, is not built.
 """
@@ -88,12 +90,15 @@ class DyCoke(Method):
     venue: ClassVar[str] = "CVPR 2025"
     link: ClassVar[str] = "https://arxiv.org/abs/2411.15024"
     cuts: ClassVar[str] = "before layer 0"
+    of_video: ClassVar[bool] = True
     fewest_frames: ClassVar[int] = 2
 
     raster: bool = False
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
-        clips = clips_of(self.label, sizes, self.fewest_frames)
+        clips = clips_of(self.label, sizes)
+        if any(clip.frames < self.fewest_frames for clip in clips):
+            return None
         counts = shared(budget, sizes, clips)
         per_frame = [_counts(clip, count) for clip, count in zip(clips, counts, strict=True)]
         if any(min(own.values()) < 1 for own in per_frame):

@@ -248,6 +248,7 @@ class FastVID(Method):
     venue: ClassVar[str] = "NeurIPS 2025"
     link: ClassVar[str] = "https://arxiv.org/abs/2503.11187"
     cuts: ClassVar[str] = "before layer 0"
+    of_video: ClassVar[bool] = True
     tower_reads: ClassVar[tuple[AnyRead, ...]] = (Read.RECEIVED_ATTENTION,)
     crops: ClassVar[bool] = True
     merged_reads: ClassVar[tuple[AnyRead, ...]] = tower_reads

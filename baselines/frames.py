@@ -38,6 +38,7 @@ from methods.registry import register
 class FewerFrames(Method):
     label: ClassVar[str] = "Fewer frames"
     cuts: ClassVar[str] = "before layer 0"
+    of_video: ClassVar[bool] = True
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
         clips = clips_of(self.label, sizes)

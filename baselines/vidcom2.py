@@ -99,6 +99,7 @@ class VidCom2(Method):
     venue: ClassVar[str] = "EMNLP 2025"
     link: ClassVar[str] = "https://arxiv.org/abs/2505.14454"
     cuts: ClassVar[str] = "before layer 0"
+    of_video: ClassVar[bool] = True
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
         clips = clips_of(self.label, sizes)

@@ -47,11 +47,10 @@ def kind_of(sizes: Sizes) -> str:
     return "video" if any(segment.kind == "video" for segment in sizes.segments) else "image"
 
 
-def clips_of(method: str, sizes: Sizes, fewest: int = 1) -> tuple[Clip, ...]:
+def clips_of(method: str, sizes: Sizes) -> tuple[Clip, ...]:
     """The clips of a sample, in order.
 
-    Raises PruningError where there is no video, and images have crops or newlines; and for a clip
-    of less than `fewest` frames.
+    Raises PruningError where there is no video, and images have crops or newlines.
     """
     kind = kind_of(sizes)
     clips: list[Clip] = []
@@ -65,8 +64,6 @@ def clips_of(method: str, sizes: Sizes, fewest: int = 1) -> tuple[Clip, ...]:
                 own = replace(before, frames=before.frames + own.frames)
             clips.append(own)
         start += segment.tokens
-    if any(clip.frames < fewest for clip in clips):
-        raise PruningError(f"{method} is not defined here for less than {fewest} frames")
     return tuple(clips)
 
 

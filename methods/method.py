@@ -24,7 +24,8 @@ class Method(ABC):
     an image that the tower sees in crops), `merged_reads` (what they read of a tower that shows
     tokens, and not its rows, where they are defined for one), `inside_tower` (whether it has stages
     between the tower's layers), `resizes` (whether it asks for smaller pictures instead of cutting
-    anything), `fewest_frames` (how many a video has to have) and `solve`.
+    anything), `of_video` (whether it is made for videos), `fewest_frames` (how many it has to be
+    given) and `solve`.
     """
 
     name: ClassVar[str] = ""
@@ -36,6 +37,7 @@ class Method(ABC):
     resizes: ClassVar[bool] = False
     crops: ClassVar[bool] = False
     merged_reads: ClassVar[tuple[AnyRead, ...]] = ()
+    of_video: ClassVar[bool] = False
     fewest_frames: ClassVar[int] = 1
 
     @property

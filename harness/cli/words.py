@@ -35,7 +35,7 @@ def parse_methods(text: str) -> tuple[MethodSpec, ...]:
         from methods.registry import methods
 
         listed = [name for name in names if name != ALL]
-        of_images = [n for n, m in methods().items() if m.fewest_frames == 1 and not m.resizes]
+        of_images = [n for n, m in methods().items() if not (m.of_video or m.resizes)]
         names = tuple(dict.fromkeys([*of_images, *listed]))
     with method_blamed():
         found = [MethodSpec.parse(name).pinned() for name in names]

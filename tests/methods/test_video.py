@@ -26,7 +26,7 @@ from video_prompts import BOTH, OWN_VIDEOS
 from baselines.fastvid import compressed
 from baselines.frames import evenly
 from baselines.visionzip import zip_tokens
-from methods import Budget, PruningError, get_method
+from methods import Budget, InfeasibleBudgetError, PruningError, get_method
 from methods.adapters import adapter_for
 from methods.clips import clips_of
 from methods.interface import Crops, Cut, Newline, Positions, Segment, Sizes
@@ -101,7 +101,7 @@ def test_pictures_of_crops_are_no_frames(segment):
 
 def test_a_method_may_need_frames():
     one = Sizes(4, (Segment(6, 6),))
-    with pytest.raises(PruningError, match="DyCoke is not defined here for less than 2 frames"):
+    with pytest.raises(InfeasibleBudgetError, match="DyCoke cannot meet 20 visual tokens"):
         get_method("dycoke").plan(Budget(20), one)
 
 
