@@ -9,8 +9,8 @@ from typing import Any
 
 from harness.errors import BadInput, cause
 from harness.models.shapes import sizes_of
-from harness.records.cell import Cell, budget_of
-from methods import InfeasibleBudgetError
+from harness.records.cell import Cell, budget_of, unmeasurable
+from methods import PruningError
 
 AT_ONCE = 256
 """Rows whose images are counted together."""
@@ -32,7 +32,9 @@ def refusal(model: Any, per_image: bool) -> Refusal:
             return None
         try:
             cell.method.build().plan(budget_of(cell, shown if per_image else 1), sizes)
-        except InfeasibleBudgetError as error:
+        except PruningError as error:
+            if unmeasurable(error) is None:
+                raise
             return str(error)
         return None
 
