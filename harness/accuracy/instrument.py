@@ -15,16 +15,17 @@ from typing import Any
 
 from harness.accuracy.answers import Answer, Answerer, Prompt
 from harness.accuracy.lmms.evaluation import (
-    evaluate,
+    ask,
+    requests_of,
     scored_again,
     side_effects_undone,
-    with_scores,
 )
 from harness.accuracy.lmms.tasks import TaskLibrary
 from harness.accuracy.rehearsal import most_images, rehearse
 from harness.accuracy.scores import running_score
+from harness.accuracy.shards import QUESTIONS, Shard, dealt, images_of, merged
 from harness.embedded import benchmark
-from harness.errors import BadInput, ScoringError, cause
+from harness.errors import BadInput
 from harness.models.load import LoadedModel
 from harness.models.shapes import recorded_shape, sizes_of
 from harness.records.cell import Cell, budget_of
@@ -32,6 +33,9 @@ from harness.records.counted import distinct
 from harness.records.piece import Listener, Piece
 from methods import InfeasibleBudgetError
 from methods.sharing import TowerStore
+
+MOST_PROMPTS = 4 * QUESTIONS
+"""Kept from one shard to the next."""
 
 OnItem = Callable[[float | None], None]
 """Called after each question with its score, None where the task is scored at the end only."""
@@ -53,12 +57,17 @@ class Accuracy:
         limit: int | None = None,
         batch_size: int = 1,
         store_bytes: int = 4 * 2**30,
+        shard_questions: int = QUESTIONS,
     ) -> None:
         self.model, self.limit, self.batch_size = model, limit, batch_size
         self.names = tuple(tasks)
         self.tasks = TaskLibrary(tasks, model.protocol)
         self.store = TowerStore(store_bytes)
         self.prompts: dict[str, Prompt] = {}
+        self.shard_questions = shard_questions
+        self._shard: tuple[Any, ...] = ()
+        self._documents: dict[str, Sequence[int]] = {}
+        self._requests: dict[str, dict[int, Any]] = {}
 
     def pieces(self, cells: Sequence[Cell]) -> list[Piece]:
         """Cell by cell all tasks. Raises BadInput."""
@@ -106,15 +115,22 @@ class Accuracy:
         return self.tasks.version(task)
 
     def items(self, task: str) -> int:
-        """Questions of a task that a cell answers."""
-        return min(self.limit or sys.maxsize, len(self.tasks.load(task).eval_docs))
+        """How many questions of a task a cell answers."""
+        return len(self.documents(task))
+
+    def documents(self, task: str) -> Sequence[int]:
+        """lmms-eval's numbers of the documents that a cell is asked about, in order."""
+        if task not in self._documents:
+            questions = len(self.tasks.load(task).eval_docs)
+            self._documents[task] = range(min(self.limit or sys.maxsize, questions))
+        return self._documents[task]
 
     def rehearse(self, task: str, cells: Sequence[Cell]) -> None:
         """Score invented answers first. Raises BadInput for a task that cannot be asked or scored
         here, or whose questions show too many images for every pruned cell.
         """
         if task not in benchmark.TASKS:
-            loaded, documents = self.tasks.load(task), range(self.items(task))
+            loaded, documents = self.tasks.load(task), self.documents(task)
             with side_effects_undone():
                 self._check_some_fit(task, most_images(task, loaded, documents), cells)
                 rehearse(task, loaded, documents)
@@ -132,6 +148,42 @@ class Accuracy:
         if refused and len(refused) == sum(cell.budget is not None for cell in cells):
             raise BadInput(f"task {task!r} has questions with {images} images: {refused[0]}")
 
+    def shards(self, piece: Piece) -> list[Shard]:
+        """The documents of a piece's task, in the parts that are answered by themselves."""
+        return self.shards_of(piece.identity["task"])
+
+    def shards_of(self, task: str) -> list[Shard]:
+        documents = self.documents(task)
+        if len(documents) <= self.shard_questions:
+            return [tuple(documents)]
+        images = images_of(self.tasks.load(task), documents)
+        return dealt(documents, images, self.shard_questions)
+
+    def answer(
+        self, cell: Cell, task: str, documents: Sequence[int], on_item: OnItem | None = None
+    ) -> dict[str, Any]:
+        """What a record keeps of a cell's answers to these documents, which are not scored.
+
+        Raises PruningError, and SampleError for whatever goes wrong in a question.
+        """
+        self._make_room((task, *documents))
+        loaded, started = self.tasks.load(task), perf_counter()
+        if task not in self._requests:
+            self._requests[task] = requests_of(loaded, self.documents(task))
+        answers: dict[int, Answer] = {}
+        model = self._model(cell, _teller(task, loaded, answers, on_item))
+        ask(model, task, loaded, [self._requests[task][document] for document in documents])
+        answered = self._answered(task, answers)
+        return {**answered, "wall_seconds": perf_counter() - started}
+
+    def _make_room(self, shard: tuple[Any, ...]) -> None:
+        """A new shard shows new images: what was kept for others goes before it fills the memory."""
+        if shard != self._shard and self.store.stored_bytes > self.store.max_bytes / 2:
+            self.store = _emptied(self.store)
+        if shard != self._shard and len(self.prompts) > MOST_PROMPTS:
+            self.prompts.clear()
+        self._shard = shard
+
     def run(
         self,
         cell: Cell,
@@ -141,26 +193,16 @@ class Accuracy:
     ) -> dict[str, Any]:
         """The measured parts of the cell's record; from the answers of an `earlier` one, if given.
 
-        Raises PruningError, SampleError for whatever goes wrong in a question, and ScoringError,
-        which holds the answers.
+        Raises as `answer` does, and ScoringError, which holds the answers.
         """
-        loaded = self.tasks.load(task)
-        if earlier is not None:
-            return scored_again(task, loaded, earlier, self.limit)
-        started = perf_counter()
-        answers: dict[int, Answer] = {}
-        model = self._model(cell, _teller(task, loaded, answers, on_item))
-        try:
-            results = evaluate(model, loaded, self.limit)
-        except Exception as error:
-            if len(answers) < self.items(task):
-                raise
-            raise ScoringError(cause(error), self._answered(task, answers)) from error
-        answered = self._answered(task, answers)
-        return {
-            **with_scores(task, loaded, results, answered),
-            "wall_seconds": perf_counter() - started,
-        }
+        started, loaded = perf_counter(), self.tasks.load(task)
+        if earlier is None:
+            shards = self.shards_of(task)
+            earlier = merged([self.answer(cell, task, shard, on_item) for shard in shards])
+            started = perf_counter()
+        result = scored_again(task, loaded, earlier, self.limit)
+        seconds = earlier.get("wall_seconds", 0.0) + perf_counter() - started
+        return {**result, "wall_seconds": seconds}
 
     def _answered(self, task: str, answers: Mapping[int, Answer]) -> dict[str, Any]:
         """What a record keeps of a cell's answers, in the order of the documents."""
@@ -191,6 +233,13 @@ class Accuracy:
             self.store,
             self.prompts,
         )
+
+
+def _emptied(store: TowerStore) -> TowerStore:
+    """Another that holds nothing yet and records the same."""
+    other = TowerStore(store.max_bytes, reads_tower=bool(store.reads))
+    other.expect(store.reads)
+    return other
 
 
 def _mean_told(listener: Listener, total: int) -> OnItem:
