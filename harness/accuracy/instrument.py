@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from itertools import count
-from statistics import fmean
 from time import perf_counter
 from typing import Any
 
@@ -30,15 +28,12 @@ from harness.models.load import LoadedModel
 from harness.models.shapes import recorded_shape, sizes_of
 from harness.records.cell import Cell, budget_of
 from harness.records.counted import distinct
-from harness.records.piece import Listener, Piece
+from harness.records.piece import Listener, OnItem, Piece
 from methods import InfeasibleBudgetError
 from methods.sharing import TowerStore
 
 MOST_PROMPTS = 4 * QUESTIONS
 """Kept from one shard to the next."""
-
-OnItem = Callable[[float | None], None]
-"""Called after each question with its score, None where the task is scored at the end only."""
 
 
 class Accuracy:
@@ -99,8 +94,8 @@ class Accuracy:
         earlier: Mapping[str, Any] | None,
     ) -> tuple[dict[Cell, dict[str, Any]], dict[str, Any]]:
         """`run` for the one cell. Raises as it does."""
-        task, (cell,) = piece.identity["task"], cells
-        return {cell: self.run(cell, task, _mean_told(listener, self.items(task)), earlier)}, {}
+        (cell,) = cells
+        return {cell: self.run(cell, piece.identity["task"], None, earlier)}, {}
 
     def body(
         self, piece: Piece, results: Mapping[Cell, Mapping[str, Any]], whole: Mapping[str, Any]
@@ -177,7 +172,7 @@ class Accuracy:
         return {**answered, "wall_seconds": perf_counter() - started}
 
     def _make_room(self, shard: tuple[Any, ...]) -> None:
-        """A new shard shows new images: what was kept for others goes before it fills the memory."""
+        """A new shard shows new images: what is kept of others goes before it fills the memory."""
         if shard != self._shard and self.store.stored_bytes > self.store.max_bytes / 2:
             self.store = _emptied(self.store)
         if shard != self._shard and len(self.prompts) > MOST_PROMPTS:
@@ -240,17 +235,6 @@ def _emptied(store: TowerStore) -> TowerStore:
     other = TowerStore(store.max_bytes, reads_tower=bool(store.reads))
     other.expect(store.reads)
     return other
-
-
-def _mean_told(listener: Listener, total: int) -> OnItem:
-    """Tells how many items are done, and the mean of the scores so far."""
-    scores, done = list[float](), count(1)
-
-    def on_item(score: float | None) -> None:
-        scores.extend(() if score is None else (score,))
-        listener.advance(next(done), total, fmean(scores) if scores else None)
-
-    return on_item
 
 
 def _teller(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -53,6 +53,14 @@ class Efficiency:
 
     def prepare(self, pieces: Sequence[Piece]) -> None:
         """Nothing."""
+
+    def shards(self, piece: Piece) -> list[tuple[int, ...]]:
+        """None: rounds go over all cells."""
+        return []
+
+    def answer(self, *asked: object) -> NoReturn:
+        """Never asked, since there are no parts."""
+        raise NotImplementedError
 
     def measure(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.records.cell import Cell
-from harness.records.piece import Listener, Piece
+from harness.records.piece import Listener, OnItem, Piece
 from harness.run.request import Request
 
 if TYPE_CHECKING:
@@ -28,6 +28,14 @@ class Instrument(Protocol):
     def prepare(self, pieces: Sequence[Piece]) -> None:
         """Before the first of them is measured. Raises BadInput for what could not be."""
 
+    def shards(self, piece: Piece) -> Sequence[tuple[int, ...]]:
+        """The documents of its parts, where it is answered in parts; else nothing."""
+
+    def answer(
+        self, cell: Cell, task: str, documents: Sequence[int], on_item: OnItem | None
+    ) -> Mapping[str, Any]:
+        """Of one part. Raises whatever fails the cell."""
+
     def measure(
         self,
         piece: Piece,
@@ -37,7 +45,7 @@ class Instrument(Protocol):
     ) -> tuple[Results, Mapping[str, Any]]:
         """Of those `cells` of a piece that can be; and what belongs to the piece as a whole.
 
-        `earlier`: the body of a record of its answers, which are not asked for again. Raises
+        `earlier`: its answers, of all parts as one or as a record that could not be scored. Raises
         BadInput, ScoringError, MechanismError, and whatever else fails all the cells.
         """
 

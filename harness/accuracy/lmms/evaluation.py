@@ -18,7 +18,6 @@ from harness.accuracy.scores import scored
 from harness.errors import ScoringError, cause
 from harness.records.samples import document_of
 
-
 SEED = 1234
 """lmms-eval's own, of numpy, torch and the choice of examples."""
 
