@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any
 
 from harness.accuracy.answers import Answer, Answerer, Prompt
+from harness.accuracy.drawing import Draw, images_as_held, images_of
 from harness.accuracy.lmms.evaluation import (
     ask,
     requests_of,
@@ -21,9 +22,9 @@ from harness.accuracy.lmms.evaluation import (
 from harness.accuracy.lmms.tasks import TaskLibrary
 from harness.accuracy.rehearsal import most_images, rehearse
 from harness.accuracy.scores import running_score
-from harness.accuracy.shards import QUESTIONS, Shard, dealt, images_of, merged
+from harness.accuracy.shards import QUESTIONS, Shard, dealt, merged
 from harness.embedded import benchmark
-from harness.errors import BadInput
+from harness.errors import BadInput, cause
 from harness.models.load import LoadedModel
 from harness.models.shapes import recorded_shape, sizes_of
 from harness.records.cell import Cell, budget_of
@@ -39,8 +40,8 @@ MOST_PROMPTS = 4 * QUESTIONS
 class Accuracy:
     """Runs cells of one comparison; images go through the vision tower once, within `store_bytes`.
 
-    `limit`: the first so many questions of each task, None for all. An instrument of `harness.run`:
-    each cell on each task is a piece.
+    `limit`: the first so many questions of each task, None for all; `draw`: instead, those that it
+    draws. An instrument of `harness.run`: each cell on each task is a piece.
     """
 
     kind = "accuracy"
@@ -52,9 +53,10 @@ class Accuracy:
         limit: int | None = None,
         batch_size: int = 1,
         store_bytes: int = 4 * 2**30,
+        draw: Draw | None = None,
         shard_questions: int = QUESTIONS,
     ) -> None:
-        self.model, self.limit, self.batch_size = model, limit, batch_size
+        self.model, self.limit, self.batch_size, self.draw = model, limit, batch_size, draw
         self.names = tuple(tasks)
         self.tasks = TaskLibrary(tasks, model.protocol)
         self.store = TowerStore(store_bytes)
@@ -67,7 +69,8 @@ class Accuracy:
     def pieces(self, cells: Sequence[Cell]) -> list[Piece]:
         """Cell by cell all tasks. Raises BadInput."""
         versions = {task: self.task_version(task) for task in self.names}
-        asked = {"limit": self.limit, "batch_size": self.batch_size}
+        drawn = self.draw.identity() if self.draw else {}
+        asked = {"limit": self.limit, "batch_size": self.batch_size, **drawn}
         return [
             Piece(
                 f"{cell.text} {task}",
@@ -114,11 +117,23 @@ class Accuracy:
         return len(self.documents(task))
 
     def documents(self, task: str) -> Sequence[int]:
-        """lmms-eval's numbers of the documents that a cell is asked about, in order."""
+        """lmms-eval's numbers of the documents that a cell is asked about, in order.
+
+        Raises BadInput for a task whose images cannot be read.
+        """
         if task not in self._documents:
-            questions = len(self.tasks.load(task).eval_docs)
-            self._documents[task] = range(min(self.limit or sys.maxsize, questions))
+            self._documents[task] = self._chosen(task)
         return self._documents[task]
+
+    def _chosen(self, task: str) -> Sequence[int]:
+        loaded = self.tasks.load(task)
+        if self.draw is None:
+            return range(min(self.limit or sys.maxsize, len(loaded.eval_docs)))
+        try:
+            with side_effects_undone():
+                return self.draw.documents(task, images_of(loaded))
+        except (Exception, SystemExit) as error:  # tasks end the process where a video is missing
+            raise BadInput(f"the images of task {task!r} cannot be read: {cause(error)}") from error
 
     def rehearse(self, task: str, cells: Sequence[Cell]) -> None:
         """Score invented answers first. Raises BadInput for a task that cannot be asked or scored
@@ -151,8 +166,8 @@ class Accuracy:
         documents = self.documents(task)
         if len(documents) <= self.shard_questions:
             return [tuple(documents)]
-        images = images_of(self.tasks.load(task), documents)
-        return dealt(documents, images, self.shard_questions)
+        images = images_as_held(self.tasks.load(task))
+        return dealt(documents, [images[i] for i in documents], self.shard_questions)
 
     def answer(
         self, cell: Cell, task: str, documents: Sequence[int], on_item: OnItem | None = None
@@ -195,7 +210,7 @@ class Accuracy:
             shards = self.shards_of(task)
             earlier = merged([self.answer(cell, task, shard, on_item) for shard in shards])
             started = perf_counter()
-        result = scored_again(task, loaded, earlier, self.limit)
+        result = scored_again(task, loaded, earlier)
         seconds = earlier.get("wall_seconds", 0.0) + perf_counter() - started
         return {**result, "wall_seconds": seconds}
 

@@ -7,7 +7,6 @@ answers them, and however many do, the answers are the same.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from hashlib import sha256
 from typing import Any
 
 from harness.records.counted import distinct
@@ -15,9 +14,6 @@ from harness.records.samples import document_of
 
 QUESTIONS = 512
 """Of a shard: minutes of work, and few enough files."""
-
-AT_ONCE = 64
-"""Rows whose encoded images are in memory together."""
 
 Shard = tuple[int, ...]
 """lmms-eval's numbers of its documents, rising."""
@@ -43,37 +39,6 @@ def _by_image(documents: Sequence[int], images: Sequence[str]) -> list[list[int]
     for document, image in zip(documents, images, strict=True):
         about.setdefault(image, []).append(document)
     return list(about.values())
-
-
-def images_of(task: Any, documents: Sequence[int]) -> list[str]:
-    """What tells the images of each document from others': the encoded ones that the task's table
-    holds, or what else it calls an image there. Any other document is about images of its own.
-    """
-    from datasets.features.features import require_decoding
-
-    features = getattr(task.eval_docs, "features", {})  # of a plain list nothing is known
-    columns = [name for name, feature in features.items() if require_decoding(feature)]
-    columns = columns or [name for name in features if "image" in name.lower()]
-    if not columns:
-        return [str(document) for document in documents]
-    table = task.eval_docs.select_columns(columns).with_format("arrow")
-    digests = [_digest(row) for part in table.iter(AT_ONCE) for row in part.to_pylist()]
-    return [digests[document] for document in documents]
-
-
-def _digest(row: Mapping[str, Any]) -> str:
-    total = sha256()
-    for value in _values(row):
-        total.update(value if isinstance(value, bytes) else str(value).encode())
-    return total.hexdigest()
-
-
-def _values(value: Any) -> Iterator[Any]:
-    if isinstance(value, Mapping | list):
-        for inner in value.values() if isinstance(value, Mapping) else value:
-            yield from _values(inner)
-    else:
-        yield value
 
 
 def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

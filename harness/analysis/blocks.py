@@ -21,7 +21,9 @@ from harness.records.share import Share
 AVERAGE, RELATIVE = "Average", "Relative"
 RANDOM = "random"
 _NOT_SAID = {
-    "limit": "all questions",
+    "limit": "no limit",
+    "samples_per_task": "not sampled",
+    "sample": "",
     "protocol": "protocol hf",
     "chat_template": "its own chat template",
 }
@@ -61,7 +63,7 @@ def configuration_names(configurations: Sequence[Sequence[AccuracyRecord]]) -> l
         ]
         if len(same) > 1 and not differing:
             differing = [f"code {identity.code_digest[:10]}"]
-        names.append(", ".join([identity.model, *differing]))
+        names.append(", ".join(filter(None, [identity.model, *differing])))
     return names
 
 

@@ -17,6 +17,7 @@ from harness.cli.board import leaderboard
 from harness.cli.options import OUTPUT, refuse
 from harness.cli.output import OutputLostError, guarded_output
 from harness.errors import BadInput, warn
+from harness.records.identity import CHOSEN
 
 BAD_INPUT = 2
 BROKEN_PIPE = 141
@@ -67,6 +68,8 @@ def compare(
     tasks: options.Tasks = "embedded",
     suite: options.Suite = None,
     limit: options.Limit = None,
+    samples_per_task: options.SamplesPerTask = None,
+    sample: options.Sample = 0,
     batch_size: options.BatchSize = 1,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -107,8 +110,10 @@ def compare(
     if not (accuracy or efficiency):
         raise BadInput("--no-accuracy with --no-efficiency leaves nothing to do; give one of them")
     if not accuracy:
-        of_answers = ("tasks", "suite", "limit", "protocol", "chat_template", "report")
+        of_answers = ("tasks", "suite", *CHOSEN, "protocol", "chat_template", "report")
         refuse(context, "with --no-accuracy", *of_answers)
+    if samples_per_task is None:
+        refuse(context, "without --samples-per-task", "sample")
     if suite is not None:
         refuse(context, "with --suite", "tasks")
     if not efficiency:

@@ -63,7 +63,7 @@ Tasks = Annotated[
     typer.Option(
         parser=words.parse_tasks,
         metavar=_LIST,
-        help="`embedded` for its five, or names of any lmms-eval tasks.",
+        help="`embedded` for its five, or names of lmms-eval tasks; a group stands for its tasks.",
     ),
 ]
 Suite = Annotated[
@@ -82,6 +82,22 @@ Limit = Annotated[
         min=1,
         max=MOST_COUNT,
         help="Questions a task, the first ones; all if not given.",
+    ),
+]
+SamplesPerTask = Annotated[
+    int | None,
+    typer.Option(
+        metavar=_NUMBER,
+        min=1,
+        max=MOST_COUNT,
+        help="Questions a task, drawn image by image with all questions about it, in place of "
+        "--limit.",
+    ),
+]
+Sample = Annotated[
+    int,
+    typer.Option(
+        metavar=_NUMBER, min=0, max=MOST_SEED, help="Seed that --samples-per-task draws by."
     ),
 ]
 BatchSize = Annotated[

@@ -100,6 +100,8 @@ class AnswersIdentity(ConfigurationBody):
     settings: dict[str, Any]
     budget: Budget
     limit: CountOrNone
+    samples_per_task: NotRequired[Positive]
+    sample: NotRequired[Count]
     matched: NotRequired[Count]
     method_file: NotRequired[str]
 

@@ -17,25 +17,27 @@ OF_A_CELL = ("method", "method_file", "settings", "budget", "matched", "seed")
 OF_A_TASK = ("task", "task_version")
 ASKED = ("protocol", "chat_template")
 """Where a model was not asked by its own template and processor."""
+CHOSEN = ("limit", "samples_per_task", "sample")
+"""Which questions of every task: all, the first so many, or so many drawn by a seed."""
 SAME_MODEL = ("model_digest", "dtype", "attention")
 """Equal where a time belongs to an answer."""
 PLACED = ("model", *SAME_MODEL, "device", "batch_size")
-TOLD_APART_BY = (*SAME_MODEL, "device", "batch_size", "limit", *ASKED)
+TOLD_APART_BY = (*SAME_MODEL, "device", "batch_size", *CHOSEN, *ASKED)
 """What may differ between the configurations of one model, to name them by."""
 AS_ASKED = (
-    *("model", "device", *SAME_MODEL[1:], "limit", "repeats"),
+    *("model", "device", *SAME_MODEL[1:], *CHOSEN, "repeats"),
     *("prompt_tokens", "new_tokens", "images", "most_minutes", "memory_gib"),
 )
 """What is in an identity under the name that a request has for it."""
 OF_A_RUN = (*AS_ASKED, "batch_size", "protocol")
 """What a command asks for beside methods, budgets and tasks."""
-SAME_QUESTIONS = ("dtype", "attention", "limit", *ASKED)
+SAME_QUESTIONS = ("dtype", "attention", *CHOSEN, *ASKED)
 """Equal in all entries of a leaderboard's table, beside model and tasks. Code, versions, machine
 and batch size may differ: every entry is held against unpruned of its own configuration.
 """
 COMPARABLE = ("model_digest", "batch_size", "dtype", "attention", "seed")
 """Equal in both of two records that are compared."""
-COMPARABLE_ANSWERS = (*COMPARABLE, "task_version", "limit", *ASKED)
+COMPARABLE_ANSWERS = (*COMPARABLE, "task_version", *CHOSEN, *ASKED)
 COMPARABLE_TIMES = (*COMPARABLE, "new_tokens", "prompt")
 
 
@@ -65,6 +67,8 @@ class Identity:
     task: str = ""
     task_version: str = ""
     limit: int | None = None
+    samples_per_task: int | None = None
+    sample: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     method_file: str = ""
     # of a run of timing

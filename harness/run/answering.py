@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,9 +57,9 @@ def attempted(instrument: Instrument, unit: Unit, on_item: OnItem | None, worker
 
 @dataclass
 class Answering:
-    """Pieces of an instrument that are answered in parts, by their numbers, with their shards."""
+    """`pieces`: all of an instrument; `shards`: of those that are to be answered, by number."""
 
-    pieces: Mapping[int, Piece]
+    pieces: Sequence[Piece]
     shards: dict[int, Shards]
     store: Store
     progress: Progress
@@ -71,7 +71,9 @@ class Answering:
             yield i, self.shards.pop(i)
         if not self.shards:
             return
-        deal = Deal(unit for i in self.shards for unit in self._units(i))
+        tasks = list(dict.fromkeys(piece.identity["task"] for piece in self.pieces))
+        units = [unit for i in self.shards for unit in self._units(i)]
+        deal = Deal(sorted(units, key=lambda unit: (unit.shard, tasks.index(unit.task))))
         left = sum(s.questions - s.answered for s in self.shards.values())
         self.progress.expect_questions(left)
         for done in engine(instrument, deal, self._begun):

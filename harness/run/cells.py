@@ -66,18 +66,17 @@ class Work:
         known = [self.store.find(self._identity(piece)) for piece in pieces]
         found: dict[int, Record] = {i: record for i, record in enumerate(known) if record}
         self._say_reused(instrument.kind, len(found), len(pieces))
-        new = {i: piece for i, piece in enumerate(pieces) if i not in found}
-        instrument.prepare(list(new.values()))
-        self.progress.expect(sum(bool(self._feasible(piece)) for piece in new.values()))
-        for i, answered in self._in_turn(instrument, new):
-            found[i] = self._made(instrument, new[i], answered)
+        new = [i for i in range(len(pieces)) if i not in found]
+        instrument.prepare([pieces[i] for i in new])
+        self.progress.expect(sum(bool(self._feasible(pieces[i])) for i in new))
+        for i, answered in self._in_turn(instrument, pieces, new):
+            found[i] = self._made(instrument, pieces[i], answered)
             if self.stopped:
                 break
-        left = [i for i in new if i not in found]
-        return [
-            self._made(instrument, piece, None) if i in left else found[i]
-            for i, piece in enumerate(pieces)
-        ]
+        for i in new:
+            if i not in found:
+                found[i] = self._made(instrument, pieces[i], None)
+        return [found[i] for i in range(len(pieces))]
 
     def _identity(self, piece: Piece) -> dict[str, Any]:
         return {**self.identity, **piece.identity}
@@ -91,11 +90,12 @@ class Work:
         return [cell for cell in piece.cells if cell not in self.infeasible]
 
     def _in_turn(
-        self, instrument: Instrument, new: Mapping[int, Piece]
+        self, instrument: Instrument, pieces: Sequence[Piece], new: Iterable[int]
     ) -> Iterator[tuple[int, Answered]]:
         """The numbers of the pieces as each can become a record, and what there is of it then."""
         parted: dict[int, Shards] = {}
-        for i, piece in new.items():
+        for i in new:
+            piece = pieces[i]
             feasible = self._feasible(piece)
             earlier = self.store.answered(self._identity(piece)) if feasible else None
             parts = instrument.shards(piece) if feasible and earlier is None else ()
@@ -104,7 +104,7 @@ class Work:
                 parted[i] = self.store.shards(outline, parts)
             else:
                 yield i, earlier
-        yield from Answering(new, parted, self.store, self.progress).by(self.engine, instrument)
+        yield from Answering(pieces, parted, self.store, self.progress).by(self.engine, instrument)
 
     def _made(self, instrument: Instrument, piece: Piece, answered: Answered) -> Record:
         """The kept record of one piece, whatever came of it."""

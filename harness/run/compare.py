@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BadInput, warn
@@ -46,6 +47,7 @@ def compared(request: Request, told: Callable[[Record], str]) -> Iterator[list[R
     Interrupted.
     """
     source, state = checked(request)
+    request = with_members(request)
     with opened(request.output, warn, request.fresh) as store:
         loaded = source.load()
         images = request.images or source.images
@@ -67,25 +69,33 @@ def checked(request: Request) -> tuple[Source, dict[str, Any]]:
     for cell in cells_of(request):
         if wrong := unwritable(cell.identity()["settings"]):
             raise BadInput(f"{cell.method.text}: {wrong}; a setting must be a finite number")
+    if request.limit is not None and request.samples_per_task is not None:
+        raise BadInput(
+            "--limit asks the first questions, --samples-per-task draws; give one of them"
+        )
     if request.match == Match.FLOPS and any(isinstance(b, Share) for b in request.budgets):
         raise BadInput("--match flops takes budgets in tokens, no shares of them")
     asked = (request.model, request.device, request.dtype, request.attention, request.protocol)
     source = resolve(*asked)
-    if request.accuracy:
-        from harness.accuracy.lmms.tasks import check_tasks
-
-        if not source.can_answer:
-            raise BadInput(
-                f"{source.name} has random weights and no tokenizer; it can be timed with "
-                "--no-accuracy"
-            )
-        check_tasks(request.tasks)
+    if request.accuracy and not source.can_answer:
+        raise BadInput(
+            f"{source.name} has random weights and no tokenizer; it can be timed with --no-accuracy"
+        )
     if request.allow_busy is None:
         return source, {}
     from harness.efficiency.trackers.gpu import check_idle
 
     state = check_idle(source.placement.device, request.allow_busy)
     return source, {"gpu_before": state, "allow_busy": request.allow_busy}
+
+
+def with_members(request: Request) -> Request:
+    """Groups of tasks written out. Raises BadInput for what is no task, without loading data."""
+    if not request.accuracy:
+        return request
+    from harness.accuracy.lmms.tasks import members
+
+    return replace(request, tasks=members(request.tasks))
 
 
 def cells_for(

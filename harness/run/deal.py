@@ -28,11 +28,11 @@ class Unit:
 
 
 class Deal:
-    """Units that nobody has yet. Those of one shard of a task belong together."""
+    """Units that nobody has yet, in their order. Those of one shard of a task belong together."""
 
     def __init__(self, units: Iterable[Unit]) -> None:
         self._left: dict[tuple[int, str], deque[Unit]] = {}
-        for unit in sorted(units, key=lambda unit: unit.shard):  # tasks and cells stay in order
+        for unit in units:
             self._left.setdefault((unit.shard, unit.task), deque()).append(unit)
         self._begun: dict[str, tuple[int, str]] = {}
 

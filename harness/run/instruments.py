@@ -60,9 +60,13 @@ def instruments_of(request: Request, loaded: LoadedModel, images: int) -> list[I
     """
     found: list[Instrument] = []
     if request.accuracy:
+        from harness.accuracy.drawing import Draw
         from harness.accuracy.instrument import Accuracy
 
-        accuracy = Accuracy(loaded, request.tasks, request.limit, request.batch_sizes[0])
+        count = request.samples_per_task
+        draw = None if count is None else Draw(count, request.sample)
+        batch = request.batch_sizes[0]
+        accuracy = Accuracy(loaded, request.tasks, request.limit, batch, draw=draw)
         for method in request.methods:  # so that the tower runs once for all of them
             accuracy.store.expect(method.build().tower_reads)
         found.append(accuracy)

@@ -32,10 +32,11 @@ class Match(StrEnum):
 class Request:
     """What is to be measured of which model, not yet held against the model.
 
-    Questions are answered at the first of `batch_sizes`, and timed at each. `images` of a timed
-    prompt: None for the model's own number. `most_minutes`: no timed round begins later;
-    `memory_gib`: the largest batch in so much is found, too, at the first batch size. `allow_busy`:
-    whether a busy GPU is measured all the same; None where the GPU is not asked.
+    Questions are answered at the first of `batch_sizes`, and timed at each: of every task all, the
+    first `limit`, or `samples_per_task` that the seed `sample` draws. `images` of a timed prompt:
+    None for the model's own number. `most_minutes`: no timed round begins later; `memory_gib`: the
+    largest batch in so much is found, too, at the first batch size. `allow_busy`: whether a busy
+    GPU is measured all the same; None where the GPU is not asked.
     """
 
     methods: tuple[MethodSpec, ...]
@@ -54,6 +55,8 @@ class Request:
     accuracy: bool = True
     tasks: tuple[str, ...] = ()
     limit: int | None = None
+    samples_per_task: int | None = None
+    sample: int = 0
     report: bool = False
     efficiency: bool = True
     repeats: int = 10

@@ -43,7 +43,7 @@ def _rescored(
         (whole,) = answers_of([read(path)])
         try:
             task = library.load(record.task)
-            scores = scored_again(record.task, task, whole.body, record.identity.limit)
+            scores = scored_again(record.task, task, whole.body)
             changes = {**scores, "status": "ok", "reason": None}
         except ScoringError as error:
             changes = {"status": "failed", "reason": sentence(error)}

@@ -10,6 +10,7 @@ from harness.analysis.rows import Row, flops_share, rows_of, unpruned_of
 from harness.analysis.stats import mean_interval, mean_spread, paired_difference, task_means
 from harness.analysis.task_scores import Column as Shown
 from harness.analysis.task_scores import columns_of, in_one_unit
+from harness.records.identity import Identity
 from harness.records.record import AccuracyRecord
 from harness.tables import numbers
 from harness.tables.brief import larger_half, unsure
@@ -44,7 +45,8 @@ def accuracy_table(records: Sequence[AccuracyRecord]) -> Table:
     begins = frozenset(
         i for i, row in enumerate(rows) if row.asked.amount != rows[i - 1].asked.amount
     )
-    source = f"{_items(rows, tasks)} · {numbers.origin(records)}"
+    items = _items(rows, tasks, records[0].identity)
+    source = f"{items} · {numbers.origin(records)}"
     failed = any(row.failed for row in rows)
     asked = [row.asked for row in rows]
     blocks = {i: f"{asked[i].tokens_label} a layer" for i in begins if asked[i].budget}
@@ -56,7 +58,7 @@ def accuracy_table(records: Sequence[AccuracyRecord]) -> Table:
         begins,
         (HOW_TO_READ, source),
         failed,
-        about=" · ".join((records[0].identity.model, _items(rows, tasks))),
+        about=" · ".join((records[0].identity.model, items)),
         legend=(*LEGEND, *_unequal(rows), *noted),
         blocks=blocks,
     )
@@ -198,5 +200,6 @@ def _average(by_task: dict[str, float]) -> float:
     return sum(by_task.values()) / len(by_task) if by_task else nan
 
 
-def _items(rows: Sequence[Row], tasks: Sequence[str]) -> str:
-    return numbers.questions({t: max(row.questions.get(t, 0) for row in rows) for t in tasks})
+def _items(rows: Sequence[Row], tasks: Sequence[str], identity: Identity) -> str:
+    counts = {task: max(row.questions.get(task, 0) for row in rows) for task in tasks}
+    return numbers.questions(counts, identity)

@@ -98,7 +98,7 @@ def _title(board: Board) -> str:
     identity = board.sources[0].study.records[0].identity
     asked = f"protocol {identity.protocol}" if identity.protocol else ""
     template = f"chat template {identity.chat_template[:10]}" if identity.chat_template else ""
-    counts = numbers.questions(board.sources[0].upper.questions)
+    counts = numbers.questions(board.sources[0].upper.questions, identity)
     return " · ".join(filter(None, (counts, identity.dtype, identity.attention, asked, template)))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import floor, isnan, log10
 
 from harness.analysis.stats import Estimate
-from harness.records.identity import ASKED
+from harness.records.identity import ASKED, Identity
 from harness.records.record import Record
 
 _FLOPS = ((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
@@ -83,9 +83,11 @@ def commits(records: Sequence[Record]) -> str:
     return ", ".join(found) + " (dirty)" * any(source.dirty for source in sources)
 
 
-def questions(counts: Mapping[str, int]) -> str:
-    """`300 questions a task`, or each task's number where they differ."""
+def questions(counts: Mapping[str, int], identity: Identity) -> str:
+    """`300 questions a task`, or each task's number where they differ; how they were drawn."""
+    drawn = "" if identity.samples_per_task is None else f", seed {identity.sample}"
+    what = "sampled questions" if drawn else "questions"
     if len(set(counts.values())) == 1:
-        return f"{next(iter(counts.values()))} questions a task"
+        return f"{next(iter(counts.values()))} {what} a task{drawn}"
     each = ", ".join(f"{task} {count}" for task, count in counts.items())
-    return f"questions: {each or 'none'}"
+    return f"{what}: {each or 'none'}{drawn}"

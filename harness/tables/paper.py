@@ -219,6 +219,6 @@ def _origins(configurations: Sequence[Sequence[AccuracyRecord]], names: Sequence
                 items[record.task] = len(record.samples)
         over = f"; averages over {', '.join(sorted(own))}" if own != set().union(*tasks) else ""
         head = f"{name}: " if len(names) > 1 else ""
-        counts = numbers.questions(dict(sorted(items.items())))
+        counts = numbers.questions(dict(sorted(items.items())), records[0].identity)
         lines.append(f"{head}{counts}{over} · {numbers.origin(records)}")
     return lines

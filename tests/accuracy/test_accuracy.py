@@ -16,13 +16,14 @@ from harness.accuracy import answers
 from harness.accuracy.answers import Answerer, SampleError
 from harness.accuracy.instrument import Accuracy
 from harness.accuracy.lmms import tasks as lmms_tasks
-from harness.accuracy.lmms.tasks import check_tasks
+from harness.accuracy.lmms.tasks import members
 from harness.cli.words import parse_methods
 from harness.embedded import benchmark, export
 from harness.errors import BadInput, ScoringError
 from harness.models.load import LoadedModel, load_model
 from harness.records.cell import Cell
 from harness.records.selections import mask, rows_of
+from harness.run.compare import with_members
 from harness.run.instruments import instruments_of
 from harness.run.request import Request
 from methods import Budget, InfeasibleBudgetError
@@ -290,11 +291,11 @@ def test_tasks_of_others_are_scored_once_at_the_end(
     monkeypatch.setattr(lmms_tasks, "_shipped", lambda: index)
     words = frozenset({TASK, "embedded"})
     monkeypatch.setattr(lmms_tasks, "_words_of_task_files", lambda: (words, [TASK]))
-    check_tasks([TASK])
+    assert members([TASK]) == members(["embedded", TASK]) == (TASK,)
+    request = Request(methods=(), budgets=(), model="tiny", output=tmp_path, tasks=("embedded",))
+    assert with_members(request).tasks == (TASK,)
     with pytest.raises(BadInput, match="did you mean 'embedded_count'"):
-        check_tasks(["embeded_count"])
-    with pytest.raises(BadInput, match="'embedded' is a group of tasks"):
-        check_tasks(["embedded"])
+        members(["embeded_count"])
     runner = Accuracy(loaded, [TASK], LIMIT, batch_size=4)
     assert runner.task_version(TASK) == Accuracy(loaded, [TASK]).task_version(TASK)
     heard: list[float | None] = []
@@ -336,9 +337,18 @@ def test_masks_come_back(rows: list[int], count: int) -> None:
 
 
 @pytest.mark.slow
-def test_tasks_of_lmms_eval_are_known_by_name() -> None:
-    check_tasks([TASK, "pope", "gqa"])
+def test_tasks_of_lmms_eval_are_known_by_name_and_groups_are_their_members() -> None:
+    assert members([TASK, "pope", "gqa"]) == (TASK, "pope", "gqa")
     with pytest.raises(BadInput, match="unknown task 'pop'; did you mean 'pope'"):
-        check_tasks(["pop"])
-    with pytest.raises(BadInput, match="'mmmu' is a group of tasks"):
-        check_tasks(["mmmu"])
+        members(["pop"])
+    pope = ("pope_adv", "pope_pop", "pope_random")
+    assert members(["pope_adv", "pope_full", "gqa"]) == (*pope, "gqa")
+    assert members(["scienceqa_full"]) == ("scienceqa", "scienceqa_img")
+    assert len(members(["refcoco"])) == 8
+    # a tag, a group of a group, and groups that are written down inside another
+    assert set(members(["refcoco_bbox"])) < set(members(["refcoco"]))
+    assert set(members(["mathvista_testmini"])) < set(members(["mathvista"]))
+    assert members(["jmmmu"])
+    assert not {"jmmmu", "culture_specific"} & set(members(["jmmmu"]))
+    with pytest.raises(BadInput, match="unknown task 'olympiadbench_testmini'; did you mean"):
+        members(["olympiadbench"])

@@ -61,6 +61,30 @@ def test_every_option_of_compare_arrives(requested, tmp_path):
     )
 
 
+def test_a_draw_of_questions_arrives(requested):
+    request = requested("compare", "--samples-per-task", "200", "--sample", "3")
+    assert (request.limit, request.samples_per_task, request.sample) == (None, 200, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            ("--limit", "5", "--samples-per-task", "5"),
+            "--limit asks the first questions, --samples-per-task draws; give one of them",
+        ),
+        (("--sample", "5"), "--sample has no effect without --samples-per-task"),
+        (
+            ("--samples-per-task", "5", "--no-accuracy"),
+            "--samples-per-task has no effect with --no-accuracy",
+        ),
+    ],
+)
+def test_a_draw_that_says_nothing_or_two_things_is_refused(options, sentence, tmp_path, capsys):
+    assert main(["compare", "--model", "tiny", *options, "--output", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.splitlines() == [f"harness: {sentence}"]
+
+
 def test_every_option_of_efficiency_arrives(requested, tmp_path):
     request = requested(
         *("efficiency", "--methods", "fastv", "--budgets", "64", "--model", "random:tiny"),

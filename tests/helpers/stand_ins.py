@@ -32,7 +32,7 @@ class Runner(Accuracy):
     def __init__(self, fail=(), stop=None, version="1.0", unscored=()):
         self.ran, self.fail, self.stop, self.version = [], fail, stop, version
         self.unscored, self.rehearsed, self.repeated = unscored, [], []
-        self.names, self.limit, self.batch_size = TASKS, None, 1
+        self.names, self.limit, self.batch_size, self.draw = TASKS, None, 1, None
         self.answered, self.shard_questions = [], 4
 
     def task_version(self, task):

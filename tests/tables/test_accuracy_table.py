@@ -209,6 +209,14 @@ def test_an_older_version_of_a_task_is_left_out():
     assert [r["method"] for r in rows([accuracy(), old])] == ["FastV"]
 
 
+def test_a_drawn_sample_is_no_whole_task():
+    drawn = accuracy("vitcop")
+    drawn["identity"] = {**drawn["identity"], "samples_per_task": 4, "sample": 7}
+    whole, sampled = tables([accuracy(), drawn])
+    assert "4 questions a task ·" in whole.notes[-1]
+    assert "4 sampled questions a task, seed 7 ·" in sampled.notes[-1]
+
+
 def test_the_last_note_says_where_the_numbers_come_from():
     dirty = accuracy("vitcop")
     dirty["provenance"] = {**dirty["provenance"], "dirty": True}

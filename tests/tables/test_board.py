@@ -67,7 +67,14 @@ def test_bold_is_tested_across_the_sets(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"limit": 60}, {"dtype": "float16"}, {"protocol": "llava"}, {"attention": "eager"}]
+    "changes",
+    [
+        {"limit": 60},
+        {"samples_per_task": 60, "sample": 1},
+        {"dtype": "float16"},
+        {"protocol": "llava"},
+        {"attention": "eager"},
+    ],
 )
 def test_other_questions_or_another_way_to_ask_is_another_table(tmp_path, changes):
     assert len(boards(made(tmp_path, old=OLD, new=alike("vitcop", [1.0] * 60, **changes)))) == 2

@@ -22,9 +22,7 @@ SEED = 1234
 """lmms-eval's own, of numpy, torch and the choice of examples."""
 
 
-def scored_again(
-    task: str, loaded: Any, record: Mapping[str, Any], limit: int | None
-) -> dict[str, Any]:
+def scored_again(task: str, loaded: Any, record: Mapping[str, Any]) -> dict[str, Any]:
     """A record's answers with scores by the task as it is now; nothing is asked again.
 
     Raises ScoringError as `Accuracy.run` does.
@@ -35,7 +33,7 @@ def scored_again(
     answered = {key: record[key] for key in ("parameters", "ledger", "samples", "shape")}
     answers = {document_of(sample): sample["answer"] for sample in record["samples"]}
     try:
-        results = evaluate(RepeatingModel(answers), loaded, limit)
+        results = evaluate(RepeatingModel(answers), loaded, sorted(answers))
     except Exception as error:
         raise ScoringError(cause(error), answered) from error
     return {**with_scores(task, loaded, results, answered), "wall_seconds": 0.0}
@@ -43,7 +41,7 @@ def scored_again(
 
 def requests_of(task: Any, documents: Sequence[int]) -> dict[int, Any]:
     """lmms-eval's requests by the documents' numbers, as `evaluate` would make them."""
-    with side_effects_undone():
+    with side_effects_undone(), _only(task, documents):
         task.set_fewshot_seed(seed=SEED)
         task.build_all_requests(limit=documents[-1] + 1)
     return {int(request.doc_id): request for request in task.instances}
@@ -65,12 +63,17 @@ def ask(model: Any, name: str, task: Any, requests: Sequence[Any]) -> None:
         model.generate_until(requests)
 
 
-def evaluate(model: Any, task: Any, limit: int | None) -> dict[str, Any]:
-    """lmms-eval's results. Raises what asking or scoring raises."""
+def evaluate(model: Any, task: Any, documents: Sequence[int]) -> dict[str, Any]:
+    """lmms-eval's results of these documents, in order. Raises what asking or scoring raises."""
     from tenacity import RetryError
 
     functions = [task.config.process_results, *task.aggregation().values()]
-    with side_effects_undone(), state_kept(functions), TemporaryDirectory() as folder:
+    with (
+        side_effects_undone(),
+        state_kept(functions),
+        _only(task, documents),
+        TemporaryDirectory() as folder,
+    ):
         from lmms_eval.evaluator import simple_evaluate
         from lmms_eval.tasks import TaskManager
 
@@ -80,13 +83,25 @@ def evaluate(model: Any, task: Any, limit: int | None) -> dict[str, Any]:
                 tasks=[task],
                 task_manager=TaskManager(include_defaults=False),
                 batch_size=model.batch_size,
-                limit=limit,
+                limit=documents[-1] + 1,
                 bootstrap_iters=0,
                 process_docs_parallel=1,
                 cli_args=arguments(folder),
             )
         except RetryError as error:
             raise (error.last_attempt.exception() or error) from error
+
+
+@contextmanager
+def _only(task: Any, documents: Sequence[int]) -> Iterator[None]:
+    """lmms-eval takes the first so many documents, and passes over those without a request."""
+    construct, wanted = task.construct_requests, frozenset(documents)
+
+    def requests(doc_id: int, **given: Any) -> Any:
+        return construct(doc_id=doc_id, **given) if doc_id in wanted else []
+
+    with patch.object(task, "construct_requests", requests):
+        yield
 
 
 def with_scores(

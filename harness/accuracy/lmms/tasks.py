@@ -22,17 +22,17 @@ from harness.models.environment import prepare_environment
 from harness.models.protocols import OWN, Protocol
 
 
-def check_tasks(names: Sequence[str]) -> None:
-    """Refuses what is no task, or a group of tasks, without loading data. Raises BadInput.
+def members(names: Sequence[str]) -> tuple[str, ...]:
+    """The tasks themselves, groups of them written out, each once; without loading data.
 
     A name that no task file holds is refused at once; another takes seconds, because lmms-eval
-    reads all its task files.
+    reads all its task files. Raises BadInput for what is neither a task nor a group.
     """
-    shipped = [name for name in names if name not in benchmark.TASKS]
-    for name in shipped:
-        _check_mentioned(name)
-    for name in shipped:
-        _check_shipped(name)
+    for name in names:
+        if name not in benchmark.TASKS:
+            _check_mentioned(name)
+    own = {task: [task] for task in benchmark.TASKS}
+    return tuple(dict.fromkeys(task for name in names for task in own.get(name) or _inside(name)))
 
 
 def _check_mentioned(name: str) -> None:
@@ -69,7 +69,7 @@ class TaskLibrary:
     def load(self, name: str) -> Any:
         """The task `name`; its data is loaded by the first call. Raises BadInput."""
         if name not in self._loaded:
-            check_tasks([name])
+            members([name])
             own = name in self._own
             task = self._load_own(name) if own else _load(_shipped(), name, name, self._protocol)
             self._loaded[name] = task
@@ -122,14 +122,29 @@ def _index(path: str | None) -> Any:
         return TaskManager(include_path=path, include_defaults=path is None)
 
 
-def _check_shipped(name: str) -> None:
+def _inside(part: Any) -> Iterator[str]:
+    """The tasks of what stands in a group: a name, a group written there, or a list of them."""
+    if isinstance(part, list):
+        for each in part:
+            yield from _inside(each)
+    elif isinstance(part, dict):
+        yield from _inside(part["task"])
+    else:
+        yield from _named(part)
+
+
+def _named(name: str) -> Iterator[str]:
     index = _shipped().task_index
     if name not in index:
         raise unknown("task", name, [*benchmark.TASKS, *index])
-    if index[name]["type"] in ("group", "tag"):
-        inside = index[name]["task"]
-        members = f": {', '.join(map(str, inside))}" if isinstance(inside, list) else ""
-        raise BadInput(f"task {name!r} is a group of tasks; name its members{members}")
+    if index[name]["type"] not in ("group", "tag"):
+        yield name
+    elif isinstance(index[name]["task"], list):
+        yield from _inside(index[name]["task"])
+    else:
+        from lmms_eval.utils import load_yaml_config
+
+        yield from _inside(load_yaml_config(index[name]["yaml_path"], mode="simple")["task"])
 
 
 def _load(manager: Any, name: str, wanted: str | dict[str, Any], protocol: Protocol) -> Any:
