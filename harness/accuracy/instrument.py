@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -31,6 +32,7 @@ from harness.records.cell import Cell, budget_of
 from harness.records.counted import distinct
 from harness.records.piece import Listener, OnItem, Piece
 from methods import InfeasibleBudgetError
+from methods.interface import Sizes
 from methods.sharing import TowerStore
 
 MOST_PROMPTS = 4 * QUESTIONS
@@ -41,7 +43,8 @@ class Accuracy:
     """Runs cells of one comparison; images go through the vision tower once, within `store_bytes`.
 
     `limit`: the first so many questions of each task, None for all; `draw`: instead, those that it
-    draws. An instrument of `harness.run`: each cell on each task is a piece.
+    draws; `sizes`: of a sample with so many images, for who has no model and only scores. An
+    instrument of `harness.run`: each cell on each task is a piece.
     """
 
     kind = "accuracy"
@@ -55,6 +58,7 @@ class Accuracy:
         store_bytes: int = 4 * 2**30,
         draw: Draw | None = None,
         shard_questions: int = QUESTIONS,
+        sizes: Callable[[int], Sizes | None] | None = None,
     ) -> None:
         self.model, self.limit, self.batch_size, self.draw = model, limit, batch_size, draw
         self.names = tuple(tasks)
@@ -62,6 +66,7 @@ class Accuracy:
         self.store = TowerStore(store_bytes)
         self.prompts: dict[str, Prompt] = {}
         self.shard_questions = shard_questions
+        self.sizes = sizes or partial(sizes_of, model.model)
         self._shard: tuple[Any, ...] = ()
         self._documents: dict[str, Sequence[int]] = {}
         self._requests: dict[str, dict[int, Any]] = {}
@@ -146,7 +151,7 @@ class Accuracy:
                 rehearse(task, loaded, documents)
 
     def _check_some_fit(self, task: str, images: int, cells: Sequence[Cell]) -> None:
-        sizes = sizes_of(self.model.model, max(images, 1))
+        sizes = self.sizes(max(images, 1))
         if sizes is None:
             return
         refused = []

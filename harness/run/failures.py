@@ -33,10 +33,20 @@ def not_kept(wrong: str) -> str:
     return f"no record can hold what was measured: {wrong}"
 
 
+class FailedElsewhere(Exception):  # noqa: N818 - as the failure is
+    """Another process's failure, which has become this one's."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.result["reason"])
+        self.failure = failure
+
+
 def failure_of(error: Exception) -> Failure:
     """Whatever it is, it becomes the cells' result and is shown."""
     from methods.interface import MechanismError  # after the cell has run: it imports torch
 
+    if isinstance(error, FailedElsewhere):
+        return error.failure
     if isinstance(error, BadInput):
         return Failure(failed(str(error)), bad_input=str(error))
     if isinstance(error, ScoringError):  # what was answered is kept, to be scored again
