@@ -34,6 +34,7 @@ class Runner(Accuracy):
         self.unscored, self.rehearsed, self.repeated = unscored, [], []
         self.names, self.limit, self.batch_size, self.draw = TASKS, None, 1, None
         self.per_image, self._left_out = False, {}
+        self.answered, self.shard_questions = [], 4
 
     def task_version(self, task):
         return self.version
@@ -44,6 +45,15 @@ class Runner(Accuracy):
     def documents(self, task):
         return range(4)
 
+    def answer(self, cell, task, documents, on_item=None):
+        self.answered.append((cell.text, task))
+        made = accuracy(cell.method.text, cell.budget, task, seed=cell.seed)
+        for item_score in (1.0, None, 0.0, 1.0):
+            on_item(item_score)
+        kept = {key: made[key] for key in ("parameters", "ledger", "samples", "shape")}
+        samples = [{**sample, "score": None, "target": None} for sample in made["samples"]]
+        return {**kept, "samples": samples, "wall_seconds": 0.0}
+
     def rehearse(self, task, cells):
         self.rehearsed.append(task)
 
@@ -53,10 +63,8 @@ class Runner(Accuracy):
         self.ran.append((cell.text, task))
         if (cell.text, task) in self.fail:
             raise RuntimeError("no memory\nleft")
-        for item_score in (1.0, None, 0.0, 1.0):
-            on_item(item_score)
         made = accuracy(cell.method.text, cell.budget, task, seed=cell.seed)
-        if earlier is not None:
+        if earlier is not None and (cell.text, task) not in self.answered:
             self.repeated.append((cell.text, task))
             assert [s["answer"] for s in earlier["samples"]] == [
                 s["answer"] for s in made["samples"]
