@@ -23,6 +23,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from methods.crops import keep_patches
 from methods.interface import (
     AnyRead,
     Method,
@@ -33,7 +34,6 @@ from methods.interface import (
     Sizes,
     View,
 )
-from methods.planning import keep_patches
 from methods.registry import register
 from methods.tensors import best_in_order
 

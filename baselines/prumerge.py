@@ -10,6 +10,9 @@ code's own switch to a fixed count, B − 1 patches and the one token more. Ours
 step = ⌊⌊4N/(B−1)⌋/3⌋, three on the grid to one of the best, and the fewest best patches that make
 B − 1 with it. Where such a grid alone has more than B − 1 patches the step grows until it has not.
 Without a CLS row the mean attention of all rows stands in (ours).
+
+On LLaVA-NeXT each crop is merged by itself, padding too, with an equal share of the budget, where
+the code's count is equal likewise; crop follows crop (ours), the whole first, without newlines.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
+from methods.crops import crop_shares, of_crops, of_segments, patches_of_crops
+from methods.cuts import joined
 from methods.interface import (
     AnyRead,
     Cut,
@@ -37,7 +42,7 @@ from methods.interface import (
     Sizes,
     View,
 )
-from methods.planning import one_of, shares
+from methods.planning import one_of
 from methods.registry import register
 from methods.tensors import first_true, gather_rows, ranked
 
@@ -100,6 +105,7 @@ class PruMerge(Method):
     link: ClassVar[str] = "https://arxiv.org/abs/2403.15388"
     cuts: ClassVar[str] = "vision tower"
     tower_reads: ClassVar[tuple[AnyRead, ...]] = (Read.FEATURES, QUERY, KEYS)
+    crops: ClassVar[bool] = True
 
     variant: str = "plain"
 
@@ -107,29 +113,36 @@ class PruMerge(Method):
         one_of(self.name, "variant", self.variant, VARIANTS)
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
-        counts = shares(budget, sizes)
-        plus = self.variant == "plus"
+        counts, plus = crop_shares(budget, sizes), self.variant == "plus"
         if counts is None or min(counts) < 1 + plus:
             return None
-        steps = tuple(
-            grid_step(segment.tokens, tokens - 1) if plus else None
-            for segment, tokens in zip(sizes.segments, counts, strict=True)
-        )
+        steps = [
+            grid_step(patches, tokens - 1) if plus else None
+            for patches, tokens in zip(patches_of_crops(sizes), counts, strict=True)
+        ]
         return Plan(
             entering=(sum(counts),) * sizes.layers,
             encoder=tuple(
-                EncoderStage(
-                    "merge", self.tower_reads, partial(_merge, segment=s, tokens=n, step=g)
-                )
-                for s, n, g in zip(sizes.segments, counts, steps, strict=True)
+                EncoderStage("merge", self.tower_reads, partial(_merge, segment=segment, crops=own))
+                for segment, own in of_segments(list(zip(counts, steps, strict=True)), sizes)
             ),
             new_tokens=NewTokens.ENTERED,
-            parameters={"tokens": counts} | ({"steps": steps} if plus else {}),
+            parameters={"tokens": tuple(counts)} | ({"steps": tuple(steps)} if plus else {}),
         )
 
 
-def _merge(view: View, segment: Segment, tokens: int, step: int | None) -> Selection:
-    query, keys, first = view[QUERY].float(), view[KEYS].float(), int(segment.has_cls)
+def _merge(view: View, segment: Segment, crops: tuple[tuple[int, int | None], ...]) -> Selection:
+    """`crops`: tokens and the grid's step of each crop."""
+    first = int(segment.has_cls)
+    cuts = [
+        _of_crop(own, tokens, step, first)
+        for own, (tokens, step) in zip(of_crops(view, len(crops)), crops, strict=True)
+    ]
+    return Selection(joined(cuts, [segment.patches + first] * len(cuts)))
+
+
+def _of_crop(view: View, tokens: int, step: int | None, first: int) -> Cut:
+    query, keys = view[QUERY].float(), view[KEYS].float()
     scores = query @ keys.transpose(1, 2) / keys.shape[-1] ** 0.5
     weights = ranked(scores.softmax(-1).mean(1)[:, first:])
     ranking = weights.argsort(dim=1, descending=True, stable=True)
@@ -140,4 +153,4 @@ def _merge(view: View, segment: Segment, tokens: int, step: int | None) -> Selec
     out = torch.ones_like(weights, dtype=torch.bool).scatter(1, kept, False)
     anchors = torch.cat([kept, first_true(out, 1)], 1)
     itself = torch.arange(tokens, device=kept.device) < tokens - 1
-    return Selection(Cut(anchors + first, None, itself.expand_as(anchors), pad(own, (first, 0))))
+    return Cut(anchors + first, None, itself.expand_as(anchors), pad(own, (first, 0)))

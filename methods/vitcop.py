@@ -10,6 +10,11 @@ is more important. Where paper and published code differ we follow the code: pos
 last stage are indices among the tokens that entered it, and a merged token is its middle member
 plus the group's mean. Ours: the vision ratio v and the cluster share c for budgets other than the
 published 192, 128 and 64 of 576, by the line through those three points.
+
+LLaVA-NeXT is ours, since nothing is published for it: each crop is cut by itself with the same v
+and c, padding too, and no cluster reaches over two. What they keep goes on row by row of the
+picture; newlines are dropped, as VisionZip's code does: with those of rows that keep a patch the
+count would depend on the image. The later stages are over all crops together.
 """
 
 from __future__ import annotations
@@ -24,6 +29,13 @@ import torch
 from torch import Tensor
 
 from methods.clustering import cluster_in_reach
+from methods.crops import (
+    of_crops,
+    of_segments,
+    order_in_pictures,
+    patches_of_crops,
+    tower_rows,
+)
 from methods.interface import (
     Cut,
     DecoderStage,
@@ -67,6 +79,7 @@ class ViTCoP(Method):
     link: ClassVar[str] = "https://arxiv.org/abs/2601.17818"
     cuts: ClassVar[str] = "vision tower; before layers 2 and 22"
     tower_reads: ClassVar[tuple[Read, ...]] = (Read.CLS_ATTENTION, Read.TOWER_KEYS)
+    crops: ClassVar[bool] = True
 
     schedule: str = "matched"
     shallow_layer: int | None = None
@@ -88,11 +101,12 @@ class ViTCoP(Method):
         )
         ratio, kept, tokens = self._counts(budget, sizes, shallow, deep)
         n = sum(kept)
-        if not 1 <= tokens <= n:
+        if not 1 <= tokens <= n <= sizes.tokens:
             return None
 
         deep_tokens = max(half_up(tokens * DEEP_SHARE), 1)
-        centres = float(Fraction(9, 100) + Fraction(27, 100) * budget / sizes.tokens)
+        share = budget / sum(patches_of_crops(sizes))
+        centres = float(Fraction(9, 100) + Fraction(27, 100) * share)
         centres = min(centres, 1.0) if self.cluster_share is None else self.cluster_share
         last = Positions.ORIGINAL if self.original_positions else Positions.ENTERED_INDEX
         norms = (Read.KEYS,)
@@ -102,9 +116,11 @@ class ViTCoP(Method):
             + (deep_tokens,) * (sizes.layers - deep),
             encoder=tuple(
                 EncoderStage(
-                    "vision", self.tower_reads, partial(_vision, segment=s, tokens=k, share=centres)
+                    "vision",
+                    self.tower_reads,
+                    partial(_vision, segment=segment, counts=counts, share=centres),
                 )
-                for s, k in zip(sizes.segments, kept, strict=True)
+                for segment, counts in of_segments(kept, sizes)
             ),
             decoder=(
                 DecoderStage(
@@ -124,35 +140,44 @@ class ViTCoP(Method):
     def _counts(
         self, budget: Fraction, sizes: Sizes, shallow: int, deep: int
     ) -> tuple[Fraction, list[int], int]:
-        """The vision ratio, the patches that it keeps of each image, and the tokens that enter the
+        """The vision ratio, the patches that it keeps of each crop, and the tokens that enter the
         layers between the shallow and the deep one.
         """
-        share, late = budget / sizes.tokens, (deep - shallow) + (sizes.layers - deep) * DEEP_SHARE
+        patches = patches_of_crops(sizes)
+        share = budget / sum(patches)
+        late = (deep - shallow) + (sizes.layers - deep) * DEEP_SHARE
         ratio = min(Fraction(1, 5) + Fraction(9, 10) * share, Fraction(1))
         if self.vision_ratio is not None:
             ratio = Fraction(str(self.vision_ratio))
-        kept = [max(int(ratio * s.tokens), 1) for s in sizes.segments]
+        kept = [max(int(ratio * own), 1) for own in patches]
         tokens = half_up((sizes.layers * budget - shallow * sum(kept)) / late)
         if tokens > sum(kept) and self.vision_ratio is None:
             # more than enter the shallow layer: raise the ratio until they are as many
             ratio = sizes.layers * share / (shallow + late)
-            kept = [min(ceil(ratio * s.tokens), s.tokens) for s in sizes.segments]
+            kept = [min(ceil(ratio * own), own) for own in patches]
             tokens = half_up((sizes.layers * budget - shallow * sum(kept)) / late)
         return ratio, kept, tokens
 
 
-def _vision(view: View, segment: Segment, tokens: int, share: float) -> Selection:
-    salient = best_in_order(view[Read.CLS_ATTENTION].sum(1), tokens)
-    keys = gather_rows(view[Read.TOWER_KEYS], salient + int(segment.has_cls))
-    row, column = (salient // segment.w) % segment.h, salient % segment.w
-    places = torch.stack([row / segment.h, column / segment.w], -1)
-    labels = cluster_in_reach(keys, places, share)
-    return Selection(Cut(salient + int(segment.has_cls)), visual={"labels": labels})
+def _vision(view: View, segment: Segment, counts: tuple[int, ...], share: float) -> Selection:
+    """`counts`: the patches that each crop keeps; a cluster is of one crop."""
+    kept, labels, (h, w) = [], [], segment.crop_shape
+    for i, (crop, tokens) in enumerate(zip(of_crops(view, len(counts)), counts, strict=True)):
+        salient = best_in_order(crop[Read.CLS_ATTENTION].sum(1), tokens)
+        keys = gather_rows(crop[Read.TOWER_KEYS], salient + int(segment.has_cls))
+        places = torch.stack([salient // w / h, salient % w / w], -1)
+        labels.append(cluster_in_reach(keys, places, share) + i * view.count)
+        kept.append(salient + i * segment.patches)
+    patches = torch.cat(kept, 1)
+    order = order_in_pictures(patches, (segment,))
+    rows, clusters = tower_rows(patches, segment).gather(1, order), torch.cat(labels, 1)
+    return Selection(Cut(rows), visual={"labels": clusters.gather(1, order)})
 
 
 def _shallow(view: View, tokens: int) -> Selection:
     # clusters of different images are different clusters
-    labels = view.carry["labels"] + view.segments * (view.count + 1)
+    labels = view.carry["labels"]
+    labels = labels + view.segments * (labels.amax() + 1)
     return Selection(coprune(view[Read.HIDDEN], key_norms(view[Read.KEYS]), labels, tokens))
 
 

@@ -33,7 +33,7 @@ ALLOWED = {
     "methods/planning.py": ["methods.cuts", *(f"methods.{part}" for part in INTERFACE)],
     "methods/registry.py": ["methods.user_code", *(f"methods.{part}" for part in INTERFACE)],
     "methods/user_code.py": [],
-    "methods/tensors.py": ["methods.plan"],
+    "methods/tensors.py": ["methods.plan", "methods.sizes"],
     "methods/positions.py": ["methods.errors", "methods.plan", "methods.reads", "methods.sizes"],
     "methods/sequence.py": ["methods.plan", "methods.tensors"],
     "methods/attention.py": [],
@@ -44,11 +44,14 @@ ALLOWED = {
     "methods/recording.py": ["methods.attention"],
     "methods/trace.py": ["methods.errors", "methods.plan", "methods.sizes"],
     "methods/clustering.py": ["methods.tensors"],
+    "methods/clip_checkpoint.py": ["methods.errors"],
+    "methods/relevance.py": ["methods.clip_checkpoint", "methods.errors", "methods.reads"],
     "methods/cuts.py": ["methods.errors", "methods.plan", "methods.sizes"],
     "methods/merging.py": ["methods.errors", "methods.plan", "methods.tensors"],
     **{
         file: [
             *("methods.adapters._anyres", "methods.adapters._clip", "methods.adapters._decoder"),
+            *("methods.adapters._frames", "methods.adapters._shuffled"),
             *("methods.attention", "methods.errors", "methods.family", "methods.sizes"),
             *("methods.merged_tower", "methods.tensors", "methods.tower_family"),
         ]
@@ -56,13 +59,15 @@ ALLOWED = {
     },
     **{
         file: [
-            *("methods.clustering", "methods.cuts", "methods.interface", "methods.merging"),
-            *("methods.planning", "methods.registry", "methods.tensors"),
+            *("methods.clips", "methods.clustering", "methods.crops", "methods.cuts"),
+            *("methods.interface", "methods.merging", "methods.planning", "methods.registry"),
+            "methods.tensors",
         ]
         for file in METHOD_FILES
     },
 }
 ALLOWED["methods/adapters/qwen3_vl.py"].append("methods.adapters.qwen_vl")
+ALLOWED["baselines/cdpruner.py"] += ["methods.clip_checkpoint", "methods.relevance"]
 # on LLaVA-1.5 the same selection under two names
 ALLOWED["baselines/hired.py"].append("baselines.fastervlm")
 ALLOWED["methods/adapters/qwen3_vl.py"].append("methods.adapters.qwen_vl")

@@ -8,8 +8,8 @@ from hashlib import sha256
 from typing import Any
 
 from harness.errors import BadInput, cause
-from harness.records.cell import Cell, budget_of
-from methods import InfeasibleBudgetError, Sizes
+from harness.records.cell import Cell, budget_of, unmeasurable
+from methods import PruningError, Sizes
 
 AT_ONCE = 256
 """Rows whose images are counted together."""
@@ -30,7 +30,9 @@ def refusal(sizes_of: Callable[[int], Sizes | None], per_image: bool) -> Refusal
             return None
         try:
             cell.method.build().plan(budget_of(cell, shown if per_image else 1), sizes)
-        except InfeasibleBudgetError as error:
+        except PruningError as error:
+            if unmeasurable(error) is None:
+                raise
             return str(error)
         return None
 

@@ -66,6 +66,7 @@ class LedgerBody(TypedDict):
     tower: NotRequired[Any]
     visual: NotRequired[Count]
     images: NotRequired[Positive]
+    resized: NotRequired[Count]
 
 
 class MethodBody(TypedDict):

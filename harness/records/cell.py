@@ -6,7 +6,7 @@ Knows methods by name only; the torch side is imported by `MethodSpec.build`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -207,7 +207,7 @@ class Cell:
         """Of its records: with all settings, also those left at their defaults, as JSON values."""
         return {
             "method": self.method.known_as,
-            "settings": {k: _json(v) for k, v in asdict(self.method.build()).items()},
+            "settings": {k: _json(v) for k, v in self.method.build().settings().items()},
             "budget": self.budget_body,
             **({} if self.matched is None else {"matched": self.matched}),
             "seed": self.seed,

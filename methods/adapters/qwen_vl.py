@@ -64,7 +64,16 @@ class WindowedQwenVLAdapter(QwenVLAdapter, MergingTower):
     def attention(self, layer: Any) -> nn.Module:
         return layer.attn if layer is self.tower.blocks[-1] else super().attention(layer)
 
+    def frame_rows(self, segment: Segment) -> int:
+        return segment.frame_tokens * segment.merged**2
+
+    def of_tokens(self, states: Tensor, segment: Segment) -> Tensor:
+        tokens = states.unflatten(2, (segment.frame_tokens, -1)).mean(3)
+        first_to_last = self.tower_order(segment).to(states.device)
+        return tokens[:, :, first_to_last.argsort()]
+
     def tower_order(self, segment: Segment) -> Tensor:
+        """int64 [tokens]: which of a frame's tokens are the tower's first, second …"""
         vision = self.model.config.vision_config
         side = vision.window_size // vision.patch_size // vision.spatial_merge_size
         row, column = torch.arange(segment.h)[:, None], torch.arange(segment.w)

@@ -56,6 +56,15 @@ def test_nothing_is_left_out_where_all_fit_or_nothing_would_be_left():
     assert list(found.kept) == [3]
 
 
+def test_a_method_that_is_not_defined_here_leaves_no_question_out(loaded: LoadedModel):
+    cells = [*CELLS, Cell.parse("dycoke@64")]
+    accuracy = Accuracy(loaded, [TASK])
+    why = accuracy.refusal(cells[-1], 1)
+    assert why is not None
+    assert "not defined here" in why
+    assert left_out({3: 1, 4: 1}, cells, accuracy.refusal) is None
+
+
 def test_images_are_counted_without_decoding_where_a_row_has_one_at_most(monkeypatch):
     features = Features({"q": Value("int64"), "image": Image(), "more": List(Image())})
     file = {"bytes": b"no picture", "path": None}

@@ -126,6 +126,7 @@ class PrunedPrefill:
                 },
                 TOWER,
                 USED,
+                has_cls=True,
             ),
         )
 

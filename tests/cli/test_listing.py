@@ -90,6 +90,7 @@ def test_what_is_cut_before_the_decoder_can_be_handed_on():
     assert known["visionzip"] == known["divprune"] == known["tome"] == "yes"
     assert known["vitcop"] == known["fastv"] == "no"
     assert known["unpruned"] == ""
+    assert known["dycoke"] == ""  # cuts frames, of which one image has one
 
 
 def test_the_list_of_methods_fits_a_terminal_of_100_columns():

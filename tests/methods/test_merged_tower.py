@@ -53,7 +53,7 @@ def shown_of(stored, monkeypatch) -> tuple[Tensor, Tensor]:
     monkeypatch.setattr(QueriesKeys, "received", lambda own: received)
     recording = MergedRecording(adapter, [QueriesKeys(keys, keys, 1.0)])
     heads = recording.shown(Read.TOWER_KEYS, segment).unflatten(-1, (keys.shape[1], -1))
-    return recording.shown(Read.RECEIVED_ATTENTION, segment).mean(1), heads.mean(2)
+    return recording.shown(Read.CLS_ATTENTION, segment).mean(1), heads.mean(2)
 
 
 def test_scores_and_keys_are_those_of_the_published_code(stored, monkeypatch):
@@ -194,7 +194,7 @@ def test_patches_in_the_order_of_the_tower_are_others(monkeypatch, batch):
 def test_what_keeps_the_last_call_of_the_tower_is_found_out(monkeypatch, batch):
     def last(self):
         def keep(attended):
-            self.calls[:] = [attended]
+            self.calls["image"] = [attended]
 
         return {self.adapter.attention(self.adapter.last_layer): keep}
 
