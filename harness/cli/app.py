@@ -114,7 +114,16 @@ def compare(
     if not (accuracy or efficiency):
         raise BadInput("--no-accuracy with --no-efficiency leaves nothing to do; give one of them")
     if not accuracy:
-        of_answers = ("workers", "ray", "tasks", "suite", *CHOSEN, "protocol", "chat_template", "report")
+        of_answers = (
+            "workers",
+            "ray",
+            "tasks",
+            "suite",
+            *CHOSEN,
+            "protocol",
+            "chat_template",
+            "report",
+        )
         refuse(context, "with --no-accuracy", *of_answers)
     if samples_per_task is None:
         refuse(context, "without --samples-per-task", "sample")
