@@ -193,6 +193,7 @@ class Accuracy:
     ) -> dict[str, Any]:
         """What a record keeps of a cell's answers to these documents, which are not scored.
 
+        "halved_to": the size of the batches that were left, where the memory held no larger ones.
         Raises PruningError, and SampleError for whatever goes wrong in a question.
         """
         self._make_room((task, *documents))
@@ -202,8 +203,9 @@ class Accuracy:
         answers: dict[int, Answer] = {}
         model = self._model(cell, _teller(task, loaded, answers, on_item))
         ask(model, task, loaded, [self._requests[task][document] for document in documents])
-        answered = self._answered(task, answers)
-        return {**answered, "wall_seconds": perf_counter() - started}
+        halved = {"halved_to": model.fits} if model.fits < self.batch_size else {}
+        seconds = perf_counter() - started
+        return {**self._answered(task, answers), **halved, "wall_seconds": seconds}
 
     def _make_room(self, shard: tuple[Any, ...]) -> None:
         """A new shard shows new images: what is kept of others goes before it fills the memory."""

@@ -116,7 +116,10 @@ def compare(
     if not (accuracy or efficiency):
         raise BadInput("--no-accuracy with --no-efficiency leaves nothing to do; give one of them")
     if not accuracy:
-        asked = ("tasks", "suite", *CHOSEN, "budget_per", "protocol", "chat_template", "report")
+        asked = (
+            *("workers", "ray", "tasks", "suite", *CHOSEN, "budget_per"),
+            *("protocol", "chat_template", "report"),
+        )
         refuse(context, "with --no-accuracy", *asked)
     if suite is not None:
         refuse(context, "with --suite", "tasks")

@@ -42,7 +42,6 @@ class Hand:
     actor: Any
     name: str = ""
     unit: Unit | None = None
-    since: float = 0.0
     paces: list[float] = field(default_factory=list)
     told_slow: bool = False
 
@@ -163,12 +162,13 @@ class Crew:
             if unit is None:
                 return
             self.idle.remove(hand)
-            hand.unit, hand.since = unit, monotonic()
+            hand.unit = unit
             self.waited[hand.actor.answer.remote(unit)] = hand
 
     def _pace(self, hand: Hand, done: Done) -> None:
         """Says once of a worker that the others are far quicker."""
-        hand.paces.append((monotonic() - hand.since) / len(done.unit.documents))
+        if done.answers is not None:
+            hand.paces.append(done.answers["wall_seconds"] / len(done.unit.documents))
         others = [median(h.paces) for h in self.hands if h is not hand and len(h.paces) > 2]
         if others and len(hand.paces) > 2 and not hand.told_slow:
             own, usual = median(hand.paces), median(others)
@@ -176,7 +176,7 @@ class Crew:
             if hand.told_slow:
                 self.progress.say(
                     f"worker {hand.name} is slow: {1 / own:.3g} questions a second, "
-                    f"others {1 / usual:.3g}"
+                    f"others {1 / max(usual, 1e-9):.3g}"
                 )
 
     def sizes(self, images: int) -> Any:
