@@ -108,11 +108,12 @@ class Answerer:
         """Answers in order, as one batch; `generation` as lmms-eval's tasks write it.
 
         Raises PruningError as `attach` does, and SampleError for anything else that goes wrong: an
-        answer whose counts are not what was planned and asked for, or without a finite logit.
+        answer whose counts are not what was planned and asked for, or without a finite logit. Out
+        of a GPU's memory stays what it is: fewer questions at once may fit.
         """
         try:
             return self._answer(questions, generation)
-        except (PruningError, SampleError):
+        except (PruningError, SampleError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             items = dict.fromkeys((questions[0].item, questions[-1].item))

@@ -8,9 +8,8 @@ from hashlib import sha256
 from typing import Any
 
 from harness.errors import BadInput, cause
-from harness.models.shapes import sizes_of
 from harness.records.cell import Cell, budget_of, unmeasurable
-from methods import PruningError
+from methods import PruningError, Sizes
 
 AT_ONCE = 256
 """Rows whose images are counted together."""
@@ -19,15 +18,14 @@ Refusal = Callable[[Cell, int], str | None]
 """Why a cell cannot be asked about so many images; None where it can."""
 
 
-def refusal(model: Any, per_image: bool) -> Refusal:
-    """By the methods' plans; `per_image`: whether a budget is that of each image.
-
-    None for all cells where an image's tokens depend on the image.
+def refusal(sizes_of: Callable[[int], Sizes | None], per_image: bool) -> Refusal:
+    """By the methods' plans; `sizes_of`: those of a sample with so many images, None where they
+    depend on the images, which refuses nothing; `per_image`: whether a budget is each image's.
     """
 
     def refused(cell: Cell, images: int) -> str | None:
         shown = max(images, 1)
-        sizes = sizes_of(model, shown)
+        sizes = sizes_of(shown)
         if sizes is None:
             return None
         try:

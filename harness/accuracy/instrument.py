@@ -7,41 +7,43 @@ all cells.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import count
-from statistics import fmean
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 from harness.accuracy.answers import Answer, Answerer, Prompt
-from harness.accuracy.drawing import Draw, chosen
+from harness.accuracy.drawing import Draw, chosen, images_as_held
 from harness.accuracy.fitting import LeftOut, images_shown_by, left_out, refusal
 from harness.accuracy.lmms.evaluation import (
-    evaluate,
+    ask,
+    requests_of,
     scored_again,
     side_effects_undone,
-    with_scores,
 )
 from harness.accuracy.lmms.tasks import TaskLibrary
 from harness.accuracy.rehearsal import most_images, rehearse
 from harness.accuracy.scores import running_score
+from harness.accuracy.shards import QUESTIONS, Shard, dealt, merged
 from harness.embedded import benchmark
-from harness.errors import BadInput, ScoringError, cause
+from harness.errors import BadInput
 from harness.models.load import LoadedModel
 from harness.models.shapes import recorded_shape, sizes_of
 from harness.records.cell import Cell, budget_of
 from harness.records.counted import distinct
-from harness.records.piece import Listener, Piece
+from harness.records.piece import Listener, OnItem, Piece
+from methods.interface import Sizes
 from methods.sharing import TowerStore
 
-OnItem = Callable[[float | None], None]
-"""Called after each question with its score, None where the task is scored at the end only."""
+MOST_PROMPTS = 4 * QUESTIONS
+"""Kept from one shard to the next."""
 
 
 class Accuracy:
     """Runs cells of one comparison; images go through the vision tower once, within `store_bytes`.
 
     `limit`: the first so many questions of each task, None for all; `draw`: instead, those that it
-    draws. An instrument of `harness.run`: each cell on each task is a piece.
+    draws; `sizes`: of a sample with so many images, for who has no model and only scores. An
+    instrument of `harness.run`: each cell on each task is a piece.
     """
 
     kind = "accuracy"
@@ -55,15 +57,21 @@ class Accuracy:
         store_bytes: int = 4 * 2**30,
         draw: Draw | None = None,
         per_image: bool = False,
+        shard_questions: int = QUESTIONS,
+        sizes: Callable[[int], Sizes | None] | None = None,
     ) -> None:
         self.model, self.limit, self.batch_size, self.draw = model, limit, batch_size, draw
         self.names, self.per_image = tuple(tasks), per_image
-        self.refusal = refusal(model.model, per_image)
         self.tasks = TaskLibrary(tasks, model.protocol)
         self.store = TowerStore(store_bytes)
         self.prompts: dict[str, Prompt] = {}
+        self.shard_questions = shard_questions
+        self.sizes = sizes or partial(sizes_of, model.model)
+        self.refusal = refusal(self.sizes, per_image)
+        self._shard: tuple[Any, ...] = ()
         self._documents: dict[str, Sequence[int]] = {}
         self._left_out: dict[str, LeftOut] = {}
+        self._requests: dict[str, dict[int, Any]] = {}
 
     def pieces(self, cells: Sequence[Cell]) -> list[Piece]:
         """Cell by cell all tasks, without the questions that one of the cells cannot be asked.
@@ -100,8 +108,8 @@ class Accuracy:
         earlier: Mapping[str, Any] | None,
     ) -> tuple[dict[Cell, dict[str, Any]], dict[str, Any]]:
         """`run` for the one cell. Raises as it does."""
-        task, (cell,) = piece.identity["task"], cells
-        return {cell: self.run(cell, task, _mean_told(listener, self.items(task)), earlier)}, {}
+        (cell,) = cells
+        return {cell: self.run(cell, piece.identity["task"], None, earlier)}, {}
 
     def body(
         self, piece: Piece, results: Mapping[Cell, Mapping[str, Any]], whole: Mapping[str, Any]
@@ -147,7 +155,7 @@ class Accuracy:
 
         Unknown before they are asked where an image's tokens depend on the image.
         """
-        if task in benchmark.TASKS or sizes_of(self.model.model, 1) is None:
+        if task in benchmark.TASKS or self.sizes(1) is None:
             return None
         loaded, documents = self.tasks.load(task), self.documents(task)
         with side_effects_undone():
@@ -169,6 +177,44 @@ class Accuracy:
         if refused and len(refused) == sum(cell.budget is not None for cell in cells):
             raise BadInput(f"task {task!r} has questions with {images} images: {refused[0]}")
 
+    def shards(self, piece: Piece) -> list[Shard]:
+        """The documents of a piece's task, in the parts that are answered by themselves."""
+        return self.shards_of(piece.identity["task"])
+
+    def shards_of(self, task: str) -> list[Shard]:
+        documents = self.documents(task)
+        if len(documents) <= self.shard_questions:
+            return [tuple(documents)]
+        images = images_as_held(self.tasks.load(task))
+        return dealt(documents, [images[i] for i in documents], self.shard_questions)
+
+    def answer(
+        self, cell: Cell, task: str, documents: Sequence[int], on_item: OnItem | None = None
+    ) -> dict[str, Any]:
+        """What a record keeps of a cell's answers to these documents, which are not scored.
+
+        "halved_to": the size of the batches that were left, where the memory held no larger ones.
+        Raises PruningError, and SampleError for whatever goes wrong in a question.
+        """
+        self._make_room((task, *documents))
+        loaded, started = self.tasks.load(task), perf_counter()
+        if task not in self._requests:
+            self._requests[task] = requests_of(loaded, self.documents(task))
+        answers: dict[int, Answer] = {}
+        model = self._model(cell, _teller(task, loaded, answers, on_item))
+        ask(model, task, loaded, [self._requests[task][document] for document in documents])
+        halved = {"halved_to": model.fits} if model.fits < self.batch_size else {}
+        seconds = perf_counter() - started
+        return {**self._answered(task, answers), **halved, "wall_seconds": seconds}
+
+    def _make_room(self, shard: tuple[Any, ...]) -> None:
+        """A new shard shows new images: what is kept of others goes before it fills the memory."""
+        if shard != self._shard and self.store.stored_bytes > self.store.max_bytes / 2:
+            self.store = _emptied(self.store)
+        if shard != self._shard and len(self.prompts) > MOST_PROMPTS:
+            self.prompts.clear()
+        self._shard = shard
+
     def run(
         self,
         cell: Cell,
@@ -178,26 +224,16 @@ class Accuracy:
     ) -> dict[str, Any]:
         """The measured parts of the cell's record; from the answers of an `earlier` one, if given.
 
-        Raises PruningError, SampleError for whatever goes wrong in a question, and ScoringError,
-        which holds the answers.
+        Raises as `answer` does, and ScoringError, which holds the answers.
         """
-        loaded = self.tasks.load(task)
-        if earlier is not None:
-            return scored_again(task, loaded, earlier)
-        started = perf_counter()
-        answers: dict[int, Answer] = {}
-        model = self._model(cell, _teller(task, loaded, answers, on_item))
-        try:
-            results = evaluate(model, loaded, self.documents(task))
-        except Exception as error:
-            if len(answers) < self.items(task):
-                raise
-            raise ScoringError(cause(error), self._answered(task, answers)) from error
-        answered = self._answered(task, answers)
-        return {
-            **with_scores(task, loaded, results, answered),
-            "wall_seconds": perf_counter() - started,
-        }
+        started, loaded = perf_counter(), self.tasks.load(task)
+        if earlier is None:
+            shards = self.shards_of(task)
+            earlier = merged([self.answer(cell, task, shard, on_item) for shard in shards])
+            started = perf_counter()
+        result = scored_again(task, loaded, earlier)
+        seconds = earlier.get("wall_seconds", 0.0) + perf_counter() - started
+        return {**result, "wall_seconds": seconds}
 
     def _answered(self, task: str, answers: Mapping[int, Answer]) -> dict[str, Any]:
         """What a record keeps of a cell's answers, in the order of the documents."""
@@ -231,15 +267,11 @@ class Accuracy:
         )
 
 
-def _mean_told(listener: Listener, total: int) -> OnItem:
-    """Tells how many items are done, and the mean of the scores so far."""
-    scores, done = list[float](), count(1)
-
-    def on_item(score: float | None) -> None:
-        scores.extend(() if score is None else (score,))
-        listener.advance(next(done), total, fmean(scores) if scores else None)
-
-    return on_item
+def _emptied(store: TowerStore) -> TowerStore:
+    """Another that holds nothing yet and records the same."""
+    other = TowerStore(store.max_bytes, reads_tower=bool(store.reads))
+    other.expect(store.reads)
+    return other
 
 
 def _teller(

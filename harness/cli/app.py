@@ -86,6 +86,8 @@ def compare(
     output: options.RecordsOutput = OUTPUT,
     fresh: options.Fresh = False,
     report: options.Report = False,
+    workers: options.Workers = None,
+    ray: options.RayAddress = None,
 ) -> int:
     """Compare methods on accuracy and efficiency, and print both tables.
 
@@ -101,6 +103,8 @@ def compare(
     `harness compare --model path/to/llava-1.5-7b-hf --tasks pope,gqa --batch-size 8`
 
     `harness compare --no-accuracy --repeats 100 --device cuda`
+
+    `harness compare --workers 8 --model path/to/llava-1.5-7b-hf --tasks pope,gqa`
     """
     from harness.analysis.told import told
     from harness.cli.results import finished
@@ -112,7 +116,10 @@ def compare(
     if not (accuracy or efficiency):
         raise BadInput("--no-accuracy with --no-efficiency leaves nothing to do; give one of them")
     if not accuracy:
-        asked = ("tasks", "suite", *CHOSEN, "budget_per", "protocol", "chat_template", "report")
+        asked = (
+            *("workers", "ray", "tasks", "suite", *CHOSEN, "budget_per"),
+            *("protocol", "chat_template", "report"),
+        )
         refuse(context, "with --no-accuracy", *asked)
     if suite is not None:
         refuse(context, "with --suite", "tasks")

@@ -211,6 +211,24 @@ Fresh = Annotated[
 Report = Annotated[
     bool, typer.Option("--report", help="Also write `report.html` beside the records.")
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar=_NUMBER,
+        min=1,
+        max=MOST_COUNT,
+        help="Answer by so many workers on Ray, with a GPU or a share of the cores each.",
+        show_default=False,
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="The Ray cluster that the workers are of; `auto` for the one of this machine.",
+        show_default=False,
+    ),
+]
 Directories = Annotated[
     list[Path] | None, typer.Argument(help="Directories with records.", show_default=False)
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,9 @@ from harness.cli import words
 from harness.cli.options import OUTPUT, Directories, refuse
 from harness.errors import BadInput, warn
 from harness.tables.choices import Intervals
+
+MOST_UNFINISHED = 20
+"""Lines about cells that a table has not yet."""
 
 
 def table(
@@ -73,6 +77,7 @@ def table(
 
         found = [survey(model, budget)]
     else:
+        _say_unfinished(directories or [OUTPUT])
         records = read_records(directories or [OUTPUT], warn, whole=fidelity)
         found = laid_out(records, layout, Style(emphasis, intervals, fidelity, published))
     whole = wide or format_ not in (RICH, "markdown")
@@ -81,6 +86,18 @@ def table(
     else:
         sys.stdout.write(WRITERS[format_](found if whole else [brief(one) for one in found]))
     return int(any(table.failed for table in found))
+
+
+def _say_unfinished(directories: Sequence[Path]) -> None:
+    """How far cells are that the table has not yet, a line each as long as they are few."""
+    from harness.records.shards import unfinished
+
+    found = [one for directory in directories for one in unfinished(directory, warn)]
+    for one in found[:MOST_UNFINISHED]:
+        warn(str(one))
+    if others := found[MOST_UNFINISHED:]:
+        answered, questions = sum(o.answered for o in others), sum(o.questions for o in others)
+        warn(f"{len(others)} others: {answered:,} of {questions:,} questions answered")
 
 
 def rescore(

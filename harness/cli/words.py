@@ -153,7 +153,15 @@ def above_zero(option: str) -> Callable[[str], float]:
 
 
 def directory(text: str) -> Path:
-    """Raises BadInput unless files could be written there; writes nothing."""
+    """Raises BadInput unless files could be written there; writes nothing.
+
+    Object stores have no lock, and no rename that is all or nothing: no record is safe there.
+    """
+    if "://" in str(text):
+        raise BadInput(
+            f"--output {text} is an address; allowed: a directory, on a disk that several machines "
+            "may share, from which records can be copied to an object store"
+        )
     path = Path(text)
     existing = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not existing.is_dir():

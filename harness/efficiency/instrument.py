@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -26,7 +26,7 @@ class Efficiency:
     """Times all cells at one batch size. An instrument of `harness.run`: a single piece.
 
     `most_minutes`: no round begins later after the first step; `memory_gib`: also find each cell's
-    largest batch in that much.
+    largest batch in that much; `elsewhere`: what does as `timed` does, for who has no model.
     """
 
     loaded: LoadedModel
@@ -34,6 +34,7 @@ class Efficiency:
     repeats: int
     most_minutes: float | None = None
     memory_gib: float | None = None
+    elsewhere: Callable[[Sequence[Cell], Step], dict[str, Any]] | None = None
     kind = "efficiency"
 
     def pieces(self, cells: Sequence[Cell]) -> list[Piece]:
@@ -54,6 +55,14 @@ class Efficiency:
     def prepare(self, pieces: Sequence[Piece]) -> None:
         """Nothing."""
 
+    def shards(self, piece: Piece) -> list[tuple[int, ...]]:
+        """None: rounds go over all cells."""
+        return []
+
+    def answer(self, *asked: object) -> NoReturn:
+        """Never asked, since there are no parts."""
+        raise NotImplementedError
+
     def measure(
         self,
         piece: Piece,
@@ -62,7 +71,7 @@ class Efficiency:
         earlier: Mapping[str, Any] | None,
     ) -> tuple[dict[Cell, dict[str, Any]], dict[str, Any]]:
         """Each cell's part of what is `timed`, and the others. Raises as it does."""
-        measured = self.timed(cells, listener.step)
+        measured = (self.elsewhere or self.timed)(cells, listener.step)
         rows = measured.pop("cells")
         return dict(zip(cells, rows, strict=True)), measured
 

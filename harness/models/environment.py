@@ -13,3 +13,15 @@ def prepare_environment() -> None:
     """
     os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+
+
+def prepare_ray(alone: bool) -> None:
+    """Sets what must stand before Ray is imported: it reports nothing of its use to a server.
+
+    `alone`: its processes, which obey whoever reaches them, listen on this machine only. The
+    variable has the name of the systems where that is so from the start.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if alone:
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -70,13 +72,8 @@ def _counted(prefill: Prefill, resized: Sequence[int]) -> list[dict[str, Any]]:
 
 def distinct(ledgers: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[int]]:
     """The rows that differ, each with the number of "samples" that have it; each sample's row."""
-    rows: list[dict[str, Any]] = []
-    counts: list[int] = []
-    places = []
-    for ledger in ledgers:
-        if ledger not in rows:
-            rows.append(ledger)
-            counts.append(0)
-        places.append(rows.index(ledger))
-        counts[places[-1]] += 1
-    return [{**row, "samples": n} for row, n in zip(rows, counts, strict=True)], places
+    texts = [json.dumps(ledger, sort_keys=True) for ledger in ledgers]
+    rows = dict(zip(reversed(texts), reversed(ledgers), strict=True))
+    counts = Counter(texts)
+    places = {text: place for place, text in enumerate(counts)}
+    return [{**rows[text], "samples": n} for text, n in counts.items()], [places[t] for t in texts]

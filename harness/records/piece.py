@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +20,10 @@ class Piece:
     name: str
     cells: tuple[Cell, ...]
     identity: Mapping[str, Any]
+
+
+OnItem = Callable[[float | None], None]
+"""Called after each question with its score, None where the task is scored at the end only."""
 
 
 class Listener(Protocol):

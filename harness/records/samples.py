@@ -93,6 +93,11 @@ class Samples:
         return frozenset(s["ledger"] for s in self.bodies if s.get("selections", True))
 
 
+def document_of(sample: Mapping[str, Any]) -> int:
+    """lmms-eval's number of the document that a sample is about."""
+    return int(str(sample["item"]).rpartition("/")[2])
+
+
 def first_token(body: FirstTokenBody) -> FirstToken:
     """Without tokens that have no log-probability, as those of a baseline."""
     listed = zip(body.get("ids", ()), body.get("logprobs", ()), strict=True)

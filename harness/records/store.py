@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from harness.records import file as records
 from harness.records.identity import identity_hash
 from harness.records.lock import held
 from harness.records.record import AccuracyRecord, Record, record_of
+from harness.records.shards import UNFINISHED, Shards
 
 
 class Store:
@@ -19,6 +20,7 @@ class Store:
 
     def __init__(self, directory: Path, warn: Callable[[str], None], fresh: bool = False) -> None:
         self.directory, self.written = directory, 0
+        self._warn, self._fresh = warn, fresh
         found = () if fresh else list(records.read_all([directory], warn))
         self._reusable = _by_identity(record for record in found if _reusable(record))
         self._answered = _by_identity(record for record in found if is_unscored(record))
@@ -40,6 +42,18 @@ class Store:
             records.write(self.directory, body)
         self.written += 1
         return record_of(records.outline(body))
+
+    def shards(self, outline: Mapping[str, Any], documents: Sequence[Sequence[int]]) -> Shards:
+        """Those of a record that is not there yet; see `Shards`."""
+        shards = Shards(self.directory, outline, documents, self._warn)
+        if self._fresh:
+            shards.forget()
+        return shards
+
+    def add(self, shards: Shards, number: int, part: Mapping[str, Any], worker: str) -> None:
+        """Keep the answers of a shard. Raises BadInput as `keep` does."""
+        with self._writing():
+            shards.add(number, part, worker)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -73,6 +87,7 @@ def opened(directory: Path, warn: Callable[[str], None], fresh: bool = False) ->
         store = Store(directory, warn, fresh)
         with store._writing():
             records.remove_partial(directory)
+            records.remove_partial(directory / UNFINISHED)
         yield store
 
 

@@ -10,13 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.errors import BadInput, ScoringError, sentence
-from harness.records.cell import Cell, infeasible, unmeasurable
+from harness.records.cell import Cell, infeasible
 from harness.records.file import SCHEMA, unwritable
 from harness.records.piece import Piece
 from harness.records.provenance import now
 from harness.records.record import Record
+from harness.records.shards import Shards, origin_of
 from harness.records.store import Store
+from harness.run.answering import Answered, Answering, Engine, alone
+from harness.run.failures import Failure, failed, failure_of, not_kept
 from harness.run.instruments import Instrument, Results
 from harness.run.progress import Progress
 from harness.run.request import Feasible
@@ -34,8 +36,8 @@ class Work:
     """Cells to compare and what all their records share.
 
     `infeasible`: cells that cannot be, with the budgets that can; `identity`: model, digest, dtype,
-    attention, device, code and versions; `provenance` as of the start; `stopped`: why no further
-    cell is run.
+    attention, device, code and versions; `provenance` as of the start; `engine`: who answers;
+    `stopped`: why no further cell is run.
     """
 
     cells: Sequence[Cell]
@@ -44,6 +46,7 @@ class Work:
     provenance: Mapping[str, Any]
     store: Store
     progress: Progress
+    engine: Engine = alone
     stopped: str | None = field(default=None, init=False)
 
     def records(self, instruments: Iterable[Instrument]) -> list[Record]:
@@ -52,29 +55,28 @@ class Work:
         Raises BadInput when a record cannot be written, and Interrupted on Ctrl-C.
         """
         try:
-            return [
-                known or self._made(instrument, piece, number)
-                for instrument in instruments
-                for piece, known, number in self._planned(instrument)
-            ]
+            return [record for instrument in instruments for record in self._of(instrument)]
         except KeyboardInterrupt as interruption:
             raise Interrupted(_kept(self.store)) from interruption
         finally:
             self.progress.stop()
 
-    def _planned(
-        self, instrument: Instrument
-    ) -> Iterator[tuple[Piece, Record | None, tuple[int, int]]]:
-        """Its pieces, each with the record that is there already, or which of how many it is."""
+    def _of(self, instrument: Instrument) -> list[Record]:
         pieces = instrument.pieces(self.cells)
         known = [self.store.find(self._identity(piece)) for piece in pieces]
-        self._say_reused(instrument.kind, sum(map(bool, known)), len(pieces))
-        new = [piece for piece, record in zip(pieces, known, strict=True) if record is None]
-        instrument.prepare(new)
-        number, runs = 0, sum(bool(self._feasible(piece)) for piece in new)
-        for piece, record in zip(pieces, known, strict=True):
-            number += record is None and bool(self._feasible(piece))
-            yield piece, record, (number, runs)
+        found: dict[int, Record] = {i: record for i, record in enumerate(known) if record}
+        self._say_reused(instrument.kind, len(found), len(pieces))
+        new = [i for i in range(len(pieces)) if i not in found]
+        instrument.prepare([pieces[i] for i in new])
+        self.progress.expect(sum(bool(self._feasible(pieces[i])) for i in new))
+        for i, answered in self._in_turn(instrument, pieces, new):
+            found[i] = self._made(instrument, pieces[i], answered)
+            if self.stopped:
+                break
+        for i in new:
+            if i not in found:
+                found[i] = self._made(instrument, pieces[i], None)
+        return [found[i] for i in range(len(pieces))]
 
     def _identity(self, piece: Piece) -> dict[str, Any]:
         return {**self.identity, **piece.identity}
@@ -87,19 +89,38 @@ class Work:
     def _feasible(self, piece: Piece) -> list[Cell]:
         return [cell for cell in piece.cells if cell not in self.infeasible]
 
-    def _made(self, instrument: Instrument, piece: Piece, number: tuple[int, int]) -> Record:
+    def _in_turn(
+        self, instrument: Instrument, pieces: Sequence[Piece], new: Iterable[int]
+    ) -> Iterator[tuple[int, Answered]]:
+        """The numbers of the pieces as each can become a record, and what there is of it then."""
+        parted: dict[int, Shards] = {}
+        for i in new:
+            piece = pieces[i]
+            feasible = self._feasible(piece)
+            earlier = self.store.answered(self._identity(piece)) if feasible else None
+            parts = instrument.shards(piece) if feasible and earlier is None else ()
+            if parts:
+                outline = self._body(instrument, piece, {cell: {} for cell in piece.cells}, {})
+                parted[i] = self.store.shards(outline, parts)
+            else:
+                yield i, earlier
+        yield from Answering(pieces, parted, self.store, self.progress).by(self.engine, instrument)
+
+    def _made(self, instrument: Instrument, piece: Piece, answered: Answered) -> Record:
         """The kept record of one piece, whatever came of it."""
         cells = self._feasible(piece)
         if not cells:
             return self._keep(instrument, piece, {}, {})
-        earlier = self.store.answered(self._identity(piece))
         if self.stopped:
+            earlier = self.store.answered(self._identity(piece))
             return earlier or self._keep(instrument, piece, _all_failed(cells, self.stopped), {})
-        self.progress.begin(piece.name, *number)
-        if earlier is not None:
+        self.progress.begin(piece.name)
+        if isinstance(answered, Record):
             self.progress.say(f"{piece.name}: answered before, scored again")
-        results, whole = self._measured(instrument, piece, cells, earlier)
-        record = self._keep(instrument, piece, results, whole)
+        results, whole, origin = self._measured(instrument, piece, cells, answered)
+        record = self._keep(instrument, piece, results, whole, origin)
+        if isinstance(answered, Shards):
+            answered.remove()
         self.progress.end(record)
         for cell in cells:
             if cell.budget is None and results[cell].get("status") == "failed":
@@ -108,29 +129,30 @@ class Work:
         return record
 
     def _measured(
-        self, instrument: Instrument, piece: Piece, cells: Sequence[Cell], earlier: Record | None
-    ) -> tuple[Results, Mapping[str, Any]]:
-        """What a record can hold of it; what breaks off is a failure of all the cells."""
+        self, instrument: Instrument, piece: Piece, cells: Sequence[Cell], answered: Answered
+    ) -> tuple[Results, Mapping[str, Any], Mapping[str, Any]]:
+        """What a record can hold of it, of the piece as a whole, and of its origin; what breaks off
+        is a failure of all the cells.
+        """
         whole: Mapping[str, Any] = {}
+        origin: Mapping[str, Any] = {}
+        if isinstance(answered, Failure):
+            return self._failed(cells, answered), whole, origin
         try:
-            answers = None if earlier is None else earlier.body
-            results, whole = instrument.measure(piece, cells, self.progress, answers)
-        except BadInput:
-            raise
-        except ScoringError as error:  # what was answered is kept, for the same command to score
-            results = {cell: {**error.answered, **_failed(sentence(error))} for cell in cells}
+            earlier, origin = _answers(answered)
+            results, whole = instrument.measure(piece, cells, self.progress, earlier)
         except Exception as error:  # whatever it is, it becomes the cells' result and is shown
-            self._stop_at_mechanism(error)
-            results = dict.fromkeys(cells, unmeasurable(error) or _broken_off(error))
+            return self._failed(cells, failure_of(error)), whole, origin
         if wrong := unwritable(whole):
-            return _all_failed(cells, _not_kept(wrong)), {}
-        return {cell: _writable(result) for cell, result in results.items()}, whole
+            return _all_failed(cells, not_kept(wrong)), {}, origin
+        return {cell: _writable(result) for cell, result in results.items()}, whole, origin
 
-    def _stop_at_mechanism(self, error: Exception) -> None:
-        from methods.interface import MechanismError  # after the cell has run: it imports torch
-
-        if isinstance(error, MechanismError):
-            self._stop(sentence(error))
+    def _failed(self, cells: Sequence[Cell], failure: Failure) -> Results:
+        """Raises BadInput where that is what it is."""
+        failure.raise_bad_input()
+        if failure.stops:
+            self._stop(failure.stops)
+        return dict.fromkeys(cells, _writable(failure.result))
 
     def _stop(self, why: str) -> None:
         """Run no further cell; says so once."""
@@ -139,39 +161,48 @@ class Work:
             self.progress.say(f"the comparison stops, no other cell is run: {why}")
 
     def _keep(
-        self, instrument: Instrument, piece: Piece, results: Results, whole: Mapping[str, Any]
+        self,
+        instrument: Instrument,
+        piece: Piece,
+        results: Results,
+        whole: Mapping[str, Any],
+        origin: Mapping[str, Any] | None = None,
     ) -> Record:
         others = {
             cell: _infeasible(self.infeasible[cell])
             for cell in piece.cells
             if cell in self.infeasible
         }
+        body = self._body(instrument, piece, {**results, **others}, whole)
+        provenance = {**self.provenance, "created": now(), **(origin or {})}
+        return self.store.keep({**body, "provenance": provenance})
+
+    def _body(
+        self, instrument: Instrument, piece: Piece, results: Results, whole: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """All of a record but its origin."""
         outline = {"schema": SCHEMA, "kind": instrument.kind, "identity": self._identity(piece)}
-        content = instrument.body(piece, {**results, **others}, whole)
-        provenance = {**self.provenance, "created": now()}
-        return self.store.keep({**outline, **content, "provenance": provenance})
+        return {**outline, **instrument.body(piece, results, whole)}
 
 
-def _failed(reason: str) -> dict[str, Any]:
-    return {"status": "failed", "reason": reason}
+def _answers(answered: Answered) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]]:
+    """As an instrument takes them, and what their origin is. Raises what reading them does."""
+    if isinstance(answered, Shards):
+        from harness.accuracy.shards import merged
 
-
-def _broken_off(error: Exception) -> dict[str, Any]:
-    return _failed(f"{type(error).__name__}: {sentence(error)}")
+        parts = answered.parts()
+        return merged(parts), origin_of(parts)
+    return (answered.body if isinstance(answered, Record) else None), {}
 
 
 def _all_failed(cells: Sequence[Cell], reason: str) -> Results:
-    return dict.fromkeys(cells, _failed(reason))
+    return dict.fromkeys(cells, failed(reason))
 
 
 def _writable(result: Mapping[str, Any]) -> Mapping[str, Any]:
     """As it is, or the failure to keep it."""
     wrong = unwritable(result)
-    return _failed(_not_kept(wrong)) if wrong else result
-
-
-def _not_kept(wrong: str) -> str:
-    return f"no record can hold what was measured: {wrong}"
+    return failed(not_kept(wrong)) if wrong else result
 
 
 def _infeasible(feasible: Feasible) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.records.cell import Cell
-from harness.records.piece import Listener, Piece
+from harness.records.piece import Listener, OnItem, Piece
 from harness.run.request import Per, Request
 
 if TYPE_CHECKING:
     from harness.models.load import LoadedModel
+    from methods.interface import Sizes
 
 Results = Mapping[Cell, Mapping[str, Any]]
 """What was measured of each cell."""
@@ -28,6 +30,14 @@ class Instrument(Protocol):
     def prepare(self, pieces: Sequence[Piece]) -> None:
         """Before the first of them is measured. Raises BadInput for what could not be."""
 
+    def shards(self, piece: Piece) -> Sequence[tuple[int, ...]]:
+        """The documents of its parts, where it is answered in parts; else nothing."""
+
+    def answer(
+        self, cell: Cell, task: str, documents: Sequence[int], on_item: OnItem | None
+    ) -> Mapping[str, Any]:
+        """Of one part. Raises whatever fails the cell."""
+
     def measure(
         self,
         piece: Piece,
@@ -37,7 +47,7 @@ class Instrument(Protocol):
     ) -> tuple[Results, Mapping[str, Any]]:
         """Of those `cells` of a piece that can be; and what belongs to the piece as a whole.
 
-        `earlier`: the body of a record of its answers, which are not asked for again. Raises
+        `earlier`: its answers, of all parts as one or as a record that could not be scored. Raises
         BadInput, ScoringError, MechanismError, and whatever else fails all the cells.
         """
 
@@ -45,7 +55,19 @@ class Instrument(Protocol):
         """The record's own part; a result has a status unless it is "ok"."""
 
 
-def instruments_of(request: Request, loaded: LoadedModel, images: int) -> list[Instrument]:
+class Elsewhere(Protocol):
+    """Where the model is, if not here."""
+
+    def sizes(self, images: int) -> Sizes | None:
+        """Of a sample with so many images; None where they depend on the images."""
+
+    def timed(self, number: int, cells: Sequence[Cell], on_step: Any) -> dict[str, Any]:
+        """As `Efficiency.timed`, of the timing of that number, from 0."""
+
+
+def instruments_of(
+    request: Request, loaded: LoadedModel, images: int, elsewhere: Elsewhere | None = None
+) -> list[Instrument]:
     """Accuracy, then one for each batch size that is timed with so many images a prompt.
 
     Raises BadInput for a batch that the device has no room for.
@@ -58,17 +80,25 @@ def instruments_of(request: Request, loaded: LoadedModel, images: int) -> list[I
         count = request.samples_per_task
         draw = None if count is None else Draw(count, request.sample)
         batch = request.batch_sizes[0]
-        per_image = request.budget_per == Per.IMAGE
         accuracy = Accuracy(
-            loaded, request.tasks, request.limit, batch, draw=draw, per_image=per_image
+            loaded,
+            request.tasks,
+            request.limit,
+            batch,
+            draw=draw,
+            shard_questions=request.shard_questions,
+            sizes=None if elsewhere is None else elsewhere.sizes,
+            per_image=request.budget_per == Per.IMAGE,
         )
         for method in request.methods:  # so that the tower runs once for all of them
             accuracy.store.expect(method.build().tower_reads)
         found.append(accuracy)
-    return found + (_timing(request, loaded, images) if request.efficiency else [])
+    return found + (_timing(request, loaded, images, elsewhere) if request.efficiency else [])
 
 
-def _timing(request: Request, loaded: LoadedModel, images: int) -> list[Instrument]:
+def _timing(
+    request: Request, loaded: LoadedModel, images: int, elsewhere: Elsewhere | None
+) -> list[Instrument]:
     from harness.efficiency.instrument import Efficiency
     from harness.efficiency.workload import Load, check_room
 
@@ -76,7 +106,7 @@ def _timing(request: Request, loaded: LoadedModel, images: int) -> list[Instrume
         Load(batch, images, request.prompt_tokens, request.new_tokens, request.seed)
         for batch in request.batch_sizes
     ]
-    for load in loads:
+    for load in loads if elsewhere is None else ():
         check_room(loaded, load)
     return [
         Efficiency(
@@ -84,7 +114,8 @@ def _timing(request: Request, loaded: LoadedModel, images: int) -> list[Instrume
             load,
             request.repeats,
             request.most_minutes,
-            request.memory_gib if load is loads[0] else None,
+            request.memory_gib if number == 0 else None,
+            None if elsewhere is None else partial(elsewhere.timed, number),
         )
-        for load in loads
+        for number, load in enumerate(loads)
     ]

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.accuracy.shards import QUESTIONS
 from harness.errors import BadInput
 from harness.models.protocols import OWN, Protocol
 from harness.records.cell import (
@@ -52,6 +53,8 @@ class Request:
     None for the model's own number. `most_minutes`: no timed round begins later; `memory_gib`: the
     largest batch in so much is found, too, at the first batch size. `allow_busy`: whether a busy
     GPU is measured all the same; None where the GPU is not asked.
+    `workers`: so many on a Ray of this machine, or on the cluster at the address `ray`, answer;
+    None for this process, or for as many as the cluster has room for.
     """
 
     methods: tuple[MethodSpec, ...]
@@ -82,6 +85,9 @@ class Request:
     most_minutes: float | None = None
     memory_gib: float | None = None
     allow_busy: bool | None = None
+    workers: int | None = None
+    ray: str | None = None
+    shard_questions: int = QUESTIONS
 
 
 def cells_of(request: Request) -> tuple[Cell, ...]:

@@ -26,7 +26,7 @@ from harness.errors import BadInput
 from harness.models.load import LoadedModel, load_model, resolve
 from harness.models.protocols import OWN, LlavaProtocol, Protocol, protocol_of
 from harness.records.cell import Cell
-from harness.run.compare import identity_of
+from harness.run.facts import identity_of
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "

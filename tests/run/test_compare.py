@@ -13,11 +13,11 @@ from harness.records import file as records
 from harness.run.request import cells_of
 
 
-def test_unpruned_runs_first_and_once_then_budget_by_budget(tmp_path):
+def test_task_by_task_unpruned_runs_first_and_once_then_budget_by_budget(tmp_path):
     runner, timer = Runner(), Timer()
     assert run(asked(tmp_path), runner, timer)[0] == 0
     order = ["unpruned", "vitcop@192", "fastv@192", "vitcop@64", "fastv@64"]
-    assert runner.ran == [(cell, task) for cell in order for task in TASKS]
+    assert runner.ran == [(cell, task) for task in TASKS for cell in order]
     assert timer.calls == [order]
     assert len(list(tmp_path.glob("accuracy-*.json.gz"))) == 10
     assert len(list(tmp_path.glob("efficiency-*.json.gz"))) == 1

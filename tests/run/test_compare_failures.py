@@ -21,12 +21,12 @@ def test_an_interruption_keeps_what_is_finished_and_the_next_run_goes_on(tmp_pat
     assert run(asked(tmp_path), first, Timer())[0] == 130
     told = capsys.readouterr()
     assert told.out == ""
-    assert f"records of all finished cells are kept in {tmp_path}, 5 of them" in told.err
+    assert f"records of all finished cells are kept in {tmp_path}, 7 of them" in told.err
     assert "the same command goes on from there" in told.err
     second, timer = Runner(), Timer()
     status, said = run(asked(tmp_path), second, timer)
     assert status == 0
-    assert "reused 5 of 10" in said
+    assert "reused 7 of 10" in said
     assert second.ran[0] == stop
     assert not set(first.ran) & set(second.ran)
     assert len(first.ran + second.ran) == 10
@@ -142,7 +142,7 @@ def test_nothing_is_run_where_nothing_could_be_right(tmp_path, cell, error, why)
 
 def every_cell():
     cells = ("unpruned", "vitcop@192", "fastv@192", "vitcop@64", "fastv@64")
-    return [(cell, task) for cell in cells for task in TASKS]
+    return [(cell, task) for task in TASKS for cell in cells]
 
 
 def test_cells_that_were_not_run_say_why(tmp_path, capsys):

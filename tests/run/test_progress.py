@@ -22,7 +22,9 @@ def test_live_progress_shows_cell_items_accuracy_and_time_left(monkeypatch):
     screen = Screen()
     progress = progress_on(screen, str)
     assert isinstance(progress, LiveProgress)
-    progress.begin("fastv@64 count", 2, 4)
+    progress.expect(4)
+    progress.number = 2
+    progress.begin("fastv@64 count")
     progress.advance(30, 40, 0.625)
     drawn = Console(file=io.StringIO(), width=120)
     drawn.print(progress.bar.get_renderable())
@@ -31,7 +33,8 @@ def test_live_progress_shows_cell_items_accuracy_and_time_left(monkeypatch):
     assert "30/40 · accuracy 62.5 %" in text
     assert "left" in text
     progress.end("62.5 %")
-    progress.begin("efficiency", 1, 1)
+    progress.expect(1)
+    progress.begin("efficiency")
     progress.step("rounds", 6, 20)
     drawn.print(progress.bar.get_renderable())
     assert "rounds 6/20 · 0 s left" in drawn.file.getvalue()
@@ -42,7 +45,8 @@ def test_live_progress_shows_cell_items_accuracy_and_time_left(monkeypatch):
 def test_plain_progress_names_each_part_of_a_run_once():
     said = io.StringIO()
     progress = Progress(said, str)
-    progress.begin("efficiency", 1, 1)
+    progress.expect(1)
+    progress.begin("efficiency")
     for doing, number in (("warm-up", 1), ("warm-up", 2), ("rounds", 1), ("rounds", 2)):
         progress.step(doing, number, 2)
     assert said.getvalue().splitlines() == [

@@ -1,4 +1,4 @@
-"""lmms-eval run over a task: it asks and scores, and leaves nothing behind.
+"""lmms-eval's two halves run over a task, asking and scoring; they leave nothing behind.
 
 It is imported by the functions that need it: it takes seconds.
 """
@@ -16,6 +16,10 @@ from harness.accuracy.aggregation import arguments, state_kept
 from harness.accuracy.lmms.tasks import quiet
 from harness.accuracy.scores import scored
 from harness.errors import ScoringError, cause
+from harness.records.samples import document_of
+
+SEED = 1234
+"""lmms-eval's own, of numpy, torch and the choice of examples."""
 
 
 def scored_again(task: str, loaded: Any, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,12 +31,36 @@ def scored_again(task: str, loaded: Any, record: Mapping[str, Any]) -> dict[str,
         from harness.accuracy.lmms.model import RepeatingModel
 
     answered = {key: record[key] for key in ("parameters", "ledger", "samples", "shape")}
-    answers = {_document(sample): sample["answer"] for sample in record["samples"]}
+    answers = {document_of(sample): sample["answer"] for sample in record["samples"]}
     try:
         results = evaluate(RepeatingModel(answers), loaded, sorted(answers))
     except Exception as error:
         raise ScoringError(cause(error), answered) from error
     return {**with_scores(task, loaded, results, answered), "wall_seconds": 0.0}
+
+
+def requests_of(task: Any, documents: Sequence[int]) -> dict[int, Any]:
+    """lmms-eval's requests by the documents' numbers, as `evaluate` would make them."""
+    with side_effects_undone(), _only(task, documents):
+        task.set_fewshot_seed(seed=SEED)
+        task.build_all_requests(limit=documents[-1] + 1)
+    return {int(request.doc_id): request for request in task.instances}
+
+
+def ask(model: Any, name: str, task: Any, requests: Sequence[Any]) -> None:
+    """Have the model answer requests of the task; it tells the answers. Raises what asking does.
+
+    Every shard begins with the random state that a whole run of lmms-eval begins with.
+    """
+    import numpy as np
+    import torch
+
+    with side_effects_undone():
+        random.seed(0)
+        np.random.seed(SEED)
+        torch.manual_seed(SEED)
+        model.task_dict[name] = task.dataset
+        model.generate_until(requests)
 
 
 def evaluate(model: Any, task: Any, documents: Sequence[int]) -> dict[str, Any]:
@@ -80,7 +108,7 @@ def with_scores(
     task: str, loaded: Any, results: Mapping[str, Any], answered: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The record's parts with each question's score, and the task's. Raises ScoringError."""
-    images = {_document(sample): sample["image"] for sample in answered["samples"]}
+    images = {document_of(sample): sample["image"] for sample in answered["samples"]}
     try:
         with side_effects_undone():
             score = scored(task, loaded, results, images)
@@ -89,7 +117,7 @@ def with_scores(
     logged = score.samples
     samples = []
     for sample in answered["samples"]:
-        about, number = logged[_document(sample)]
+        about, number = logged[document_of(sample)]
         samples.append({**sample, "target": about["target"], "score": number})
     return {
         **answered,
@@ -98,11 +126,6 @@ def with_scores(
         "metrics": score.metrics,
         "printed": score.printed,
     }
-
-
-def _document(sample: Mapping[str, Any]) -> int:
-    """lmms-eval's number of the document that a record's sample is about."""
-    return int(str(sample["item"]).rpartition("/")[2])
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
 from lmms_eval.protocol import ChatMessages
@@ -21,7 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from harness.accuracy.answers import Answer, Answerer, Question, SampleError
-from harness.errors import BadInput, sentence, warn
+from harness.errors import BadInput, cause, sentence, warn
 from harness.models.load import load_model
 from harness.models.protocols import HF, OWN, Protocol, protocol_of
 from harness.records.cell import UNPRUNED, Cell, MethodSpec, budget_of
@@ -48,7 +49,7 @@ class AnsweringModel(lmms):
         protocol: Protocol = OWN,
     ) -> None:
         super().__init__()
-        self.answerer, self.batch_size = answerer, batch_size
+        self.answerer, self.batch_size, self.fits = answerer, batch_size, batch_size
         self.on_answer, self.bar = on_answer, bar
         self.protocol = protocol
         self.is_simple = self.is_simple or self.protocol.simple
@@ -60,13 +61,29 @@ class AnsweringModel(lmms):
             for batch in self._batches(requests):
                 questions = [self._question(requests[i]) for i in batch]
                 generation = self._generation(requests[batch[0]])
-                answers = self.answerer.answer(questions, generation)
+                answers = self._answers(questions, generation)
                 for i, answer in zip(batch, answers, strict=True):
                     counts = TokenCounts(output_tokens=answer.new_tokens)
                     results[i] = GenerationResult(answer.text, counts)
                     self.on_answer(requests[i].task_name, int(requests[i].doc_id), answer)
                 bar.update(len(batch))
         return [results[i] for i in range(len(requests))]
+
+    def _answers(
+        self, questions: Sequence[Question], generation: Mapping[str, Any]
+    ) -> list[Answer]:
+        """Half as many at once from where the GPU's memory does not hold them; `fits` tells."""
+        found: list[Answer] = []
+        while len(found) < len(questions):
+            part = questions[len(found) : len(found) + self.fits]
+            try:
+                found += self.answerer.answer(part, generation)
+            except torch.OutOfMemoryError as error:
+                if len(part) == 1:
+                    raise SampleError(f"{part[0].item}: {cause(error)}") from error
+                self.fits = len(part) // 2
+                torch.cuda.empty_cache()
+        return found
 
     def _batches(self, requests: Sequence[Instance]) -> Iterator[list[int]]:
         """Indices of requests that are answered together: from short questions to long ones, so
