@@ -1,124 +1,83 @@
-"""Workers on a real Ray: the records of one process, whoever dies in the middle."""
+"""Workers on a real Ray: the records of one process, whoever dies in the middle.
+
+`tests/benchmarks/kill_crew.py` does so thirty times.
+"""
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from time import monotonic, sleep
 
-import crewed_comparison
 import psutil
 import pytest
-from from_bodies import bodies_in
-
-from harness.records.shards import UNFINISHED
+from crewed_comparison import (
+    CELLS,
+    OF_A_CLUSTER,
+    PATIENCE,
+    TWO,
+    check_answered_once,
+    compare,
+    log_of,
+    measured,
+    records,
+    shards,
+    started,
+    wait_until,
+    workers_of,
+)
 
 pytestmark = pytest.mark.slow
-PATIENCE = 240.0
-RECORDS = crewed_comparison.TASKS * crewed_comparison.CELLS
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-
-
-def started(directory: Path, *address: str) -> psutil.Popen:
-    command = [sys.executable, crewed_comparison.__file__, str(directory), *address]
-    with (directory.parent / f"{directory.name}.log").open("ab") as log:
-        return psutil.Popen(command, env=ENVIRONMENT, stdout=log, stderr=log)
-
-
-def ended(driver: psutil.Popen) -> int:
-    return driver.wait(PATIENCE)
-
-
-def workers_of(driver: psutil.Popen) -> list[psutil.Process]:
-    return [
-        p for p in driver.children(recursive=True) if "ray::Worker" in " ".join(p.cmdline()[:1])
-    ]
-
-
-def wait_until(true, why: str) -> None:
-    last = monotonic() + PATIENCE
-    while not true():
-        assert monotonic() < last, why
-        sleep(0.1)
-
-
-def shards(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (directory / UNFINISHED).glob("*.json.gz")}
-
-
-def records(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.glob("*.json.gz")}
-
-
-def measured(directory: Path) -> list[dict]:
-    """All that does not depend on when and by whom."""
-    return [
-        {k: v for k, v in body.items() if k not in ("provenance", "wall_seconds")}
-        for body in bodies_in(directory, pytest.fail)
-    ]
-
-
-def check_answered_once(directory: Path) -> None:
-    for body in bodies_in(directory, pytest.fail):
-        who = body["provenance"]["workers"]
-        assert sorted(n for numbers in who.values() for n in numbers) == [1, 2]
-    assert not (directory / UNFINISHED).exists()
-    assert not list(directory.rglob(".*.tmp"))
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> Path:
-    """What one process makes."""
+    """What one process makes of all embedded tasks."""
     directory = tmp_path_factory.mktemp("workers") / "alone"
-    crewed_comparison.compare(str(directory))
+    compare(directory)
     return directory
 
 
 def test_two_workers_make_the_records_of_one_process(alone, tmp_path):
-    assert ended(started(tmp_path / "two")) == 0
-    assert len(measured(alone)) == RECORDS
-    assert measured(tmp_path / "two") == measured(alone)
-    assert records(tmp_path / "two").keys() == records(alone).keys()
-    check_answered_once(tmp_path / "two")
+    directory = tmp_path / "two"
+    assert started(directory, "embedded").wait(PATIENCE) == 0
+    assert len(measured(alone)) == 5 * CELLS
+    assert measured(directory) == measured(alone)
+    assert records(directory).keys() == records(alone).keys()
+    check_answered_once(directory)
 
 
 def test_whoever_is_killed_nothing_is_lost(alone, tmp_path):
     directory = tmp_path / "killed"
-    driver = started(directory)
-    wait_until(lambda: len(shards(directory)) > 2, "no shard was answered")
-    workers_of(driver)[0].send_signal(signal.SIGKILL)
-    wait_until(lambda: len(shards(directory)) > 6, "nobody went on")
-    left = [driver, *driver.children(recursive=True)]
+    driver = started(directory, TWO)
+    wait_until(lambda: len(shards(directory)) > 1, "no shard was answered")
+    workers_of(driver)[0].kill()
+    wait_until(lambda: len(shards(directory)) > 3, "nobody went on")
+    family = [driver, *driver.children(recursive=True)]
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     kept = {**shards(directory), **records(directory)}
-    _, alive = psutil.wait_procs(left, 60)
-    assert not alive
-    driver = started(directory)
-    assert ended(driver) == 0
-    log = (tmp_path / "killed.log").read_text()
-    assert "is lost: " in log
-    assert {
-        n: records(directory)[n] for n in kept if n in records(directory)
-    }.items() <= kept.items()
-    assert measured(directory) == measured(alone)
+    assert started(directory, TWO).wait(PATIENCE) == 0
+    assert "is lost: its worker process has died" in log_of(directory).read_text()
+    made = records(directory)
+    assert {name: made[name] for name in kept if name in made}.items() <= kept.items()
+    assert measured(directory) == measured(alone, TWO)
     check_answered_once(directory)
+    assert not psutil.wait_procs(family, PATIENCE)[1]
 
 
-# --- a cluster of two nodes on one machine --------------------------------------------------------
+# --- a cluster of two nodes on one machine -----------------------------------------------------
 
 
-def node(*arguments: str) -> psutil.Popen:
+def node(number: int, *arguments: str) -> psutil.Popen:
+    """Each with an address of its own on the loopback."""
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1"]
-    environment = {**ENVIRONMENT, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-    environment["RAY_USAGE_STATS_ENABLED"] = "0"
-    given = ["--disable-usage-stats", "--object-store-memory=100000000", *arguments]
-    return psutil.Popen([*command, *given], env=environment, stdout=subprocess.DEVNULL)
+    command += [f"--node-ip-address=127.0.0.{number}", "--object-store-memory=100000000"]
+    command += ["--disable-usage-stats", *arguments]
+    return psutil.Popen(command, env=OF_A_CLUSTER, stdout=subprocess.DEVNULL)
 
 
 def leave(started_node: psutil.Popen) -> None:
@@ -128,19 +87,23 @@ def leave(started_node: psutil.Popen) -> None:
     started_node.wait()
 
 
+def answers(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.2", port)) == 0
+
+
 @pytest.fixture
 def cluster() -> Iterator[tuple[str, psutil.Popen]]:
     """Its address, and its second node."""
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    head = node("--head", f"--port={address.partition(':')[2]}", "--include-dashboard=false")
-    wait_until(
-        lambda: socket.socket().connect_ex(("127.0.0.1", int(address.split(":")[1]))) == 0, ""
-    )
-    second = node(f"--address={address}")
-    yield address, second
-    for each in (second, head):
+        free.bind(("127.0.0.2", 0))
+        port = free.getsockname()[1]
+    nodes = [node(2, "--head", f"--port={port}", "--include-dashboard=false")]
+    wait_until(lambda: answers(port), "the cluster has no head")
+    address = f"127.0.0.2:{port}"
+    nodes.append(node(3, f"--address={address}"))
+    yield address, nodes[1]
+    for each in reversed(nodes):
         if each.is_running():
             leave(each)
 
@@ -148,9 +111,11 @@ def cluster() -> Iterator[tuple[str, psutil.Popen]]:
 def test_a_node_of_a_cluster_leaves_in_the_middle(alone, tmp_path, cluster):
     address, second = cluster
     directory = tmp_path / "cluster"
-    driver = started(directory, address)
-    wait_until(lambda: len(shards(directory)) > 2, "no shard was answered")
+    driver = started(directory, TWO, address)
+    wait_until(lambda: log_of(directory).read_text().count("is ready") == 2, "two did not begin")
+    wait_until(lambda: len(shards(directory)) > 1, "no shard was answered")
     leave(second)
-    assert ended(driver) == 0
-    assert measured(directory) == measured(alone)
+    assert driver.wait(PATIENCE) == 0
+    assert "is lost: " in log_of(directory).read_text()
+    assert measured(directory) == measured(alone, TWO)
     check_answered_once(directory)
