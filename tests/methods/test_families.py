@@ -35,16 +35,15 @@ DROPPING = ("fastv", "v2drop", "random", "uniform", "feather")
 
 NUMBERING = ("sparsevlm", "pyramiddrop", "divprune", "cdpruner")
 """Methods that number what they keep anew."""
-BY_IMAGE = ("gprune", "cdpruner")
+BY_IMAGE = ("pooling", "gprune", "cdpruner")
 """Methods that are not defined for videos."""
 ON_CROPS = ("llava_next", "onevision", "onevision_crops")
 NOT_DEFINED = {
-    **dict.fromkeys(("llava_next", "onevision_crops"), ("pooling",)),
-    "onevision": ("pooling", "vscan"),
-    "onevision_with_video": ("pooling", *BY_IMAGE, *CROPS),
+    "onevision": ("vscan",),
+    "onevision_with_video": (*BY_IMAGE, *CROPS),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), NUMBERING),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_video"), (*NUMBERING, "pooling")),
-    "qwen2_5_vl_video": (*NUMBERING, *BY_IMAGE, "pooling", "visionzip", "hiprune"),
+    "qwen2_5_vl_video": (*NUMBERING, *BY_IMAGE, "visionzip", "hiprune"),
 }
 
 
