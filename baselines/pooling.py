@@ -80,7 +80,7 @@ class Pooling(Method):
             shapes.append(shape)
             owed += blocks - shape[0] * shape[1]
         tokens = sum(wanted) - owed
-        if abs(tokens - budget) > 1:
+        if abs(tokens - half_up(budget)) > 1:
             return None
         average = partial(_average, grids=sizes.grids, shapes=tuple(shapes))
         return Plan(
