@@ -28,10 +28,11 @@ from video_prompts import BOTH, OWN_VIDEOS
 from baselines.fastvid import compressed
 from baselines.frames import evenly
 from baselines.visionzip import zip_tokens
-from methods import Budget, InfeasibleBudgetError, PruningError, get_method
+from methods import Budget, InfeasibleBudgetError, MechanismError, PruningError, get_method
 from methods.adapters import adapter_for
 from methods.clips import clips_of
 from methods.interface import Crops, Cut, Newline, Positions, Segment, Sizes
+from methods.merged_tower import MergedWatch
 from methods.recording import observing
 from methods.tensors import apply_cut
 
@@ -511,3 +512,44 @@ def test_keeping_everything_changes_nothing(name):
     (kept, _), trace = pruned(generated, ALL[name], model, inputs, budget=Budget(fraction=1))
     assert torch.equal(plain, kept)
     assert not trace.prefills[-1].selections
+
+
+@pytest.mark.parametrize("family", ["onevision_videos", "video_llava", "qwen2_5_vl_both"])
+def test_beams_share_the_video_of_their_prompt(family):
+    model, inputs = FAMILIES[family]()
+
+    def searched(model, inputs):
+        return model.generate(**inputs, max_new_tokens=3, num_beams=2, num_return_sequences=2)
+
+    share = share_of(family)
+    _, single = pruned(generated, FASTVID, model, inputs, budget=share)
+    _, trace = pruned(searched, FASTVID, model, inputs, budget=share)
+    for row in range(2):
+        expected = cut_of(single.prefills[-1], row).anchors
+        for beam in (2 * row, 2 * row + 1):
+            assert torch.equal(cut_of(trace.prefills[-1], beam).anchors, expected)
+
+
+def test_a_tower_whose_calls_are_not_told_apart_is_found_out(monkeypatch):
+    """The video's call would stand for the image's, or the other way round."""
+    watch = MergedWatch.__init__
+
+    def of_one_kind(self, adapter, reads, kind):
+        watch(self, adapter, reads, lambda: "video")
+
+    monkeypatch.setattr(MergedWatch, "__init__", of_one_kind)
+    model, inputs = FAMILIES["qwen2_5_vl_both"]()
+    with pytest.raises(MechanismError, match="showed other patches than the images have"):
+        pruned(generated, FASTVID, model, inputs, budget=share_of(""))
+
+
+def test_another_pooling_than_that_of_features_chooses_others(monkeypatch):
+    """Planted: a corner of each frame in the place of its pooled tokens."""
+    model, inputs = FAMILIES["onevision_videos"]()
+    _, right = pruned(generated, MERGING["visionzip"], model, inputs)
+    monkeypatch.setattr(
+        type(adapter_for(model)), "pooled", lambda self, maps: maps[..., :3, :3].contiguous()
+    )
+    _, wrong = pruned(generated, MERGING["visionzip"], model, inputs)
+    chosen = [cut_of(trace.prefills[-1], 0).anchors for trace in (right, wrong)]
+    assert not torch.equal(*chosen)
