@@ -7,7 +7,7 @@ Nothing is averaged, though the paper speaks of merging.
 The code puts the tokens of a cut frame in the order of their likeness, never cuts the third of the
 last four frames, drops an odd last frame whole, and fails on four frames or fewer. Here all but the
 last two: an odd last frame stays, and two to four frames are cut pair by pair (ours). One frame
-alone, as an image is, cannot be cut. `raster=true` leaves a frame's tokens in their places (ours).
+alone, such as an image, cannot be cut. `raster=true` leaves a frame's tokens in order (ours).
 
 The printed ratio is of a cut frame's tokens. B decides it here; where it does not come out even the
 first of these frames keep a token more (ours). Whole frames are many: of 32 frames 28 % of all

@@ -98,12 +98,12 @@ class HiPrune(Method):
         counts = crop_shares(budget, sizes)
         if counts is None:
             return None
-        select = partial(_keep, grids=sizes.grids, counts=tuple(counts))
+        select = partial(_keep, grids=sizes.grids, counts=counts)
         return Plan(
             entering=(sum(counts),) * sizes.layers,
             encoder=tuple(EncoderStage("see", self.merged_reads, _see) for _ in sizes.segments),
             decoder=(DecoderStage("hierarchy", 0, (), select),),
-            parameters={"tokens": tuple(counts)},
+            parameters={"tokens": counts},
         )
 
 

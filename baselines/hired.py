@@ -80,8 +80,9 @@ class HiRED(Method):
             raise PruningError(f"{self.name}: alpha lies between 0 and 1, not at {self.alpha:g}")
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
-        choose = partial(_choose, alpha=self.alpha)
-        return keep_of_images(budget, sizes, "rank", self.tower_reads, choose)
+        choose, crops = partial(_choose, alpha=self.alpha), len(sizes.images) < len(sizes.segments)
+        reads = self.tower_reads if crops else (Read.CLS_ATTENTION,)
+        return keep_of_images(budget, sizes, "rank", reads, choose)
 
 
 def _choose(view: View, segments: tuple[Segment, ...], tokens: int, alpha: float) -> Tensor:

@@ -124,7 +124,7 @@ class PruMerge(Method):
                 "merge", self.tower_reads, _merge, list(zip(counts, steps, strict=True)), sizes
             ),
             new_tokens=NewTokens.ENTERED,
-            parameters={"tokens": tuple(counts)} | ({"steps": tuple(steps)} if plus else {}),
+            parameters={"tokens": counts} | ({"steps": tuple(steps)} if plus else {}),
         )
 
 

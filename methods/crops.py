@@ -16,7 +16,7 @@ from torch import Tensor
 
 from methods.cuts import place_in_picture
 from methods.plan import Cut, EncoderStage, NewTokens, Plan, Selection
-from methods.planning import half_up, split
+from methods.planning import half_up, shares
 from methods.reads import BY_PATCH, AnyRead, View, what_of
 from methods.sizes import Part, Segment, Sizes
 
@@ -24,15 +24,11 @@ Own = TypeVar("Own")
 Segments = tuple[Segment, ...]
 
 
-def crop_shares(budget: Fraction, sizes: Sizes) -> list[int] | None:
+def crop_shares(budget: Fraction, sizes: Sizes) -> tuple[int, ...] | None:
     """What each crop keeps, in proportion to its patches; None where one would keep none, or more
     than it has.
     """
-    patches = patches_of_crops(sizes)
-    counts = split(max(half_up(budget), 1), patches)
-    if any(not 1 <= n <= most for n, most in zip(counts, patches, strict=True)):
-        return None
-    return counts
+    return shares(max(half_up(budget), 1), patches_of_crops(sizes))
 
 
 def patches_of_crops(sizes: Sizes) -> list[int]:
@@ -78,7 +74,7 @@ def keep_patches(
     if counts is None:
         return None
     stages = stage_each(stage, reads, partial(_keep, choose=choose), counts, sizes)
-    return _kept_before_projector(stages, sizes, tuple(counts))
+    return _kept_before_projector(stages, sizes, counts)
 
 
 def keep_of_images(
@@ -94,8 +90,8 @@ def keep_of_images(
     see them, counted from crop to crop.
     """
     patches = [sum(s.tower_images * s.patches for s in segments) for segments in sizes.images]
-    counts = split(max(half_up(budget), 1), patches)
-    if any(not 1 <= n <= most for n, most in zip(counts, patches, strict=True)):
+    counts = shares(max(half_up(budget), 1), patches)
+    if counts is None:
         return None
     stages = [
         EncoderStage(
@@ -106,7 +102,7 @@ def keep_of_images(
         )
         for segments, tokens in zip(sizes.images, counts, strict=True)
     ]
-    return _kept_before_projector(stages, sizes, tuple(counts))
+    return _kept_before_projector(stages, sizes, counts)
 
 
 def _kept_before_projector(

@@ -42,18 +42,17 @@ def split(total: int, weights: list[int]) -> list[int]:
     return [end - start for start, end in pairwise(bounds)]
 
 
-def shares(budget: Fraction, sizes: Sizes) -> tuple[int, ...] | None:
-    """Tokens of each segment, in proportion to its own; None where one would get none."""
-    counts = split(max(half_up(budget), 1), [segment.tokens for segment in sizes.segments])
-    return tuple(counts) if min(counts) >= 1 else None
+def shares(tokens: int, of: list[int]) -> tuple[int, ...] | None:
+    """`tokens` in proportion to what there is `of` each; None where one would get none, or more."""
+    counts = split(max(tokens, 0), of)
+    if any(not 1 <= n <= most for n, most in zip(counts, of, strict=True)):
+        return None
+    return tuple(counts)
 
 
 def part_shares(tokens: int, parts: Sequence[Part]) -> tuple[int, ...] | None:
-    """`tokens` in proportion to those of each part; None where one would get none, or too many."""
-    counts = split(max(tokens, 0), [part.tokens for part in parts])
-    if any(not 1 <= n <= part.tokens for n, part in zip(counts, parts, strict=True)):
-        return None
-    return tuple(counts)
+    """The same of some parts' tokens."""
+    return shares(tokens, [part.tokens for part in parts])
 
 
 def check_images(method: str, sizes: Sizes) -> None:

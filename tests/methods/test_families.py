@@ -42,21 +42,18 @@ OF_FRAMES = {"vidcom2", "dycoke", "fastvid", "frames"}
 """Methods that cut frames, which are held to their promises elsewhere."""
 LARGE_IMAGES = ("onevision_with_video", "llava_next_video")
 """Families with an image beside a video, which VisionZip leaves whole there."""
-BY_IMAGE = ("gprune", "cdpruner")
+BY_IMAGE = ("pooling", "gprune", "cdpruner")
 """Methods that are not defined for videos."""
 ON_CROPS = ("llava_next", "onevision", "onevision_crops")
 NOT_DEFINED = {
-    **dict.fromkeys(("llava_next", "onevision_crops"), ("pooling",)),
-    "onevision": ("pooling", "vscan"),
-    "onevision_with_video": ("pooling", *BY_IMAGE, *CROPS),
-    "onevision_videos": ("pooling", *BY_IMAGE, *(set(CROPS) - {"visionzip", "vitcop"})),
-    **dict.fromkeys(VIDEOS[1:], ("pooling", *BY_IMAGE, *(set(CROPS) - {"visionzip"}))),
+    "onevision": ("vscan",),
+    "onevision_with_video": (*BY_IMAGE, *CROPS),
+    "onevision_videos": (*BY_IMAGE, *(set(CROPS) - {"visionzip", "vitcop"})),
+    **dict.fromkeys(VIDEOS[1:], (*BY_IMAGE, *(set(CROPS) - {"visionzip"}))),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), NUMBERING),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_video"), (*NUMBERING, "pooling")),
-    **dict.fromkeys(
-        ("qwen2_5_vl_video", "qwen2_5_vl_both"), (*NUMBERING, *BY_IMAGE, "pooling", "hiprune")
-    ),
-    "qwen2_vl_video": (*NUMBERING, *BY_IMAGE, "pooling"),
+    **dict.fromkeys(("qwen2_5_vl_video", "qwen2_5_vl_both"), (*NUMBERING, *BY_IMAGE, "hiprune")),
+    "qwen2_vl_video": (*NUMBERING, *BY_IMAGE),
 }
 
 

@@ -137,6 +137,28 @@ def test_patches_of_each_crop(tiny_next, published, published_more, name, key, b
     np.testing.assert_allclose(logits.numpy(), found[f"{run}/logits{suffix}"], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("variant", ["plain", "plus"])
+def test_prumerge_takes_the_view_as_an_image_alone(tiny_next, published, published_more, variant):
+    """Each of the five has 64 tokens; the rows it merges of the first are those of LLaVA-1.5's."""
+    _, _, prefill = generate(
+        tiny_next,
+        torch.from_numpy(published["input_ids"]).long(),
+        crops(torch.from_numpy(published["pixel_values"])[0]),
+        get_method("prumerge", variant=variant),
+        320,
+    )
+    found = published_more("prumerge")
+    top = found[f"0/prumerge{'plus' if variant == 'plus' else ''}-64/top"]
+    view, picture = (selection.cut for selection in prefill.selections)
+    np.testing.assert_array_equal(view.anchors[0].numpy()[: len(top)] - 1, top)
+    assert (picture.anchors[0] // 577).tolist() == [crop for crop in range(4) for _ in range(64)]
+    of_crops = picture.weights[0].reshape(4, 64, 4, 577)
+    for crop in range(4):
+        others = [other for other in range(4) if other != crop]
+        assert of_crops[crop][:, others].abs().sum() == 0
+        assert of_crops[crop][:, crop].abs().sum() > 0
+
+
 def whole_shares(early, crops, marked, tokens):
     """HiRED's shares as the code has them: rounded down, and what that leaves is lost."""
     filled = shares_of_crops(early, crops, marked, tokens)
