@@ -48,6 +48,7 @@ ALLOWED = {
     "methods/trace.py": ["methods.errors", "methods.plan", "methods.sizes"],
     "methods/clustering.py": ["methods.tensors"],
     "methods/cuts.py": ["methods.errors", "methods.plan", "methods.sizes"],
+    "methods/segmenting.py": ["methods.tensors"],
     "methods/merging.py": ["methods.errors", "methods.plan", "methods.tensors"],
     **{
         file: [
@@ -61,8 +62,8 @@ ALLOWED = {
     **{
         file: [
             *("methods.clips", "methods.clustering", "methods.crops", "methods.cuts"),
-            "methods.interface",
-            *("methods.merging", "methods.planning", "methods.registry", "methods.tensors"),
+            *("methods.interface", "methods.tensors"),
+            *("methods.merging", "methods.planning", "methods.registry", "methods.segmenting"),
         ]
         for file in METHOD_FILES
     },
