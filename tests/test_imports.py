@@ -50,6 +50,7 @@ ALLOWED = {
     "methods/clip_checkpoint.py": ["methods.errors"],
     "methods/relevance.py": ["methods.clip_checkpoint", "methods.errors", "methods.reads"],
     "methods/cuts.py": ["methods.errors", "methods.plan", "methods.sizes"],
+    "methods/segmenting.py": ["methods.tensors"],
     "methods/merging.py": ["methods.errors", "methods.plan", "methods.tensors"],
     **{
         file: [
@@ -63,8 +64,8 @@ ALLOWED = {
     **{
         file: [
             *("methods.clips", "methods.clustering", "methods.crops", "methods.cuts"),
-            "methods.interface",
-            *("methods.merging", "methods.planning", "methods.registry", "methods.tensors"),
+            *("methods.interface", "methods.tensors"),
+            *("methods.merging", "methods.planning", "methods.registry", "methods.segmenting"),
         ]
         for file in METHOD_FILES
     },

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from baselines import dycoke, fastvid, vidcom2
 from methods import PruningError
+from methods.segmenting import likeness, segments_of
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "video"
 
@@ -90,6 +91,6 @@ def test_fastvid(stored, features, variant, settings):
 def test_segments_of_fastvid(stored, settings):
     run = f"fastvid-onevision-{settings}"
     _, fewest, threshold, *_ = stored[f"{run}/settings"].tolist()
-    alike = fastvid.likeness(torch.from_numpy(stored["global"])[None])
-    segments = fastvid.segments_of(alike, int(fewest), threshold)
+    alike = likeness(torch.from_numpy(stored["global"])[None])
+    segments = segments_of(alike, int(fewest), threshold)
     assert segments[0].bincount().tolist() == stored[f"{run}/segments"].tolist()
