@@ -6,17 +6,15 @@ greedily, each next token being the one that enlarges the determinant most. They
 before layer 0, with contiguous positions.
 
 `relevance=clip` is the published code on LLaVA: a patch's cosine with CLIP's embedding of the
-question, without its last line where it has several (how to answer), negated; `clip` is the
-directory of the CLIP checkpoint whose tower the LLaVA has, since no LLaVA checkpoint holds a text
-tower. The paper's relevance without one was never released. `relevance=text`, the default, is ours:
-a token's mean cosine with the embeddings of the text after the image (of the last token where there
-is none), positive. Both are scaled to 0 … 1 over the sample's images as in the code. The paper's
-exponent is off in the code, and here.
+question (of several lines all but the last, how to answer), negated; `clip` is the directory of the
+CLIP checkpoint that the tower is from, whose text tower no LLaVA holds. What the paper takes
+without one was never released. `relevance=text`, the default, is ours: a token's mean cosine with
+the text after the image (the last token if there is none). Both are scaled to 0 … 1 over the
+sample's images. The paper's exponent is off in the code, and here.
 
-The kernel has no more independent directions than the model is wide. Past them the code keeps fewer
-tokens than asked for, of noise. Ours: where the largest gain is 1e-6 of the first or less, the most
-relevant of the rest fill up, so that B tokens enter every layer. Several images keep their shares.
-The choice is sequential: B small steps a prefill.
+Past as many tokens as the model is wide the code keeps fewer than asked for, of noise. Ours: where
+the largest gain is 1e-6 of the first or less, the most relevant of the rest fill up. Several images
+keep their shares. The choice is sequential: B small steps a prefill.
 
 On LLaVA-NeXT relevance is scaled over all crops, each chooses by itself, and newlines are dropped.
 The code wants 2 × 2 crops and takes padding along; ours: shares are in proportion to what is left
@@ -126,23 +124,18 @@ class CDPruner(Method):
             return None
         prune = partial(_prune, parts=sizes.parts, counts=counts)
         reads = (Read.HIDDEN, Read.TEXT_HIDDEN) if self.clip is None else (Read.HIDDEN,)
+        compare = EncoderStage("compare", self.tower_reads, partial(_compare, clip=self.clip))
         return Plan(
             entering=(sum(counts),) * sizes.layers,
-            encoder=self._compared(len(sizes.segments)),
+            encoder=(compare,) * len(sizes.segments) * (self.clip is not None),
             decoder=(DecoderStage("diverse", 0, reads, prune, Positions.CONTIGUOUS),),
             new_tokens=NewTokens.ENTERED,
             parameters={"tokens": counts},
         )
 
-    def _compared(self, images: int) -> tuple[EncoderStage, ...]:
-        if self.clip is None:
-            return ()
-        return (
-            EncoderStage("compare", self.tower_reads, partial(_compare, clip=self.clip)),
-        ) * images
 
-
-def _compare(view: View, clip: str) -> Selection:
+def _compare(view: View, clip: str | None) -> Selection:
+    assert clip is not None
     return Selection(visual={"relevance": -relevance_to_clip(view, clip)})
 
 

@@ -8,11 +8,10 @@ another by falling weight; PruMerge+ keeps every step-th patch as well, after th
 In the paper and by default in the code outliers decide the count, which a plan cannot. Plain: the
 code's own switch to a fixed count, B − 1 patches and the one token more. Ours for `variant=plus`:
 step = ⌊⌊4N/(B−1)⌋/3⌋, three on the grid to one of the best, and the fewest best patches that make
-B − 1 with it. Where such a grid alone has more than B − 1 patches the step grows until it has not.
-Without a CLS row the mean attention of all rows stands in (ours).
-
-On LLaVA-NeXT each crop is merged by itself, padding too, with an equal share of the budget, where
-the code's count is equal likewise; crop follows crop (ours), the whole first, without newlines.
+B − 1 with it; the step grows where the grid alone has more. Without a CLS row the mean attention of
+all rows stands in (ours). On LLaVA-NeXT each crop is merged by itself, padding too, with an equal
+share of the budget, where the code's count is equal likewise; crop follows crop (ours), the whole
+first, without newlines.
 """
 
 from __future__ import annotations
@@ -66,8 +65,7 @@ def grid_step(patches: int, kept: int) -> int:
 
 def best_and_grid(ranking: Tensor, kept: int, step: int) -> Tensor:
     """`kept` patches: the best of `ranking` int64 [b, n], then those of the grid not among them."""
-    patches = ranking.shape[1]
-    index = torch.arange(patches, device=ranking.device)
+    patches, index = ranking.shape[1], torch.arange(ranking.shape[1], device=ranking.device)
     off_grid = (ranking % step != 0) | (ranking == patches - 1)
     # the best reach as far as it takes to have so many off the grid among them
     others = kept - len(range(0, patches - 1, step))
@@ -143,9 +141,8 @@ def _of_crop(view: View, tokens: int, step: int | None, first: int) -> Cut:
     scores = query @ keys.transpose(1, 2) / keys.shape[-1] ** 0.5
     weights = ranked(scores.softmax(-1).mean(1)[:, first:])
     ranking = weights.argsort(dim=1, descending=True, stable=True)
-    kept = ranking[:, : tokens - 1]
-    if step is not None:
-        kept = best_and_grid(ranking, tokens - 1, step)
+    plain = ranking[:, : tokens - 1]
+    kept = plain if step is None else best_and_grid(ranking, tokens - 1, step)
     own = merged(kept, weights, normalize(keys[:, first:], dim=-1))
     out = torch.ones_like(weights, dtype=torch.bool).scatter(1, kept, False)
     anchors = torch.cat([kept, first_true(out, 1)], 1)

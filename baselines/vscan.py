@@ -7,14 +7,12 @@ most like it as projected. The last prompt token's attention in layer 16 of 32 k
 Published are V = 3B/2 and R = B/2; windows round down: 150 gives 139. Ours, for exact counts: the V
 that gives nearest to 3B/2, and R solved. What a window gave is not taken twice. Ours too: the
 shallow layer, 5 of 24, is ⌊5·M/24⌋ of M; windows have near-equal sides, and two rows of patches.
-
 On LLaVA-NeXT each crop has its V, in proportion to what unpadding leaves of it, and newlines stay.
 Of several crops the code ranks the first V tokens only in layer 16, ours all, newlines too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -37,7 +35,6 @@ from methods.interface import (
     Part,
     Plan,
     Positions,
-    PruningError,
     Read,
     Segment,
     Selection,
@@ -45,16 +42,12 @@ from methods.interface import (
     View,
 )
 from methods.merging import averaged
-from methods.planning import SCHEDULES, half_up, layers_of, one_of
+from methods.planning import SCHEDULES, check_not_resampled, half_up, layers_of, one_of
 from methods.registry import register
-from methods.tensors import (
-    best_in_order,
-    first_true,
-    places_of,
-    ranked,
-)
+from methods.tensors import best_in_order, first_true, places_of, ranked
+from methods.windows import best_of_windows
 
-RANK = Read.NEXT_LAST_ATTENTION
+RANK, CONTIGUOUS = Read.NEXT_LAST_ATTENTION, Positions.CONTIGUOUS
 
 
 def shallow_layer(layers: int) -> int:
@@ -73,13 +66,8 @@ def halves(wanted: int, part: Part) -> tuple[int, int]:
 
 def scanned(early: Tensor, late: Tensor, part: Part, wanted: int) -> Tensor:
     """Flags of the patches kept, from CLS's attention [b, n] in both layers: bool [b, n]."""
-    (rows, columns), (local, globally) = windows_of(part), halves(wanted, part)
-    index = torch.arange(early.shape[1], device=early.device)
-    window = index // part.w * rows // part.h * columns
-    window = window + index % part.w * columns // part.w
-    equal = early[:, None] == early[..., None]
-    ahead = (early[:, None] > early[..., None]) | (equal & (index < index[:, None]))
-    kept = (ahead & (window == window[:, None])).sum(-1) < local // (rows * columns)
+    grid, (local, globally) = windows_of(part), halves(wanted, part)
+    kept = best_of_windows(early, part, grid, local // prod(grid))
     best = best_in_order(late.masked_fill(kept, -inf), globally)
     return kept.scatter(1, best, True)
 
@@ -108,8 +96,7 @@ class VScan(Method):
         return OfLayer(Read.CLS_ATTENTION, layer), Read.CLS_ATTENTION
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
-        if any(segment.resampled for segment in sizes.segments):
-            raise PruningError(f"{self.label} is not defined here for pictures that are resampled")
+        check_not_resampled(self.label, sizes)
         (layer,) = layers_of(self.name, self.schedule, (16,), (None,), sizes.layers)
         wanted = tuple(self._wanted(budget * p.tokens / sizes.tokens, p) for p in sizes.parts)
         kept = sum(sum(halves(v, p)) for v, p in zip(wanted, sizes.parts, strict=True))
@@ -118,24 +105,22 @@ class VScan(Method):
         left = half_up(budget / 2 if self.schedule == "published" else matched)
         if not all(wanted) or not 1 <= left <= kept:
             return None
-        contiguous = Positions.CONTIGUOUS
+        reads, own = self.tower_reads, iter(wanted)
         merge = partial(_merge, parts=sizes.parts, tokens=kept)
         return Plan(
             entering=(kept,) * layer + (left,) * (sizes.layers - layer),
-            encoder=tuple(self._stages(sizes, iter(wanted))),
+            encoder=tuple(
+                EncoderStage("scan", reads, partial(_scan, shallow=reads[0], segment=s, wanted=v))
+                for s in sizes.segments
+                for v in [tuple(islice(own, len(s.parts())))]
+            ),
             decoder=(
-                DecoderStage("merge", 0, (Read.HIDDEN,), merge, contiguous),
-                DecoderStage("rank", layer, (RANK,), partial(_rank, tokens=left), contiguous),
+                DecoderStage("merge", 0, (Read.HIDDEN,), merge, CONTIGUOUS),
+                DecoderStage("rank", layer, (RANK,), partial(_rank, tokens=left), CONTIGUOUS),
             ),
             new_tokens=NewTokens.CACHE,
             parameters={"layers": (layer,), "wanted": wanted, "tokens": (kept, left)},
         )
-
-    def _stages(self, sizes: Sizes, wanted: Iterator[int]) -> Iterator[EncoderStage]:
-        for segment in sizes.segments:
-            own = tuple(islice(wanted, len(segment.parts())))
-            scan = partial(_scan, shallow=self.tower_reads[0], segment=segment, wanted=own)
-            yield EncoderStage("scan", self.tower_reads, scan)
 
     def _wanted(self, budget: Fraction, part: Part) -> int:
         """V of an image with this share of the budget; 0 where windows would give nothing."""

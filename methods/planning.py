@@ -69,6 +69,12 @@ def check_whole(method: str, sizes: Sizes) -> None:
         )
 
 
+def check_not_resampled(method: str, sizes: Sizes) -> None:
+    """Raises PruningError where a picture's tokens are not those of its patches."""
+    if any(segment.resampled for segment in sizes.segments):
+        raise PruningError(f"{method} is not defined here for pictures that are resampled")
+
+
 def nearest_count(
     count: Callable[[Fraction], int], wanted: Fraction, low: Fraction, high: Fraction
 ) -> Fraction:

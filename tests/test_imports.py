@@ -48,6 +48,7 @@ ALLOWED = {
     "methods/trace.py": ["methods.errors", "methods.plan", "methods.sizes"],
     "methods/clustering.py": ["methods.tensors"],
     "methods/clip_checkpoint.py": ["methods.errors"],
+    "methods/windows.py": ["methods.sizes"],
     "methods/relevance.py": ["methods.clip_checkpoint", "methods.errors", "methods.reads"],
     "methods/cuts.py": ["methods.errors", "methods.plan", "methods.sizes"],
     "methods/segmenting.py": ["methods.tensors"],
@@ -64,13 +65,12 @@ ALLOWED = {
     **{
         file: [
             *("methods.clips", "methods.clustering", "methods.crops", "methods.cuts"),
-            *("methods.interface", "methods.tensors"),
+            *("methods.interface", "methods.tensors", "methods.windows"),
             *("methods.merging", "methods.planning", "methods.registry", "methods.segmenting"),
         ]
         for file in METHOD_FILES
     },
 }
-ALLOWED["methods/adapters/qwen3_vl.py"].append("methods.adapters.qwen_vl")
 ALLOWED["baselines/cdpruner.py"] += ["methods.clip_checkpoint", "methods.relevance"]
 ALLOWED["methods/adapters/qwen3_vl.py"].append("methods.adapters.qwen_vl")
 HOOKS = {"register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook"}
