@@ -7,6 +7,7 @@ most like it as projected. The last prompt token's attention in layer 16 of 32 k
 Published are V = 3B/2 and R = B/2; windows round down: 150 gives 139. Ours, for exact counts: the V
 that gives nearest to 3B/2, and R solved. What a window gave is not taken twice. Ours too: the
 shallow layer, 5 of 24, is ⌊5·M/24⌋ of M; windows have near-equal sides, and two rows of patches.
+`tower_layer` counts from 0.
 On LLaVA-NeXT each crop has its V, in proportion to what unpadding leaves of it, and newlines stay.
 Of several crops the code ranks the first V tokens only in layer 16, ours all, newlines too.
 """
@@ -23,7 +24,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from methods.crops import patches_of
+from methods.crops import numbered, patches_of
 from methods.interface import (
     AnyRead,
     Cut,
@@ -75,8 +76,6 @@ def scanned(early: Tensor, late: Tensor, part: Part, wanted: int) -> Tensor:
 @register("vscan")
 @dataclass(frozen=True)
 class VScan(Method):
-    """`tower_layer` is the shallow one, counted from 0; 5 at every depth as published."""
-
     label: ClassVar[str] = "VScan"
     venue: ClassVar[str] = "TMLR 2026"
     link: ClassVar[str] = "https://arxiv.org/abs/2505.22654"
@@ -132,7 +131,6 @@ class VScan(Method):
 
 
 def _scan(view: View, shallow: AnyRead, segment: Segment, wanted: tuple[int, ...]) -> Selection:
-    """Newlines stay; `wanted` of each part."""
     early, late = ranked(view[shallow].mean(1)), view[Read.CLS_ATTENTION].mean(1)
     kept = torch.ones_like(early[:, :1], dtype=torch.bool).repeat(1, segment.tokens)
     for part, own in zip(segment.parts(), wanted, strict=True):
@@ -143,11 +141,8 @@ def _scan(view: View, shallow: AnyRead, segment: Segment, wanted: tuple[int, ...
 
 
 def _merge(view: View, parts: tuple[Part, ...], tokens: int) -> Selection:
-    crop = torch.full_like(view.segments, len(parts))
-    for i, part in enumerate(parts):
-        crop[:, places_of(part, crop.device)] = i
     kept = first_true(view.carry["kept"], tokens)
-    return Selection(averaged(view[Read.HIDDEN], crop, kept))
+    return Selection(averaged(view[Read.HIDDEN], numbered(parts, view.segments), kept))
 
 
 def _rank(view: View, tokens: int) -> Selection:

@@ -19,6 +19,7 @@ from methods.plan import Cut, EncoderStage, NewTokens, Plan, Selection
 from methods.planning import half_up, shares
 from methods.reads import BY_PATCH, AnyRead, View, what_of
 from methods.sizes import Part, Segment, Sizes
+from methods.tensors import places_of
 
 Own = TypeVar("Own")
 Segments = tuple[Segment, ...]
@@ -175,3 +176,11 @@ def of_crops(view: View, count: int) -> Iterator[View]:
     for i, segments in enumerate(view.segments.chunk(count, 1)):
         reads = {read: parts[i] for read, parts in shown.items()}
         yield replace(view, count=segments.shape[1], segments=segments, reads=reads)
+
+
+def numbered(parts: Sequence[Part], like: Tensor) -> Tensor:
+    """The number of each token's part, behind the last one's for a newline; as `like` [b, v]."""
+    numbers = torch.full_like(like, len(parts))
+    for i, part in enumerate(parts):
+        numbers[:, places_of(part, like.device)] = i
+    return numbers
