@@ -32,7 +32,14 @@ ALLOWED = {
     "methods/interface.py": [f"methods.{part}" for part in INTERFACE],
     "methods/planning.py": [f"methods.{part}" for part in INTERFACE],
     "methods/crops.py": [
-        *("methods.cuts", "methods.plan", "methods.planning", "methods.reads", "methods.sizes"),
+        *(
+            "methods.cuts",
+            "methods.plan",
+            "methods.planning",
+            "methods.tensors",
+            "methods.reads",
+            "methods.sizes",
+        ),
     ],
     "methods/registry.py": ["methods.user_code", *(f"methods.{part}" for part in INTERFACE)],
     "methods/user_code.py": [],
