@@ -149,7 +149,7 @@ def directory(text: str) -> Path:
 
     Object stores have no lock, and no rename that is all or nothing: no record is safe there.
     """
-    if "://" in text:
+    if "://" in str(text):
         raise BadInput(
             f"--output {text} is an address; allowed: a directory, on a disk that several machines "
             "may share, from which records can be copied to an object store"
