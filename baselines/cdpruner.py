@@ -5,16 +5,20 @@ cosine · relevance. Of that kernel's determinantal point process the most proba
 greedily, each next token being the one that enlarges the determinant most. They are kept in order
 before layer 0, with contiguous positions.
 
-The published code has LLaVA's relevance from CLIP's text tower, with a negative sign; no LLaVA
-checkpoint holds one, and the paper's relevance without it was never released. `relevance=text` is
-ours: a token's mean cosine with the embeddings of the text after the image (of the last token where
-there is none), positive, scaled to 0 … 1 over the sample's images as in the code. The paper's
-exponent is off in the code, and here.
+`relevance=clip` is the published code on LLaVA: a patch's cosine with CLIP's embedding of the
+question (of several lines all but the last, how to answer), negated; `clip` is the directory of the
+CLIP checkpoint that the tower is from, whose text tower no LLaVA holds. What the paper takes
+without one was never released. `relevance=text`, the default, is ours: a token's mean cosine with
+the text after the image (the last token if there is none). Both are scaled to 0 … 1 over the
+sample's images. The paper's exponent is off in the code, and here.
 
-The kernel has no more independent directions than the model is wide. Past them the code keeps fewer
-tokens than asked for, of noise. Ours: where the largest gain is 1e-6 of the first or less, the most
-relevant of the rest fill up, so that B tokens enter every layer. Several images keep their shares.
-The choice is sequential: B small steps a prefill.
+Past as many tokens as the model is wide the code keeps fewer than asked for, of noise. Ours: where
+the largest gain is 1e-6 of the first or less, the most relevant of the rest fill up. Several images
+keep their shares. The choice is sequential: B small steps a prefill.
+
+On LLaVA-NeXT relevance is scaled over all crops, each chooses by itself, and newlines are dropped.
+The code wants 2 × 2 crops and takes padding along; ours: shares are in proportion to what is left
+of a crop, and a picture that was resampled is one crop.
 """
 
 from __future__ import annotations
@@ -23,41 +27,35 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from math import inf
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from methods.clip_checkpoint import check_clip, clip_digest
 from methods.interface import (
+    AnyRead,
     Cut,
     DecoderStage,
+    EncoderStage,
     Method,
     NewTokens,
+    Part,
     Plan,
     Positions,
+    PruningError,
     Read,
     Selection,
     Sizes,
     View,
 )
-from methods.planning import check_whole, one_of, shares
+from methods.planning import check_images, check_whole, half_up, one_of, part_shares
 from methods.registry import register
-from methods.tensors import best_in_order, gather_rows, of_each_segment
+from methods.relevance import relevance_to_clip, relevance_to_text
+from methods.tensors import best_in_order, gather_rows, of_each_part, places_of
 
 EXHAUSTED = 1e-6
-
-
-def relevance_to_text(visual: Tensor, text: Tensor, after_image: Tensor) -> Tensor:
-    """Mean cosine of visual rows [b, v, D] with the text after the image: float32 [b, v].
-
-    `text` [b, t, D] ends with the prompt's last token; `after_image` bool [b, t].
-    """
-    asked = after_image.clone()
-    asked[:, -1] = ~after_image.any(-1)
-    unit, words = normalize(visual.float(), dim=-1), normalize(text.float(), dim=-1)
-    cosines = (unit @ words.transpose(1, 2)) * asked[:, None]
-    return cosines.sum(-1) / asked.sum(-1, keepdim=True)
 
 
 def scaled(relevance: Tensor) -> Tensor:
@@ -100,27 +98,51 @@ class CDPruner(Method):
     cuts: ClassVar[str] = "before layer 0"
 
     relevance: str = "text"
+    clip: str | None = None
 
     def __post_init__(self) -> None:
-        one_of(self.name, "relevance", self.relevance, ("text",))
+        one_of(self.name, "relevance", self.relevance, ("text", "clip"))
+        if (self.relevance == "clip") != (self.clip is not None):
+            raise PruningError(f"{self.name}: relevance=clip and clip=DIRECTORY go together")
+        if self.clip is not None:
+            check_clip(self.clip)
+
+    def settings(self) -> dict[str, Any]:
+        known = super().settings()
+        return known if self.clip is None else {**known, "clip": clip_digest(self.clip)}
+
+    @property
+    def tower_reads(self) -> tuple[AnyRead, ...]:
+        return () if self.clip is None else (Read.FEATURES,)
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
-        check_whole(self.label, sizes)
-        counts = shares(budget, sizes)
+        check_images(self.label, sizes)
+        if self.clip is not None:
+            check_whole(f"{self.label} by CLIP", sizes)
+        counts = part_shares(max(half_up(budget), 1), sizes.parts)
         if counts is None:
             return None
-        lengths = tuple(segment.tokens for segment in sizes.segments)
-        reads = (Read.HIDDEN, Read.TEXT_HIDDEN)
-        prune = partial(_prune, lengths=lengths, counts=counts)
+        prune = partial(_prune, parts=sizes.parts, counts=counts)
+        reads = (Read.HIDDEN, Read.TEXT_HIDDEN) if self.clip is None else (Read.HIDDEN,)
+        compare = EncoderStage("compare", self.tower_reads, partial(_compare, clip=self.clip))
         return Plan(
             entering=(sum(counts),) * sizes.layers,
+            encoder=(compare,) * len(sizes.segments) * (self.clip is not None),
             decoder=(DecoderStage("diverse", 0, reads, prune, Positions.CONTIGUOUS),),
             new_tokens=NewTokens.ENTERED,
             parameters={"tokens": counts},
         )
 
 
-def _prune(view: View, lengths: tuple[int, ...], counts: tuple[int, ...]) -> Selection:
-    rows = view[Read.HIDDEN]
-    relevance = scaled(relevance_to_text(rows, view[Read.TEXT_HIDDEN], view.text_after_image))
-    return Selection(Cut(of_each_segment(most_probable, lengths, counts, rows, relevance)))
+def _compare(view: View, clip: str | None) -> Selection:
+    assert clip is not None
+    return Selection(visual={"relevance": -relevance_to_clip(view, clip)})
+
+
+def _prune(view: View, parts: tuple[Part, ...], counts: tuple[int, ...]) -> Selection:
+    rows, relevance = view[Read.HIDDEN], view.carry.get("relevance")
+    if relevance is None:
+        relevance = relevance_to_text(rows, view[Read.TEXT_HIDDEN], view.text_after_image)
+    patches = torch.cat([places_of(part, rows.device) for part in parts])
+    relevance = relevance.index_copy(1, patches, scaled(relevance[:, patches]))
+    return Selection(Cut(of_each_part(most_probable, parts, counts, rows, relevance)))

@@ -16,8 +16,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from methods.crops import keep_patches
 from methods.interface import Method, Plan, Read, Sizes, View
-from methods.planning import keep_patches
 from methods.registry import register
 from methods.tensors import best_in_order
 

@@ -6,10 +6,10 @@ over its neighbours. What has arrived, divided by the number of neighbours, rank
 best stay before layer 0, at their own positions.
 
 B tokens in every layer. The published code prunes LLaVA-NeXT, base view and joined crops a graph
-each; for LLaVA-1.5 it is the base view's half, with each image a graph and its share of the budget
-(ours). It multiplies the matrix by itself first and then the lengths, the same but for rounding,
-and takes weights above 0 for neighbours, which float16 rounds some of to 0; here a neighbour is a
-cosine of at least 0.5, in float32.
+each with its share of the budget, and newlines stay, which count (ours); for LLaVA-1.5 it is the
+base view's half, with each image a graph (ours). It multiplies the matrix by itself first and then
+the lengths, the same but for rounding, and takes weights above 0 for neighbours, which float16
+rounds some of to 0; here a neighbour is a cosine of at least 0.5, in float32.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from methods.interface import (
     Cut,
     DecoderStage,
     Method,
+    Part,
     Plan,
     Read,
     Selection,
     Sizes,
     View,
 )
-from methods.planning import check_whole, shares
+from methods.planning import check_images, half_up, part_shares
 from methods.registry import register
-from methods.tensors import best_in_order, of_each_segment
+from methods.tensors import best_in_order, first_true, of_each_part, places_of
 
 NEIGHBOURS, TEMPERATURE, ROUNDS = 0.5, 0.03, 5
 
@@ -64,21 +65,27 @@ class GPrune(Method):
     cuts: ClassVar[str] = "before layer 0"
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
-        check_whole(self.label, sizes)
-        counts = shares(budget, sizes)
+        check_images(self.label, sizes)
+        tokens = max(half_up(budget), 1)
+        counts = part_shares(tokens - sizes.newlines, sizes.grids)
         if counts is None:
             return None
-        lengths = tuple(segment.tokens for segment in sizes.segments)
-        rank = partial(_rank, lengths=lengths, counts=counts)
+        rank = partial(_rank, grids=sizes.grids, counts=counts)
         return Plan(
-            entering=(sum(counts),) * sizes.layers,
+            entering=(tokens,) * sizes.layers,
             decoder=(DecoderStage("graph", 0, (Read.HIDDEN,), rank),),
             parameters={"tokens": counts},
         )
 
 
-def _rank(view: View, lengths: tuple[int, ...], counts: tuple[int, ...]) -> Selection:
-    return Selection(Cut(of_each_segment(_best, lengths, counts, view[Read.HIDDEN])))
+def _rank(view: View, grids: tuple[Part, ...], counts: tuple[int, ...]) -> Selection:
+    rows = view[Read.HIDDEN]
+    newline = torch.ones_like(view.segments, dtype=torch.bool)
+    for grid in grids:
+        newline[:, places_of(grid, rows.device)] = False
+    kept = newline.scatter(1, of_each_part(_best, grids, counts, rows), True)
+    newlines = view.count - sum(grid.tokens for grid in grids)
+    return Selection(Cut(first_true(kept, sum(counts) + newlines)))
 
 
 def _best(rows: Tensor, count: int) -> Tensor:

@@ -11,29 +11,41 @@ The middle layer is the 9th of 24 (ours at another depth: ⌊9·M/24⌋, at leas
 
 On LLaVA-NeXT each crop keeps its share of the budget; patches come out row by row of the picture,
 padding too, without newlines.
+
+On Qwen2.5-VL, in a file of its own, the same is done with merged tokens, whose attention is that of
+their patches on average: objects from the 16th of 32 layers (ours at another depth: the middle),
+registers from the last, neighbours in the columns of the image (of the first one in the code), and
+tokens stay where they are.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from math import inf, isqrt
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from methods.crops import crop_shares, keep_patches
 from methods.interface import (
     AnyRead,
+    Cut,
+    DecoderStage,
+    EncoderStage,
     Method,
     OfLayer,
+    Part,
     Plan,
     PruningError,
     Read,
+    Selection,
     Sizes,
     View,
 )
-from methods.planning import keep_patches
+from methods.planning import check_whole
 from methods.registry import register
 from methods.tensors import best_in_order
 
@@ -45,7 +57,14 @@ def object_layer(layers: int) -> int:
     return max(1, 9 * layers // 24) - 1
 
 
-OBJECTS = OfLayer(Read.RECEIVED_ATTENTION, object_layer)
+def middle_layer(layers: int) -> int:
+    """The one that finds objects in a tower that merges patches."""
+    return max(1, layers // 2) - 1
+
+
+SCORES = ("objects", "registers")
+REGISTERS = Read.RECEIVED_ATTENTION
+OBJECTS, MERGED_OBJECTS = OfLayer(REGISTERS, object_layer), OfLayer(REGISTERS, middle_layer)
 
 
 def hierarchy(objects: Tensor, registers: Tensor, columns: int, tokens: int) -> Tensor:
@@ -66,16 +85,44 @@ class HiPrune(Method):
     label: ClassVar[str] = "HiPrune"
     link: ClassVar[str] = "https://arxiv.org/abs/2508.00553"
     cuts: ClassVar[str] = "vision tower"
-    tower_reads: ClassVar[tuple[AnyRead, ...]] = (OBJECTS, Read.RECEIVED_ATTENTION)
+    tower_reads: ClassVar[tuple[AnyRead, ...]] = (OBJECTS, REGISTERS)
+    merged_reads: ClassVar[tuple[AnyRead, ...]] = (MERGED_OBJECTS, REGISTERS)
     crops: ClassVar[bool] = True
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
-        return keep_patches(budget, sizes, "hierarchy", self.tower_reads, _choose)
+        if any(segment.kind == "video" for segment in sizes.segments):
+            raise PruningError(f"{self.label} is not defined here for videos")
+        if all(segment.merged == 1 for segment in sizes.segments):
+            return keep_patches(budget, sizes, "hierarchy", self.tower_reads, _choose)
+        check_whole(self.label, sizes)
+        counts = crop_shares(budget, sizes)
+        if counts is None:
+            return None
+        select = partial(_keep, grids=sizes.grids, counts=counts)
+        return Plan(
+            entering=(sum(counts),) * sizes.layers,
+            encoder=tuple(EncoderStage("see", self.merged_reads, _see) for _ in sizes.segments),
+            decoder=(DecoderStage("hierarchy", 0, (), select),),
+            parameters={"tokens": counts},
+        )
 
 
 def _choose(view: View, tokens: int) -> Tensor:
     columns = isqrt(view.count)
     if columns**2 != view.count:
         raise PruningError("HiPrune looks at patches above and below, and wants square images")
-    objects, registers = view[OBJECTS].mean(1), view[Read.RECEIVED_ATTENTION].mean(1)
-    return hierarchy(objects, registers, columns, tokens)
+    return hierarchy(view[OBJECTS].mean(1), view[REGISTERS].mean(1), columns, tokens)
+
+
+def _see(view: View) -> Selection:
+    objects, registers = view[MERGED_OBJECTS].mean(1), view[REGISTERS].mean(1)
+    return Selection(visual=dict(zip(SCORES, (objects, registers), strict=True)))
+
+
+def _keep(view: View, grids: tuple[Part, ...], counts: tuple[int, ...]) -> Selection:
+    kept = []
+    for grid, count in zip(grids, counts, strict=True):
+        own = slice(grid.first, grid.first + grid.tokens)
+        objects, registers = (view.carry[name][:, own] for name in SCORES)
+        kept.append(grid.first + hierarchy(objects, registers, grid.w, count))
+    return Selection(Cut(torch.cat(kept, 1)))

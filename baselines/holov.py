@@ -12,6 +12,9 @@ B tokens in every layer. Where a run is given more than it has, the code appends
 which take part in attention. Ours: a quota ends at the run's length, and what is over goes one by
 one to the run of largest share that has room; nothing changes where nothing overflows. Each image
 keeps its share of the budget (ours; the code is wrong for several).
+
+On LLaVA-NeXT all crops of an image, the whole first, are one sequence before it is cut into runs,
+so that runs mix crops; padding is among it, newlines are not.
 """
 
 from __future__ import annotations
@@ -23,10 +26,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from methods.interface import Method, Plan, Read, Sizes, View
-from methods.planning import keep_patches
+from methods.crops import keep_of_images
+from methods.interface import Method, Plan, Read, Segment, Sizes, View
 from methods.registry import register
-from methods.tensors import first_true, group_means
+from methods.tensors import dealt_out, first_true, group_means
 
 RUNS = 16
 SCALE = 1.09 * 1000
@@ -48,16 +51,7 @@ def quotas(score: Tensor, lengths: Tensor, budget: int) -> Tensor:
     """
     share = score / (score.sum(-1, keepdim=True) + 1e-6)
     order = share.argsort(dim=-1, descending=True, stable=True)
-    quota = (share * budget).floor().long().gather(1, order)
-    left = budget - quota.sum(-1, keepdim=True)
-    quota = quota + (torch.arange(len(lengths), device=share.device) < left)
-    longest = lengths[order]
-    quota = torch.minimum(quota, longest)
-    room = longest - quota
-    over = budget - quota.sum(-1, keepdim=True)
-    before = room.cumsum(-1) - room
-    quota = quota + (over - before).clamp(min=0).minimum(room)
-    return torch.empty_like(quota).scatter_(1, order, quota)
+    return dealt_out((share * budget).floor().long(), order, lengths, budget)
 
 
 def most_attended_by_run(attention: Tensor, budget: int) -> Tensor:
@@ -87,10 +81,11 @@ class HoloV(Method):
     link: ClassVar[str] = "https://arxiv.org/abs/2510.02912"
     cuts: ClassVar[str] = "vision tower"
     tower_reads: ClassVar[tuple[Read, ...]] = (Read.CLS_ATTENTION,)
+    crops: ClassVar[bool] = True
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
-        return keep_patches(budget, sizes, "runs", self.tower_reads, _choose)
+        return keep_of_images(budget, sizes, "runs", self.tower_reads, _choose)
 
 
-def _choose(view: View, tokens: int) -> Tensor:
+def _choose(view: View, segments: tuple[Segment, ...], tokens: int) -> Tensor:
     return most_attended_by_run(view[Read.CLS_ATTENTION].mean(1), tokens)

@@ -3,8 +3,8 @@
 Each image becomes rows × columns blocks as even as can be; a block is the mean of its patches, at
 the position of its first. Of the pairs whose product is within 1 of the budget the most square is
 taken, wider rather than taller: 12 × 16 for 192, 8 × 16 for 128, 8 × 8 for 64 of 24 × 24 patches.
-Not every budget has such a pair (202 of 24 × 24 has none). Defined for single frames without
-newline tokens among their patches.
+Not every budget has such a pair (202 of 24 × 24 has none). A picture of crops is one grid, and
+newline tokens are dropped. Not defined for videos.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from methods.interface import (
     Cut,
     DecoderStage,
     Method,
+    Part,
     Plan,
     Read,
-    Segment,
     Selection,
     Sizes,
     View,
 )
-from methods.planning import check_whole, half_up, split
+from methods.planning import check_images, half_up, split
 from methods.registry import register
+from methods.tensors import places_of
 
 
 def block_shape(height: int, width: int, blocks: int) -> tuple[int, int] | None:
@@ -69,11 +70,11 @@ class Pooling(Method):
     cuts: ClassVar[str] = "before layer 0"
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
-        check_whole(self.label, sizes)
-        wanted = split(half_up(budget), [segment.tokens for segment in sizes.segments])
+        check_images(self.label, sizes)
+        wanted = split(half_up(budget), [grid.tokens for grid in sizes.grids])
         shapes, owed = [], 0
-        for segment, blocks in zip(sizes.segments, wanted, strict=True):
-            shape = block_shape(segment.h, segment.w, blocks + owed)
+        for grid, blocks in zip(sizes.grids, wanted, strict=True):
+            shape = block_shape(grid.h, grid.w, blocks + owed)
             if shape is None:
                 return None
             shapes.append(shape)
@@ -81,7 +82,7 @@ class Pooling(Method):
         tokens = sum(wanted) - owed
         if abs(tokens - half_up(budget)) > 1:
             return None
-        average = partial(_average, segments=sizes.segments, shapes=tuple(shapes))
+        average = partial(_average, grids=sizes.grids, shapes=tuple(shapes))
         return Plan(
             entering=(tokens,) * sizes.layers,
             decoder=(DecoderStage("average", 0, (Read.HIDDEN,), average),),
@@ -94,16 +95,13 @@ class Pooling(Method):
         return (met[0], met[-1]) if met else (None, None)
 
 
-def _average(
-    view: View, segments: tuple[Segment, ...], shapes: tuple[tuple[int, int], ...]
-) -> Selection:
-    groups, anchors, patches, blocks = [], [], 0, 0
-    for segment, shape in zip(segments, shapes, strict=True):
-        block, first = blocks_of(segment.h, segment.w, shape, view.segments.device)
-        groups.append(block + blocks)
-        anchors.append(first + patches)
-        patches, blocks = patches + segment.tokens, blocks + len(first)
-    batch = len(view.segments)
-    cut = torch.cat(anchors).expand(batch, -1)
-    nothing = torch.zeros_like(cut, dtype=torch.bool)
-    return Selection(Cut(cut, torch.cat(groups).expand(batch, -1), nothing))
+def _average(view: View, grids: tuple[Part, ...], shapes: tuple[tuple[int, int], ...]) -> Selection:
+    anchors, groups, blocks = [], torch.full_like(view.segments, -1), 0
+    for grid, shape in zip(grids, shapes, strict=True):
+        block, first = blocks_of(grid.h, grid.w, shape, groups.device)
+        places = places_of(grid, groups.device)
+        groups[:, places] = block + blocks
+        anchors.append(places[first])
+        blocks += len(first)
+    cut = torch.cat(anchors).expand(len(groups), -1)
+    return Selection(Cut(cut, groups, torch.zeros_like(cut, dtype=torch.bool)))

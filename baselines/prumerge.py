@@ -8,25 +8,27 @@ another by falling weight; PruMerge+ keeps every step-th patch as well, after th
 In the paper and by default in the code outliers decide the count, which a plan cannot. Plain: the
 code's own switch to a fixed count, B − 1 patches and the one token more. Ours for `variant=plus`:
 step = ⌊⌊4N/(B−1)⌋/3⌋, three on the grid to one of the best, and the fewest best patches that make
-B − 1 with it. Where such a grid alone has more than B − 1 patches the step grows until it has not.
-Without a CLS row the mean attention of all rows stands in (ours).
+B − 1 with it; the step grows where the grid alone has more. Without a CLS row the mean attention of
+all rows stands in (ours). On LLaVA-NeXT each crop is merged by itself, padding too, with an equal
+share of the budget, where the code's count is equal likewise; crop follows crop (ours), the whole
+first, without newlines.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
+from methods.crops import crop_shares, of_crops, patches_of_crops, stage_each
+from methods.cuts import joined
 from methods.interface import (
     AnyRead,
     Cut,
-    EncoderStage,
     Method,
     NewTokens,
     OfLayer,
@@ -37,7 +39,7 @@ from methods.interface import (
     Sizes,
     View,
 )
-from methods.planning import one_of, shares
+from methods.planning import one_of
 from methods.registry import register
 from methods.tensors import first_true, gather_rows, ranked
 
@@ -63,8 +65,7 @@ def grid_step(patches: int, kept: int) -> int:
 
 def best_and_grid(ranking: Tensor, kept: int, step: int) -> Tensor:
     """`kept` patches: the best of `ranking` int64 [b, n], then those of the grid not among them."""
-    patches = ranking.shape[1]
-    index = torch.arange(patches, device=ranking.device)
+    patches, index = ranking.shape[1], torch.arange(ranking.shape[1], device=ranking.device)
     off_grid = (ranking % step != 0) | (ranking == patches - 1)
     # the best reach as far as it takes to have so many off the grid among them
     others = kept - len(range(0, patches - 1, step))
@@ -100,6 +101,7 @@ class PruMerge(Method):
     link: ClassVar[str] = "https://arxiv.org/abs/2403.15388"
     cuts: ClassVar[str] = "vision tower"
     tower_reads: ClassVar[tuple[AnyRead, ...]] = (Read.FEATURES, QUERY, KEYS)
+    crops: ClassVar[bool] = True
 
     variant: str = "plain"
 
@@ -107,37 +109,42 @@ class PruMerge(Method):
         one_of(self.name, "variant", self.variant, VARIANTS)
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
-        counts = shares(budget, sizes)
-        plus = self.variant == "plus"
+        counts, plus = crop_shares(budget, sizes), self.variant == "plus"
         if counts is None or min(counts) < 1 + plus:
             return None
-        steps = tuple(
-            grid_step(segment.tokens, tokens - 1) if plus else None
-            for segment, tokens in zip(sizes.segments, counts, strict=True)
-        )
+        steps = [
+            grid_step(patches, tokens - 1) if plus else None
+            for patches, tokens in zip(patches_of_crops(sizes), counts, strict=True)
+        ]
         return Plan(
             entering=(sum(counts),) * sizes.layers,
-            encoder=tuple(
-                EncoderStage(
-                    "merge", self.tower_reads, partial(_merge, segment=s, tokens=n, step=g)
-                )
-                for s, n, g in zip(sizes.segments, counts, steps, strict=True)
+            encoder=stage_each(
+                "merge", self.tower_reads, _merge, list(zip(counts, steps, strict=True)), sizes
             ),
             new_tokens=NewTokens.ENTERED,
-            parameters={"tokens": counts} | ({"steps": steps} if plus else {}),
+            parameters={"tokens": counts} | ({"steps": tuple(steps)} if plus else {}),
         )
 
 
-def _merge(view: View, segment: Segment, tokens: int, step: int | None) -> Selection:
-    query, keys, first = view[QUERY].float(), view[KEYS].float(), int(segment.has_cls)
+def _merge(view: View, segment: Segment, crops: tuple[tuple[int, int | None], ...]) -> Selection:
+    """`crops`: tokens and the grid's step of each crop."""
+    first = int(segment.has_cls)
+    cuts = [
+        _of_crop(own, tokens, step, first)
+        for own, (tokens, step) in zip(of_crops(view, len(crops)), crops, strict=True)
+    ]
+    return Selection(joined(cuts, [segment.patches + first] * len(cuts)))
+
+
+def _of_crop(view: View, tokens: int, step: int | None, first: int) -> Cut:
+    query, keys = view[QUERY].float(), view[KEYS].float()
     scores = query @ keys.transpose(1, 2) / keys.shape[-1] ** 0.5
     weights = ranked(scores.softmax(-1).mean(1)[:, first:])
     ranking = weights.argsort(dim=1, descending=True, stable=True)
-    kept = ranking[:, : tokens - 1]
-    if step is not None:
-        kept = best_and_grid(ranking, tokens - 1, step)
+    plain = ranking[:, : tokens - 1]
+    kept = plain if step is None else best_and_grid(ranking, tokens - 1, step)
     own = merged(kept, weights, normalize(keys[:, first:], dim=-1))
     out = torch.ones_like(weights, dtype=torch.bool).scatter(1, kept, False)
     anchors = torch.cat([kept, first_true(out, 1)], 1)
     itself = torch.arange(tokens, device=kept.device) < tokens - 1
-    return Selection(Cut(anchors + first, None, itself.expand_as(anchors), pad(own, (first, 0))))
+    return Cut(anchors + first, None, itself.expand_as(anchors), pad(own, (first, 0)))

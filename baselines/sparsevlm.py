@@ -9,6 +9,9 @@ The authors count tokens *leaving* a layer: their list for "192" lets 206.5 ente
 scaled by one factor until what enters a layer, recycled tokens included, is the budget.
 Where the published code breaks equal densities by noise, the earlier token counts as denser.
 
+The published branch for video cannot run: a function of six parameters is called with five. Here a
+video is cut like any image, all frames together, by the same lists scaled to its tokens (ours).
+
 `variant="plus"` is v2.0: attention is divided by what RoPE alone would give, the 14 heads that are
 then strongest are averaged, nothing is recycled, and positions are kept.
 """

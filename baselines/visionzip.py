@@ -14,29 +14,37 @@ row of the picture, their CLS rows, their contextual tokens. No newline stays.
 
 Qwen2.5-VL, as LLMC+ has it: tokens are ranked by what their patches receive of attention in the
 tower's last layer, and compared by its keys; those that stay, and the targets, which are merged as
-the language model gets them, stay where they are. An image has its share of the budget (ours).
+the language model gets them, stay where they are. An image, or a video as a whole, has its share of
+the budget (ours).
+
+Videos on LLaVAs are ours: no code is published. Each frame is zipped by itself, with its share, on
+the tokens that the language model gets of it, by what the tower's CLS row, or its rows on average,
+attends to, pooled as features are. Video-LLaVA's CLS rows are dominant; a newline at the end stays,
+and so do images beside a video.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from itertools import islice
+from math import inf
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from methods.cuts import joined, place_in_picture, reordered
+from methods.clips import numbering
+from methods.crops import of_crops, patches_of_crops, stage_each
+from methods.cuts import in_order_of_picture, joined, reordered
 from methods.interface import (
-    Crops,
     Cut,
     DecoderStage,
     EncoderStage,
     Method,
+    Newline,
     NewTokens,
     Plan,
     Read,
@@ -45,11 +53,10 @@ from methods.interface import (
     Sizes,
     View,
 )
-from methods.planning import check_whole, half_up, split
+from methods.planning import half_up, split
 from methods.registry import register
 from methods.tensors import best_in_order, first_true, gather_rows
 
-MERGED = (Read.RECEIVED_ATTENTION, Read.TOWER_KEYS)
 CONTEXTUAL_SHARE = Fraction(10, 64)
 
 
@@ -84,57 +91,80 @@ class VisionZip(Method):
     cuts: ClassVar[str] = "vision tower"
     tower_reads: ClassVar[tuple[Read, ...]] = (Read.FEATURES, Read.CLS_ATTENTION, Read.TOWER_KEYS)
     crops: ClassVar[bool] = True
-    merged: ClassVar[bool] = True
+    merged_reads: ClassVar[tuple[Read, ...]] = (Read.CLS_ATTENTION, Read.TOWER_KEYS)
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
-        merged = any(segment.merged > 1 for segment in sizes.segments)
-        if merged:
-            check_whole(self.label, sizes)
-        patches = [s.patches for s in sizes.segments for _ in range(s.tower_images)]
-        totals = split(half_up(budget), patches)
-        contextual = [max(half_up(total * CONTEXTUAL_SHARE), 1) for total in totals]
-        dominant = [total - c for total, c in zip(totals, contextual, strict=True)]
-        if min(dominant) < 1:
+        if any(segment.merged > 1 or segment.kind == "video" for segment in sizes.segments):
+            return self._of_tokens(budget, sizes)
+        counts = _dealt(half_up(budget), patches_of_crops(sizes))
+        if counts is None:
             return None
-        parameters = {"dominant": tuple(dominant), "contextual": tuple(contextual)}
-        if merged:
-            lengths = [segment.tokens for segment in sizes.segments]
-            select = partial(
-                _zip_tokens, counts=tuple(zip(lengths, dominant, contextual, strict=True))
-            )
-            return Plan(
-                entering=(sum(totals),) * sizes.layers,
-                encoder=tuple(EncoderStage("see", MERGED, _see) for _ in sizes.segments),
-                decoder=(DecoderStage("zip", 0, (Read.HIDDEN,), select),),
-                parameters=parameters,
-            )
         return Plan(
-            entering=(sum(totals),) * sizes.layers,
-            encoder=tuple(self._stages(sizes, list(zip(dominant, contextual, strict=True)))),
+            entering=(sum(map(sum, counts)),) * sizes.layers,
+            encoder=stage_each("zip", self.tower_reads, _zip, counts, sizes),
             new_tokens=NewTokens.ENTERED,
-            parameters=parameters,
+            parameters=_parameters(counts),
         )
 
-    def _stages(self, sizes: Sizes, counts: list[tuple[int, int]]) -> Iterator[EncoderStage]:
-        """Of each segment, which has `counts` for each of its crops."""
-        of_crop = iter(counts)
+    def _of_tokens(self, budget: Fraction, sizes: Sizes) -> Plan | None:
+        """Where tokens are zipped as the language model gets them."""
+        lengths = [length for segment in sizes.segments for length in _views(segment)]
+        whole = sizes.tokens - sum(lengths)
+        counts = _dealt(half_up(budget) - whole, lengths)
+        if counts is None:
+            return None
+        zipped = iter(zip(lengths, counts, strict=True))
+        units: list[tuple[int, int, int]] = []
         for segment in sizes.segments:
-            own = tuple(islice(of_crop, segment.tower_images))
-            select = partial(_zip, segment=segment, counts=own)
-            yield EncoderStage("zip", self.tower_reads, select)
+            views = _views(segment)
+            units += [(length, *own) for length, own in islice(zipped, len(views))]
+            if stays := segment.tokens - sum(views):
+                units.append((stays, stays, 0))
+        positions, new_tokens = numbering(sizes)
+        select = partial(_zip_tokens, counts=tuple(units))
+        return Plan(
+            entering=(whole + sum(map(sum, counts)),) * sizes.layers,
+            encoder=tuple(map(_seeing, sizes.segments)),
+            decoder=(DecoderStage("zip", 0, (Read.HIDDEN,), select, positions),),
+            new_tokens=new_tokens,
+            parameters=_parameters(counts),
+        )
 
 
-def _zip(view: View, segment: Segment, counts: tuple[tuple[int, int], ...]) -> Selection:
-    """`counts`: dominant and contextual rows of each crop."""
-    attention = view[Read.CLS_ATTENTION].chunk(len(counts), -1)
-    keys = view[Read.TOWER_KEYS].float().chunk(len(counts), 1)
-    cuts = [_zip_crop(*shown) for shown in zip(attention, keys, counts, strict=True)]
+def _dealt(total: int, lengths: list[int]) -> list[tuple[int, int]] | None:
+    """Dominant and contextual tokens of each view; None where one would have none of either."""
+    totals = split(max(total, 1), lengths)
+    if any(own > most for own, most in zip(totals, lengths, strict=True)):
+        return None
+    contextual = [max(half_up(own * CONTEXTUAL_SHARE), 1) for own in totals]
+    dominant = [own - c for own, c in zip(totals, contextual, strict=True)]
+    return list(zip(dominant, contextual, strict=True)) if min(dominant) >= 1 else None
+
+
+def _parameters(counts: list[tuple[int, int]]) -> dict[str, object]:
+    dominant, contextual = zip(*counts, strict=True)
+    return {"dominant": dominant, "contextual": contextual}
+
+
+def _views(segment: Segment) -> list[int]:
+    """Tokens of each of its parts that are zipped by themselves: the frames of a video, of a Qwen's
+    the whole.
+    """
+    if segment.merged > 1:
+        return [segment.tokens]
+    return [segment.frame_tokens] * segment.t if segment.kind == "video" else []
+
+
+def _zip(view: View, segment: Segment, crops: tuple[tuple[int, int], ...]) -> Selection:
+    """`crops`: dominant and contextual rows of each."""
+    cuts = [_zip_crop(*own) for own in zip(of_crops(view, len(crops)), crops, strict=True)]
     if segment.crops is None:
         return Selection(cuts[0])
-    return Selection(in_order_of_picture(cuts, [d for d, _ in counts], segment.crops))
+    return Selection(in_order_of_picture(cuts, [dominant for dominant, _ in crops], segment))
 
 
-def _zip_crop(attention: Tensor, keys: Tensor, counts: tuple[int, int]) -> Cut:
+def _zip_crop(view: View, counts: tuple[int, int]) -> Cut:
+    attention, keys = view[Read.CLS_ATTENTION], view[Read.TOWER_KEYS].float()
     dominant, contextual = counts
     has_cls = keys.shape[1] - attention.shape[-1]
     rows = best_in_order(attention.sum(1), dominant - has_cls) + has_cls
@@ -144,34 +174,32 @@ def _zip_crop(attention: Tensor, keys: Tensor, counts: tuple[int, int]) -> Cut:
     return zip_rows(rows, normalize(heads.mean(2), dim=-1), contextual)
 
 
-def in_order_of_picture(cuts: list[Cut], dominant: list[int], crops: Crops) -> Cut:
-    """One cut of all rows of a picture's crops, of which each has CLS and `dominant` − 1 patches
-    first: these patches row by row of the picture, then CLS rows, then what else there is.
-    """
-    patches, places = crops.rows * crops.columns * crops.side**2, []
-    for i, (cut, count) in enumerate(zip(cuts, dominant, strict=True)):
-        place = place_in_picture(cut.anchors - 1, i, crops)
-        place[:, 0], place[:, count:] = patches, patches + 1
-        places.append(place)
-    whole = joined(cuts, [crops.side**2 + 1] * len(cuts))
-    return reordered(whole, torch.cat(places, 1).argsort(dim=1, stable=True))
+def _seeing(segment: Segment) -> EncoderStage:
+    reads = VisionZip.merged_reads if _views(segment) else ()
+    return EncoderStage("see", reads, partial(_see, segment=segment))
 
 
-def _see(view: View) -> Selection:
-    heads = view[Read.RECEIVED_ATTENTION]
+def _see(view: View, segment: Segment) -> Selection:
+    heads = view[Read.CLS_ATTENTION]
     metric = view[Read.TOWER_KEYS].unflatten(-1, (heads.shape[1], -1)).mean(2)
-    return Selection(visual={"score": heads.mean(1), "metric": metric})
+    score = heads.mean(1)
+    if segment.newline is Newline.FRAME:
+        score[:, :: segment.frame_tokens] = inf  # CLS rows are dominant
+    return Selection(visual={"score": score, "metric": metric})
 
 
 def zip_tokens(score: Tensor, metric: Tensor, dominant: int, contextual: int) -> Cut:
     """The cut of tokens that stay where they are; `score` [b, n], `metric` [b, n, d]."""
+    if contextual == 0:
+        everyone = torch.arange(dominant, device=score.device).expand(len(score), -1)
+        return Cut(everyone, everyone, torch.zeros_like(everyone, dtype=torch.bool))
     best = best_in_order(score, dominant)
     cut = zip_rows(best, normalize(metric, dim=-1), contextual)
     return reordered(cut, cut.anchors.argsort(1))
 
 
 def _zip_tokens(view: View, counts: tuple[tuple[int, int, int], ...]) -> Selection:
-    """`counts`: tokens, and how many are dominant and contextual, of each image."""
+    """`counts`: tokens, and how many of them are dominant and contextual, of each view in turn."""
     lengths = [tokens for tokens, _, _ in counts]
     shown = (view.carry[name].split(lengths, 1) for name in ("score", "metric"))
     cuts = [

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from methods.crops import keep_patches
 from methods.interface import Method, Plan, PruningError, Read, Sizes, View
-from methods.planning import keep_patches
 from methods.registry import register
 from methods.tensors import gather_rows
 

@@ -34,7 +34,7 @@ def sentence(text: object, longest: int = 300) -> str:
 
 def unknown(kind: str, word: str, allowed: Iterable[str]) -> BadInput:
     """`word` is no `kind`: names the nearest of `allowed`, and all of them while they are few."""
-    names = list(allowed)
+    names = list(map(str, allowed))
     close = get_close_matches(word, names, n=1)
     parts = [f"unknown {kind} {word!r}"]
     if close:

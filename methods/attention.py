@@ -25,11 +25,11 @@ class QueriesKeys:
 
     def received(self) -> Tensor:
         """What each key gets of all queries on average: float32 [b, H, L]; a part of them at a
-        time, since the weights of an image of high resolution fill a GPU.
+        time, since the weights of an image of high resolution, or of many crops, fill a GPU.
         """
-        heads, length = self.queries.shape[1:3]
-        rows = torch.arange(length, device=self.queries.device).expand(len(self.queries), -1)
-        parts = rows.split(max(1, MOST_WEIGHTS // (heads * length)), 1)
+        batch, heads, length = self.queries.shape[:3]
+        rows = torch.arange(length, device=self.queries.device).expand(batch, -1)
+        parts = rows.split(max(1, MOST_WEIGHTS // (batch * heads * length)), 1)
         return torch.stack([self.attention(part, None).sum(2) for part in parts]).sum(0) / length
 
     def attention(self, rows: Tensor, allowed: Tensor | None) -> Tensor:

@@ -7,10 +7,11 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from methods.errors import PruningError
 from methods.plan import Cut
-from methods.sizes import Crops
+from methods.sizes import Crops, Segment
 
 
 def place_in_picture(patch: Tensor, crop: int, crops: Crops) -> Tensor:
@@ -20,15 +21,37 @@ def place_in_picture(patch: Tensor, crop: int, crops: Crops) -> Tensor:
     return (row * crops.columns + across) * crops.side + column
 
 
+def in_order_of_picture(cuts: Sequence[Cut], dominant: Sequence[int], segment: Segment) -> Cut:
+    """One cut of all rows of a picture's crops, of which each has CLS, if any, and patches first,
+    together `dominant`: these patches row by row of the picture, then CLS rows, then what else
+    there is.
+    """
+    crops, cls = segment.crops, int(segment.has_cls)
+    assert crops is not None
+    patches, places = segment.tower_images * segment.patches, []
+    for i, (cut, count) in enumerate(zip(cuts, dominant, strict=True)):
+        place = place_in_picture(cut.anchors - cls, i, crops)
+        place[:, :cls], place[:, count:] = patches, patches + 1
+        places.append(place)
+    whole = joined(cuts, [segment.patches + cls] * len(cuts))
+    return reordered(whole, torch.cat(places, 1).argsort(dim=1, stable=True))
+
+
 def joined(cuts: Sequence[Cut], lengths: Sequence[int]) -> Cut:
-    """One cut by groups of rows that follow one another: cut i is of the next `lengths[i]`."""
-    firsts = accumulate(lengths, initial=0)
-    starts = accumulate((cut.anchors.shape[1] for cut in cuts), initial=0)
-    parts = [
-        (cut.anchors + first, _moved(_present(cut.groups), start), _present(cut.add_anchor))
-        for cut, first, start in zip(cuts, firsts, starts, strict=False)
+    """One cut that merges rows that follow one another: cut i is of the next `lengths[i]`."""
+    firsts = list(accumulate(lengths, initial=0))
+    anchors = torch.cat([c.anchors + first for c, first in zip(cuts, firsts, strict=False)], 1)
+    add_anchor = torch.cat([_present(cut.add_anchor) for cut in cuts], 1)
+    if cuts[0].weights is None:
+        starts = accumulate((cut.anchors.shape[1] for cut in cuts), initial=0)
+        of_cuts = zip(cuts, starts, strict=False)
+        groups = [_moved(_present(cut.groups), start) for cut, start in of_cuts]
+        return Cut(anchors, torch.cat(groups, 1), add_anchor)
+    weights = [
+        pad(_present(cut.weights), (first, firsts[-1] - first - length))
+        for cut, first, length in zip(cuts, firsts, lengths, strict=False)
     ]
-    return Cut(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
+    return Cut(anchors, None, add_anchor, torch.cat(weights, 1))
 
 
 def reordered(cut: Cut, order: Tensor) -> Cut:
@@ -44,5 +67,5 @@ def _moved(groups: Tensor, by: int) -> Tensor:
 
 def _present(tensor: Tensor | None) -> Tensor:
     if tensor is None:
-        raise PruningError("a cut by groups has groups, and says where its anchor is added")
+        raise PruningError("a cut that merges has groups or weights, and add_anchor")
     return tensor

@@ -109,10 +109,14 @@ class Cutting:
         groups = [group for group in self.groups if group.plan.encoder]
         if not groups:
             return hidden
+        read = {kind for group in groups for kind in group.kinds_read}
+        if unseen := read - set(("image",) if tower is None else tower.kinds):
+            where = " beside videos" if "video" in read - unseen else ""
+            raise PruningError(f"{self.method} is not defined here for {unseen.pop()}s{where}")
         if tower is None:
             with_tower(self.adapter, self.method, crops=True)
             raise broken("the vision tower ran without showing what the method reads")
-        images = images_of(self.prefill.sizes, tower.count)
+        images = images_of(self.prefill.sizes, tower.count, tower.kinds)
         project = self.adapter.project if isinstance(self.adapter, TowerAdapter) else None
         self.clock.start("selection")
         found = [

@@ -63,6 +63,8 @@ class EncoderCalls:
         times = max(repeats.values(), default=1)
         if any(own != times for own in repeats.values()) or len(kinds) % times:
             raise PruningError("images and videos were given for different numbers of samples")
+        if any(all(own) for own in zip(*counts, strict=True)):
+            kinds = kinds.cpu()  # in which order both stand in a prompt, only its ids tell
         dealt: list[Segments] = []
         for row in range(0, len(kinds), times):
             runs = self._runs(kinds[row], [own[row] for own in counts])

@@ -155,6 +155,11 @@ class Adapter(ABC):
         """The vision tower."""
 
     @property
+    def towers(self) -> tuple[nn.Module, ...]:
+        """All towers, where there is one for each kind."""
+        return (self.tower,)
+
+    @property
     @abstractmethod
     def has_cls(self) -> bool:
         """Whether the tower has a CLS row."""

@@ -38,7 +38,7 @@ def selection_flops(
     """
     if not plan.stages:
         return 0
-    (group,) = group_samples([sizes], {sizes: plan}, [0], META)
+    (group,) = group_samples([sizes], {sizes: plan}, [0], META, [""])
     counted: ImageRows = tower or ((),) * len(plan.tower)
     with FlopCounterMode(display=False) as counter:
         reads = sum(
@@ -115,6 +115,7 @@ def _run_encoder(group: Group, stages: Sequence[EncoderStage], shape: ModelShape
             count=segment.tokens,
             segments=_empty(1, segment.tokens, dtype=torch.long),
             seeds=group.seeds,
+            questions=group.questions,
             reads={read: shown[what_of(read)] for read in stage.reads},
         )
         selection = _select(
@@ -197,6 +198,7 @@ def _decoder_view(group: Group, stage: DecoderStage, shape: ModelShape, text: in
         count=count,
         segments=group.segments,
         seeds=group.seeds,
+        questions=group.questions,
         carry={**group.visual, **group.text},
         reads={read: shown[read] for read in stage.reads if read in shown},
         text=rows,

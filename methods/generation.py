@@ -18,7 +18,7 @@ from methods.cutting import Cutting
 from methods.encoder_calls import EncoderCalls
 from methods.errors import PruningError
 from methods.family import Adapter
-from methods.groups import group_samples, seeds_of
+from methods.groups import dealt, group_samples, seeds_of
 from methods.mechanism import LayerCount, check_cache
 from methods.method import Method
 from methods.new_tokens import NewPositions
@@ -45,6 +45,7 @@ class Generation:
         self,
         budget: Budget,
         seeds: Sequence[int] | None,
+        questions: Sequence[str] | None,
         input_ids: Tensor,
         kwargs: dict,
         added: tuple[Tensor, ...] = (),
@@ -60,7 +61,8 @@ class Generation:
                 check_plan(self.method.label, plan, self.adapter.name)
         seeds = seeds_of(seeds, len(sizes))
         self.prompt_lengths = run.lengths
-        self.groups = group_samples(sizes, plans, seeds, run.valid.device)
+        asked = dealt(questions, len(sizes), "questions") if questions else ()
+        self.groups = group_samples(sizes, plans, seeds, run.valid.device, asked)
         self.prefill = Prefill(
             plans=tuple(plans[own] for own in sizes),
             sizes=tuple(sizes),

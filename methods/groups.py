@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import accumulate, count, islice
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from methods.errors import PruningError
 from methods.plan import DecoderStage, Plan, Selection, TowerStage
 from methods.sizes import Segment, Sizes
 from methods.tensors import gather_rows, index_of
+
+Given = TypeVar("Given")
 
 
 @dataclass
@@ -32,6 +35,7 @@ class Group:
     sizes: Sizes
     plan: Plan
     seeds: tuple[int, ...]
+    questions: tuple[str, ...]
     segments: Tensor
     visual: dict[str, Tensor] = field(default_factory=dict)
     text: dict[str, Tensor] = field(default_factory=dict)
@@ -42,6 +46,15 @@ class Group:
         of_image = [self.segments.new_full((len(self.rows), n), i) for i, n in enumerate(counts)]
         self.segments = torch.cat([self.segments[:, :0], *of_image], 1)
         self.visual = visual
+
+    @property
+    def kinds_read(self) -> set[str]:
+        """Kinds of the segments of which a stage in the tower reads something."""
+        kinds, segments = set(), iter(self.sizes.segments)
+        for stage in self.plan.encoder:
+            own = list(islice(segments, stage.segments))
+            kinds |= {segment.kind for segment in own if stage.reads}
+        return kinds
 
     def to(self, device: torch.device) -> None:
         """Follow the model to another device."""
@@ -62,19 +75,27 @@ class Group:
 
 
 def seeds_of(seeds: Sequence[int] | None, samples: int) -> list[int]:
-    """The seed of each sample: those given, each for as many beams or repeated sequences as there
-    are, or its number. Raises PruningError where they do not fit.
+    """The seed of each sample: of those given as `dealt` has it, or its number. Raises as it."""
+    return dealt(range(samples) if seeds is None else seeds, samples, "seeds")
+
+
+def dealt(given: Sequence[Given], samples: int, what: str) -> list[Given]:
+    """Of each sample, each for as many beams or repeated sequences as there are. Raises
+    PruningError where they do not fit.
     """
-    given = list(range(samples)) if seeds is None else list(seeds)
-    if samples % len(given):
-        raise PruningError(f"{len(given)} seeds were given for {samples} samples")
+    if not given or samples % len(given):
+        raise PruningError(f"{len(given)} {what} were given for {samples} samples")
     return [given[row * len(given) // samples] for row in range(samples)]
 
 
 def group_samples(
-    sizes: Sequence[Sizes], plans: Mapping[Sizes, Plan], seeds: Sequence[int], device: torch.device
+    sizes: Sequence[Sizes],
+    plans: Mapping[Sizes, Plan],
+    seeds: Sequence[int],
+    device: torch.device,
+    questions: Sequence[str] = (),
 ) -> list[Group]:
-    """Samples of equal sizes together, in the order of their first."""
+    """Samples of equal sizes together, in the order of their first; `questions` of all or none."""
     groups = []
     for own in dict.fromkeys(sizes):
         rows = tuple(row for row, other in enumerate(sizes) if other == own)
@@ -86,6 +107,7 @@ def group_samples(
             sizes=own,
             plan=plans[own],
             seeds=tuple(seeds[row] for row in rows),
+            questions=tuple(questions[row] for row in rows if questions),
             segments=torch.empty(len(rows), 0, dtype=torch.long, device=device),
         )
         group.enter(counts, {})
@@ -93,19 +115,33 @@ def group_samples(
     return groups
 
 
-def images_of(sizes: Sequence[Sizes], recorded: int) -> list[list[tuple[int, ...]]]:
-    """Places among the recorded tower images of each segment of each sample.
+def images_of(
+    sizes: Sequence[Sizes], recorded: int, kinds: Sequence[str] = ("image",)
+) -> list[list[tuple[int, ...]]]:
+    """Places among the recorded tower images of each segment of each sample: those of each of
+    `kinds` follow one another, and others have none.
 
     Beams and repeated sequences multiply the samples, with the images recorded once.
     """
-    needed = sum(segment.tower_images for own in sizes for segment in own.segments)
+    counts = [_tower_images(sizes, kind) for kind in kinds]
+    needed = sum(counts)
     if recorded == 0 or needed % recorded:
         raise PruningError(f"the prompts name {needed} images but {recorded} were given")
-    repeats, images, places = needed // recorded, [], iter(range(recorded))
+    repeats, images = needed // recorded, []
+    firsts = accumulate((own // repeats for own in counts), initial=0)
+    places = {kind: count(first) for kind, first in zip(kinds, firsts, strict=False)}
     for own in sizes[::repeats]:
-        of_sample = [tuple(islice(places, segment.tower_images)) for segment in own.segments]
+        of_sample = [
+            tuple(islice(places.get(segment.kind, ()), segment.tower_images))
+            for segment in own.segments
+        ]
         images += [of_sample] * repeats
     return images
+
+
+def _tower_images(sizes: Sequence[Sizes], kind: str) -> int:
+    """How many of a kind all samples have."""
+    return sum(s.tower_images for own in sizes for s in own.segments if s.kind == kind)
 
 
 def stages_by_layer(

@@ -20,7 +20,7 @@ from methods.plan import (
     TowerStage,
 )
 from methods.reads import AnyRead, OfLayer, Read, TextRows, View
-from methods.sizes import Budget, Crops, Newline, Segment, Sizes
+from methods.sizes import Budget, Crops, Newline, Part, Segment, Sizes
 
 __all__ = [
     "AnyRead",
@@ -35,6 +35,7 @@ __all__ = [
     "NewTokens",
     "Newline",
     "OfLayer",
+    "Part",
     "Plan",
     "Positions",
     "PruningError",

@@ -1,107 +1,190 @@
-"""What a vision tower shows that merges patches to tokens of the language model itself.
+"""What a vision tower shows of tokens of the language model that are not its rows: patches that it
+merges itself, frames of a video that are pooled behind it.
 
-It shows its last layer's attention only: what tokens receive, and their keys. Rows go through it
-image after image, in an order of its own; here they are the language model's, and a token's are the
-mean of its patches'.
+It shows attention only: what tokens receive in some of its layers, and their keys. Rows go through
+it image after image, or frame after frame, in an order of its own; here they are the language
+model's, and a token's are its patches' in the way in which its features are made of theirs.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from methods.attention import QueriesKeys
 from methods.errors import PruningError
-from methods.family import Adapter
+from methods.family import KINDS, Adapter
 from methods.mechanism import broken
 from methods.reads import AnyRead, Read
 from methods.recording import Observer
 from methods.sizes import Segment
+from methods.tower_recording import place_of
 
 
 class MergingTower(Adapter):
-    """A family whose tower merges the patches of a square to one token, its last step."""
+    """A family of which tokens are shown, and not rows of the tower."""
+
+    shown_kinds: ClassVar[tuple[str, ...]] = KINDS
+    """Of which of `KINDS`."""
 
     @property
     @abstractmethod
-    def last_layer(self) -> nn.Module:
-        """The tower's last layer, in which all patches of an image attend to one another."""
+    def tower_layers(self) -> Sequence[nn.Module]:
+        """The tower's layers."""
+
+    @property
+    def feature_place(self) -> int:
+        """Which of them, counted from 0, puts out the features: the last."""
+        return len(self.tower_layers) - 1
 
     @abstractmethod
-    def tower_order(self, segment: Segment) -> Tensor:
-        """int64 [tokens]: which of an image's tokens are the tower's first, second …"""
+    def seeing_layer(self, place: int) -> nn.Module:
+        """One of them. Raises PruningError where it does not let all patches of an image attend to
+        one another.
+        """
+
+    @abstractmethod
+    def frame_rows(self, segment: Segment) -> int:
+        """Rows of the tower that an image, or a frame, has."""
+
+    @abstractmethod
+    def of_tokens(self, states: Tensor, segment: Segment) -> Tensor:
+        """States [n, H, rows, d] of the tower's rows of images, or frames, to those of their tokens
+        [n, H, tokens, d].
+        """
+
+    def place(self, read: AnyRead) -> tuple[Read, int]:
+        """What is read, and of which layer."""
+        return place_of(read, len(self.tower_layers), self.feature_place)
 
 
 @dataclass(frozen=True)
 class MergedRecording:
-    """Of each image the queries and keys [1, H, patches, d] of the tower's last layer."""
+    """By layer, of each image or frame its queries and keys [1, H, rows, d], kind after kind."""
 
     adapter: MergingTower
-    attended: Sequence[QueriesKeys]
+    attended: Mapping[int, Sequence[QueriesKeys]]
+    kinds: tuple[str, ...] = KINDS
 
     @property
     def count(self) -> int:
-        """How many images."""
-        return len(self.attended)
+        """How many images or frames."""
+        return len(self._of_any_layer)
+
+    @property
+    def _of_any_layer(self) -> Sequence[QueriesKeys]:
+        return next(iter(self.attended.values()))
 
     def images(self, places: Sequence[int]) -> MergedRecording:
-        """Those of some images."""
-        return MergedRecording(self.adapter, [self.attended[place] for place in places])
+        """Those of some images or frames."""
+        own = {layer: [of[place] for place in places] for layer, of in self.attended.items()}
+        return MergedRecording(self.adapter, own, self.kinds)
 
     def of_first_image(self, segment: Segment) -> Tensor:
         """int64 [b, tokens] of zeros: each image is seen by itself."""
-        device = self.attended[0].keys.device
-        return torch.zeros(self.count, segment.tokens, dtype=torch.long, device=device)
+        device = self._of_any_layer[0].keys.device
+        shape = self.count // segment.tower_images, segment.tokens
+        return torch.zeros(shape, dtype=torch.long, device=device)
 
     def shown(self, read: AnyRead, segment: Segment) -> Tensor:
-        """What `read` shows of images of one size. Raises PruningError for what is not shown."""
-        if read is Read.RECEIVED_ATTENTION:
-            received = torch.cat([own.received() for own in self.attended])
+        """What `read` shows of images or videos of one size: of a newline 0. Raises PruningError
+        for what is not shown.
+        """
+        what, layer = self.adapter.place(read)
+        if what is Read.CLS_ATTENTION and self.adapter.has_cls:
+            first = torch.zeros(1, 1, dtype=torch.long, device=self._of_any_layer[0].keys.device)
+            rows = torch.cat([own.attention(first, None) for own in self.attended[layer]])
+            return self._of_tokens(rows.transpose(2, 3), segment)[..., 0]
+        if what in (Read.RECEIVED_ATTENTION, Read.CLS_ATTENTION):
+            received = torch.cat([own.received() for own in self.attended[layer]])
             return self._of_tokens(received[..., None], segment)[..., 0]
-        if read is Read.TOWER_KEYS:
-            keys = torch.cat([own.keys for own in self.attended]).float()
+        if what is Read.TOWER_KEYS:
+            keys = torch.cat([own.keys for own in self.attended[layer]]).float()
             return self._of_tokens(keys, segment).transpose(1, 2).flatten(2)
-        raise PruningError(f"a tower that merges patches does not show {read}")
+        raise PruningError(f"of tokens that are merged from a tower's rows it does not show {read}")
 
     def _of_tokens(self, states: Tensor, segment: Segment) -> Tensor:
-        """[b, H, patches, d] in the tower's order to [b, H, tokens, d]."""
-        tokens = states.unflatten(2, (segment.tokens, -1)).mean(3)
-        first_to_last = self.adapter.tower_order(segment).to(states.device)
-        return tokens[:, :, first_to_last.argsort()]
+        """[b · frames, H, rows, d] to [b, H, tokens, d]."""
+        tokens = self.adapter.of_tokens(states, segment).unflatten(0, (-1, segment.tower_images))
+        whole = tokens.transpose(1, 2).flatten(2, 3)
+        return pad(whole, (0, 0, 0, segment.tokens - whole.shape[2]))
 
 
 class MergedWatch:
-    """Sees the last layer's queries and keys: of all images at once, or in turn, by kernel."""
+    """Sees queries and keys of the layers that are read: of all images at once, or in turn, by
+    kernel. `kind` tells of which kind what passes the tower is.
+    """
 
-    def __init__(self, adapter: MergingTower) -> None:
-        self.adapter = adapter
-        self.calls: list[QueriesKeys] = []
+    def __init__(
+        self, adapter: MergingTower, reads: Sequence[AnyRead], kind: Callable[[], str | None]
+    ) -> None:
+        self.adapter, self.kind = adapter, kind
+        self.calls: dict[int, dict[str | None, list[QueriesKeys]]] = {
+            adapter.place(read)[1]: {} for read in reads
+        }
 
     def observers(self) -> dict[nn.Module, Observer]:
-        return {self.adapter.attention(self.adapter.last_layer): self.calls.append}
+        adapter = self.adapter
+        return {
+            adapter.attention(adapter.seeing_layer(layer)): partial(self._see, calls)
+            for layer, calls in self.calls.items()
+        }
+
+    def _see(self, calls: dict[str | None, list[QueriesKeys]], attended: QueriesKeys) -> None:
+        if self.kind() in self.adapter.shown_kinds:
+            calls.setdefault(self.kind(), []).append(attended)
 
     def before(self) -> dict[nn.Module, Callable[..., None]]:
-        """What is called before modules."""
-        return {self.adapter.tower: lambda tower, args: self.calls.clear()}
+        """What is called before modules, with their arguments by name too."""
+        return dict.fromkeys(self.adapter.towers, self._begin)
+
+    def _begin(self, *_: object) -> None:
+        for calls in self.calls.values():
+            calls[self.kind()] = []
 
     def after(self) -> dict[nn.Module, Callable[..., None]]:
         """What is called after modules."""
         return {}
 
-    def recording_of(self, images: Sequence[Segment]) -> MergedRecording:
-        """What the tower showed of the images that came last. Raises MechanismError where others
-        did.
+    def recording_of(self, encoded: Mapping[str, Sequence[Segment]]) -> MergedRecording | None:
+        """What the tower showed of the images and videos that came last, by kind; None where it
+        shows none of these kinds. Raises MechanismError where others did.
         """
-        patches = [segment.tokens * segment.merged**2 for segment in images]
-        if sum(call.keys.shape[2] for call in self.calls) != sum(patches):
-            raise broken("the vision tower showed other patches than the images have")
-        queries = torch.cat([call.queries for call in self.calls], 2).split(patches, 2)
-        keys = torch.cat([call.keys for call in self.calls], 2).split(patches, 2)
-        scaling = self.calls[0].scaling
-        return MergedRecording(
-            self.adapter, [QueriesKeys(q, k, scaling) for q, k in zip(queries, keys, strict=True)]
-        )
+        kinds = tuple(kind for kind in self.adapter.shown_kinds if encoded.get(kind))
+        if not kinds:
+            return None
+        rows = [
+            self.adapter.frame_rows(segment)
+            for kind in kinds
+            for segment in encoded[kind]
+            for _ in range(segment.tower_images)
+        ]
+        of_layers = {
+            layer: _of_images([call for kind in kinds for call in calls.get(kind, ())], rows)
+            for layer, calls in self.calls.items()
+        }
+        return MergedRecording(self.adapter, of_layers, kinds)
+
+
+def _of_images(calls: Sequence[QueriesKeys], rows: Sequence[int]) -> list[QueriesKeys]:
+    """One layer's queries and keys, of each image or frame, which have so many rows."""
+    if sum(len(call.keys) * call.keys.shape[2] for call in calls) != sum(rows):
+        raise broken("the vision tower showed other patches than the images have")
+    queries, keys = (
+        torch.cat([_one_after_another(own) for own in states], 2).split(list(rows), 2)
+        for states in ([call.queries for call in calls], [call.keys for call in calls])
+    )
+    scaling = calls[0].scaling
+    return [QueriesKeys(q, k, scaling) for q, k in zip(queries, keys, strict=True)]
+
+
+def _one_after_another(states: Tensor) -> Tensor:
+    """[n, H, rows, d] to [1, H, n · rows, d]."""
+    return states.transpose(0, 1).flatten(1, 2)[None]

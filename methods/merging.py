@@ -1,4 +1,4 @@
-"""ViTCoP's visual-textual co-pruning: which rows stay, and which are merged into one another."""
+"""Which rows stay, and which are merged into one another: ViTCoP's co-pruning, VScan's means."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from math import inf
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from methods.errors import PruningError
 from methods.plan import Cut
-from methods.tensors import dense_labels, first_true
+from methods.tensors import dense_labels, first_smallest, first_true, gather_rows
 
 
 def coprune(hidden: Tensor, norms: Tensor, labels: Tensor, tokens: int) -> Cut:
@@ -71,3 +72,13 @@ def _as_cut(group_of: Tensor, kept: Tensor, tokens: int) -> Cut:
     anchor = (same & is_anchor[:, None, :]).to(torch.uint8).argmax(-1)
     anchors = first_true(is_anchor, tokens)
     return Cut(anchors, output_row.gather(1, anchor), ~kept.gather(1, anchors))
+
+
+def averaged(rows: Tensor, image: Tensor, kept: Tensor) -> Cut:
+    """The cut of rows [b, n, D] to means around those `kept` int64 [b, m], image by image."""
+    unit = normalize(rows.float(), dim=-1)
+    alike = unit @ gather_rows(unit, kept).transpose(1, 2)
+    apart = image[..., None] != image.gather(1, kept)[:, None]
+    groups = first_smallest(-alike.masked_fill(apart, -inf))
+    own = torch.arange(kept.shape[1], device=kept.device).expand_as(kept)
+    return Cut(kept, groups.scatter(1, kept, own), torch.zeros_like(kept, dtype=torch.bool))

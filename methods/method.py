@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from methods.errors import CAUGHT, InfeasibleBudgetError, PruningError, told
 from methods.plan import Plan, plan_fault
@@ -21,8 +21,11 @@ class Method(ABC):
 
     A subclass gives `label` (the paper's spelling), `venue`, `link`, `cuts` (where it cuts, in
     words), `tower_reads` (all that its encoder stages read), `crops` (whether these are defined for
-    an image that the tower sees in crops), `merged` (whether for a tower that merges patches),
-    `inside_tower` (whether it has stages between the tower's layers) and `solve`.
+    an image that the tower sees in crops), `merged_reads` (what they read of a tower that shows
+    tokens, and not its rows, where they are defined for one), `inside_tower` (whether it has stages
+    between the tower's layers), `resizes` (whether it asks for smaller pictures instead of cutting
+    anything), `of_video` (whether it is made for videos), `fewest_frames` (how many it has to be
+    given) and `solve`.
     """
 
     name: ClassVar[str] = ""
@@ -31,12 +34,22 @@ class Method(ABC):
     link: ClassVar[str] = ""
     cuts: ClassVar[str] = ""
     inside_tower: ClassVar[bool] = False
+    resizes: ClassVar[bool] = False
     crops: ClassVar[bool] = False
-    merged: ClassVar[bool] = False
+    merged_reads: ClassVar[tuple[AnyRead, ...]] = ()
+    of_video: ClassVar[bool] = False
+    fewest_frames: ClassVar[int] = 1
 
     @property
     def tower_reads(self) -> tuple[AnyRead, ...]:
         return ()
+
+    def settings(self) -> dict[str, Any]:
+        """By which records tell it apart: all settings, a file's content in the place of its name.
+
+        Raises PruningError where a setting names what is not there.
+        """
+        return asdict(self)
 
     @abstractmethod
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:

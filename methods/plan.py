@@ -90,15 +90,17 @@ class TowerStage:
 
 @dataclass(frozen=True)
 class EncoderStage:
-    """Between the vision tower and the projector, for one segment.
+    """Between the vision tower and the projector, for so many `segments` that follow one another.
 
-    Rows are those of the tower's features, CLS first where there is one. Without a cut all patches
-    go on, with what `Selection.visual` leaves of them for stages in the decoder.
+    Rows are those of the tower's features, CLS first where there is one, tower image after tower
+    image. Without a cut all patches go on, with what `Selection.visual` leaves of them for stages
+    in the decoder.
     """
 
     name: str
     reads: tuple[AnyRead, ...]
     select: Select
+    segments: int = 1
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class DecoderStage:
 class Plan:
     """A method's promise for one sample: visual tokens entering each decoder layer, and the stages.
 
-    `tower` has the stages of each segment, `encoder` one stage per segment, or none.
+    `tower` has the stages of each segment; each segment is that of one stage of `encoder`, if any.
     `parameters` are the solved ones, for records.
     """
 
@@ -164,8 +166,9 @@ def _stages_fault(plan: Plan, sizes: Sizes) -> str | None:
         for stage in stages:
             if not callable(stage.select) or not are_reads(stage.reads):
                 return f"stage {stage.name} has no select to call, or reads what is no Read"
-    if plan.encoder and len(plan.encoder) != len(sizes.segments):
-        return f"encoder has {len(plan.encoder)} stages for {len(sizes.segments)} images"
+    staged = sum(stage.segments for stage in plan.encoder)
+    if plan.encoder and staged != len(sizes.segments):
+        return f"encoder has {staged} stages for {len(sizes.segments)} images"
     if not isinstance(plan.new_tokens, NewTokens):
         return f"new_tokens is one of NewTokens, not {plan.new_tokens!r}"
     try:

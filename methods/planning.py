@@ -1,22 +1,14 @@
-"""What the methods' solvers share: integer arithmetic, the plan of one cut in the tower."""
+"""What the methods' solvers share: integer arithmetic."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
-from functools import partial
-from itertools import islice, pairwise
+from itertools import pairwise
 from math import floor
 
-import torch
-from torch import Tensor
-
-from methods.cuts import place_in_picture
 from methods.errors import PruningError, nearest
-from methods.plan import Cut, EncoderStage, NewTokens, Plan, Selection
-from methods.reads import BY_PATCH, AnyRead, View, what_of
-from methods.sizes import Crops, Segment, Sizes
+from methods.sizes import Part, Sizes
 
 SCHEDULES = ("matched", "published")
 
@@ -50,10 +42,23 @@ def split(total: int, weights: list[int]) -> list[int]:
     return [end - start for start, end in pairwise(bounds)]
 
 
-def shares(budget: Fraction, sizes: Sizes) -> tuple[int, ...] | None:
-    """Tokens of each segment, in proportion to its own; None where one would get none."""
-    counts = split(max(half_up(budget), 1), [segment.tokens for segment in sizes.segments])
-    return tuple(counts) if min(counts) >= 1 else None
+def shares(tokens: int, of: list[int]) -> tuple[int, ...] | None:
+    """`tokens` in proportion to what there is `of` each; None where one would get none, or more."""
+    counts = split(max(tokens, 0), of)
+    if any(not 1 <= n <= most for n, most in zip(counts, of, strict=True)):
+        return None
+    return tuple(counts)
+
+
+def part_shares(tokens: int, parts: Sequence[Part]) -> tuple[int, ...] | None:
+    """The same of some parts' tokens."""
+    return shares(tokens, [part.tokens for part in parts])
+
+
+def check_images(method: str, sizes: Sizes) -> None:
+    """Raises PruningError where a segment is a video, and not a frame of one."""
+    if any(s.t > 1 or (s.kind == "video" and s.newlines) for s in sizes.segments):
+        raise PruningError(f"{method} is not defined here for videos")
 
 
 def check_whole(method: str, sizes: Sizes) -> None:
@@ -64,59 +69,10 @@ def check_whole(method: str, sizes: Sizes) -> None:
         )
 
 
-def keep_patches(
-    budget: Fraction,
-    sizes: Sizes,
-    stage: str,
-    reads: tuple[AnyRead, ...],
-    choose: Callable[[View, int], Tensor],
-) -> Plan | None:
-    """A plan that keeps patches between tower and projector, each image, or crop, its share.
-
-    `choose(view, tokens)`: which patches, int64 [b, tokens], in the order in which the language
-    model shall see them; those of several crops are seen row by row of the picture. None where an
-    image would keep none.
-    """
-    patches = [s.patches for s in sizes.segments for _ in range(s.tower_images)]
-    counts = split(max(half_up(budget), 1), patches)
-    if min(counts) < 1:
-        return None
-    of_crop, stages = iter(counts), []
-    for segment in sizes.segments:
-        own = tuple(islice(of_crop, segment.tower_images))
-        select = partial(_keep, choose=choose, segment=segment, counts=own)
-        stages.append(EncoderStage(stage, reads, select))
-    return Plan(
-        entering=(sum(counts),) * sizes.layers,
-        encoder=tuple(stages),
-        new_tokens=NewTokens.ENTERED,
-        parameters={"tokens": tuple(counts)},
-    )
-
-
-def _keep(
-    view: View, choose: Callable[[View, int], Tensor], segment: Segment, counts: tuple[int, ...]
-) -> Selection:
-    has_cls, crops = int(segment.has_cls), segment.crops
-    if crops is None:
-        return Selection(Cut(choose(view, *counts) + has_cls))
-    kept = [choose(own, n) for own, n in zip(_of_crops(view, crops), counts, strict=True)]
-    rows = crops.side**2 + has_cls
-    anchors = torch.cat([own + i * rows + has_cls for i, own in enumerate(kept)], 1)
-    places = torch.cat([place_in_picture(own, i, crops) for i, own in enumerate(kept)], 1)
-    return Selection(Cut(anchors.gather(1, places.argsort(dim=1))))
-
-
-def _of_crops(view: View, crops: Crops) -> Iterator[View]:
-    """What a view of a picture shows of each of its crops."""
-    count = crops.rows * crops.columns
-    shown = {
-        read: tensor.chunk(count, -1 if what_of(read) in BY_PATCH else 1)
-        for read, tensor in view.reads.items()
-    }
-    for i, segments in enumerate(view.segments.chunk(count, 1)):
-        reads = {read: parts[i] for read, parts in shown.items()}
-        yield replace(view, count=segments.shape[1], segments=segments, reads=reads)
+def check_not_resampled(method: str, sizes: Sizes) -> None:
+    """Raises PruningError where a picture's tokens are not those of its patches."""
+    if any(segment.resampled for segment in sizes.segments):
+        raise PruningError(f"{method} is not defined here for pictures that are resampled")
 
 
 def nearest_count(

@@ -99,7 +99,8 @@ class View:
     """What a stage sees of a batch whose rows have equal sizes.
 
     Only what the stage `reads` is filled. `segments` [b, v] int64 tells each visual row's image,
-    `seeds` [b] the seed of each sample; `carry` holds what earlier stages left, see `Selection`.
+    `seeds` [b] the seed of each sample, `questions` its text where that was given; `carry` holds
+    what earlier stages left, see `Selection`.
     Text rows are left-padded to a common t. Inside the tower, where data may decide how many rows
     an image keeps, `valid` bool [b, v] tells rows from the padding after them.
     """
@@ -107,6 +108,7 @@ class View:
     count: int  # visual rows (between tower and projector: patches)
     segments: Tensor
     seeds: tuple[int, ...] = ()
+    questions: tuple[str, ...] = ()
     carry: Mapping[str, Tensor] = field(default_factory=dict)
     reads: Mapping[AnyRead, Tensor] = field(default_factory=dict)
     text: TextRows | None = None

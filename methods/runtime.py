@@ -35,7 +35,7 @@ from methods.recording import Observer, observing
 from methods.registry import check_method
 from methods.sharing import SharedImages
 from methods.sizes import Budget
-from methods.tower_family import with_tower
+from methods.tower_family import TowerAdapter, with_tower
 from methods.tower_views import Recording
 from methods.tower_watch import TowerWatch
 from methods.trace import Prefill, Trace
@@ -56,12 +56,14 @@ def attach(
     seeds: Sequence[int] | None = None,
     images: SharedImages | None = None,
     clock: Clock | None = None,
+    questions: Sequence[str] | None = None,
 ) -> Iterator[Trace]:
     """Prune every prefill of `model` with `method` at `budget` while the context lasts.
 
     `seeds`: one a sample of the batch, for methods that draw at random; its number by default.
     `images`: start from stored tower outputs, but for a method that cuts inside the tower. `clock`
-    is told of the phases.
+    is told of the phases. `questions`: the text of each sample, for methods that read it otherwise
+    than as the model's tokens.
     Raises PruningError for a model that is not supported or has a method attached already, for
     what is no method or no budget, for a stage that raises or selects what cannot be, for an
     infeasible budget (when the prefill's sizes are known), for uses that pruning would make
@@ -71,7 +73,7 @@ def attach(
     check_method(method)
     if not isinstance(budget, Budget):
         raise PruningError(f"a budget is Budget(tokens) or Budget(fraction=...), not {budget!r}")
-    runtime = _Runtime(model, method, budget, seeds, images, clock or NoClock())
+    runtime = _Runtime(model, method, budget, seeds, images, clock or NoClock(), questions)
     if hasattr(model, _ATTACHED):
         raise PruningError("a method is attached to this model already; leave its context first")
     with ExitStack() as stack:
@@ -100,6 +102,16 @@ def _replace(stack: ExitStack, module: nn.Module, name: str, function: Callable)
     setattr(module, name, function)
 
 
+def _each(*observers: Observer) -> Observer:
+    """All of them in turn."""
+
+    def observe(attended: QueriesKeys) -> None:
+        for own in observers:
+            own(attended)
+
+    return observe
+
+
 class _Runtime:
     def __init__(
         self,
@@ -109,22 +121,24 @@ class _Runtime:
         seeds: Sequence[int] | None,
         images: SharedImages | None,
         clock: Clock,
+        questions: Sequence[str] | None,
     ) -> None:
         self.adapter = adapter_for(model)
         self.model, self.body = model, self.adapter.body
         self.method, self.budget, self.seeds = method, budget, seeds
+        self.questions = questions
         self.clock = clock
         self.trace = Trace()
         self.input_ids: Tensor | None = None
         self.calls = EncoderCalls(self.adapter)
         self.inside: InsideTower | None = None
-        self.watch: TowerWatch | MergedWatch | None = None
+        self.watches: tuple[TowerWatch | MergedWatch, ...] = ()
         if method.inside_tower:
             tower = with_tower(self.adapter, method.label, crops=False)
             self.inside = InsideTower(tower, clock, method, budget, seeds)
             images = None  # what is cut inside the tower is one method's own
         if images is not None or method.tower_reads:
-            self.watch = self._watch(images)
+            self.watches = self._watches(images)
         self.phase = "prefill"
         self.entered = self.placed = False
         self.lost: MechanismError | None = None
@@ -134,13 +148,19 @@ class _Runtime:
         self.cache: Cache | None = None
         self.generations: WeakKeyDictionary[Cache, Generation] = WeakKeyDictionary()
 
-    def _watch(self, images: SharedImages | None) -> TowerWatch | MergedWatch:
+    def _watches(self, images: SharedImages | None) -> tuple[TowerWatch | MergedWatch, ...]:
+        """Of tokens, where the tower shows those, and of its rows for what it does not show so."""
         method, adapter = self.method, self.adapter
-        if images is None and method.merged and isinstance(adapter, MergingTower):
-            return MergedWatch(adapter)
-        needs = method.label if method.tower_reads else "sharing what the vision tower made"
+        watches: tuple[TowerWatch | MergedWatch, ...] = ()
         crops = method.crops and images is None
-        return TowerWatch(with_tower(adapter, needs, crops), method, images)
+        if images is None and method.merged_reads and isinstance(adapter, MergingTower):
+            watches = (MergedWatch(adapter, method.merged_reads, lambda: self.calls.within),)
+            rows = isinstance(adapter, TowerAdapter) and (crops or not adapter.crops)
+            if not rows or "image" in adapter.shown_kinds:
+                return watches
+        needs = method.label if method.tower_reads else "sharing what the vision tower made"
+        tower = with_tower(adapter, needs, crops)
+        return *watches, TowerWatch(tower, method, self.calls, images)
 
     # --- what is registered -----------------------------------------------------------------
 
@@ -150,8 +170,10 @@ class _Runtime:
             self.adapter.attention(layer): self._decoder_observer(i)
             for i, layer in enumerate(self.adapter.layers)
         }
-        for watching in (self.watch, self.inside):
-            observers |= {} if watching is None else watching.observers()
+        watching = [*self.watches, *([] if self.inside is None else [self.inside])]
+        for own in (watch.observers() for watch in watching):
+            both = {m: _each(observers[m], own[m]) for m in own.keys() & observers.keys()}
+            observers |= own | both
         return observers
 
     def replacements(self) -> Iterator[tuple[nn.Module, str, Callable[..., Any]]]:
@@ -161,8 +183,9 @@ class _Runtime:
             encode = getattr(self.body, name, None)
             if encode is None:
                 continue
-            if isinstance(self.watch, TowerWatch) and self.watch.images is not None:
-                encode = self.watch.sharing(self.watch.images, encode)
+            for watch in self.watches:
+                if isinstance(watch, TowerWatch) and watch.images is not None:
+                    encode = watch.sharing(watch.images, encode)
             yield self.body, name, self.calls.seeing(kind, encode)
         if self.inside is not None:
             yield self.model, "generate", self.inside.telling_the_prompt(self.model.generate)
@@ -174,15 +197,16 @@ class _Runtime:
         yield self.body.register_forward_pre_hook(self._see_prompt, with_kwargs=True)
         if self.inside is not None:
             yield from self._register_inside_tower(self.inside)
-        for phase, module in (("vision_tower", adapter.tower), ("projector", adapter.projector)):
-            if module is None:
-                continue
+        phases = [("vision_tower", tower) for tower in adapter.towers]
+        if adapter.projector is not None:
+            phases.append(("projector", adapter.projector))
+        for phase, module in phases:
             yield module.register_forward_pre_hook(self._starter(phase))
             yield module.register_forward_hook(self._stopper(phase))
-        if self.watch is not None:
-            for module, before in self.watch.before().items():
-                yield module.register_forward_pre_hook(before)
-            for module, after in self.watch.after().items():
+        for watch in self.watches:
+            for module, before in watch.before().items():
+                yield module.register_forward_pre_hook(before, with_kwargs=True)
+            for module, after in watch.after().items():
                 yield module.register_forward_hook(after)
         yield adapter.text_model.register_forward_pre_hook(self._enter, with_kwargs=True)
         for i, layer in enumerate(adapter.layers):
@@ -251,7 +275,9 @@ class _Runtime:
         generation = Generation(self.adapter, self.clock, self.method, self.calls)
         # plans wait for the device once: before the phase begins, so that nothing does within it
         kwargs, added = self.adapter.added(kwargs)
-        prefill = generation.plan(self.budget, self.seeds, self.input_ids, kwargs, added)
+        prefill = generation.plan(
+            self.budget, self.seeds, self.questions, self.input_ids, kwargs, added
+        )
         self.trace.prefills.append(prefill)
         self.clock.start(self.phase)
         self.current = generation
@@ -261,10 +287,15 @@ class _Runtime:
 
     def _recording(self, prefill: Prefill) -> Recording | None:
         """What the tower showed of the prompt's images."""
-        if self.watch is None or not any(plan.encoder for plan in prefill.plans):
+        if not any(plan.encoder for plan in prefill.plans):
             return None
-        images = self.calls.encoded.get("image", [])
-        return self.watch.recording_of([segment for image in images for segment in image])
+        present = {s.kind for sizes in prefill.sizes for s in sizes.segments}
+        encoded = {
+            kind: [segment for own in self.calls.encoded.get(kind, ()) for segment in own]
+            for kind in present
+        }
+        shown = (watch.recording_of(encoded) for watch in self.watches)
+        return next((recording for recording in shown if recording is not None), None)
 
     def _layer_hook(self, i: int) -> Callable[..., tuple[tuple, dict] | None]:
         def before_layer(layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:

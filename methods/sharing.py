@@ -7,7 +7,7 @@ come first: past the bound an image is recomputed each time, which changes time 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -84,11 +84,10 @@ class TowerStore:
             return None
         first = there[0]
         layers = [layer for layer in first.attended if all(layer in p.attended for p in there)]
-        return TowerRecording(
-            torch.stack([part.features for part in there]),
-            {layer: _stacked([part.attended[layer] for part in there]) for layer in layers},
-            first.layers,
-            first.used,
+        return replace(
+            first,
+            features=torch.stack([part.features for part in there]),
+            attended={layer: _stacked([p.attended[layer] for p in there]) for layer in layers},
         )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
+from itertools import accumulate
 
 from methods.errors import PruningError
 
@@ -41,6 +43,7 @@ class Newline(StrEnum):
     NONE = "none"
     ROW = "row"  # one after each row
     END = "end"  # one after everything
+    FRAME = "frame"  # the tower's CLS row, before each frame
 
 
 @dataclass(frozen=True)
@@ -59,13 +62,35 @@ class Crops:
 
 
 @dataclass(frozen=True)
+class Part:
+    """What of one tower image became tokens: `h` rows of `w`, each token of a patch of its own.
+
+    The first is token `first` of its segment, and a row begins `row_tokens` after the one before;
+    it is of the patch in row `top` and column `left` of tower image `image` of the segment.
+    """
+
+    first: int
+    h: int
+    w: int
+    row_tokens: int
+    image: int = 0
+    top: int = 0
+    left: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return self.h * self.w
+
+
+@dataclass(frozen=True)
 class Segment:
     """Visual tokens on one grid: an image, a tile or a view of one, or a video.
 
     `t` frames of `h` rows of `w` tokens of the language model, row by row, with `newline` tokens
-    among them; `has_cls` tells whether the vision tower has a CLS row. `crops`: what the grid was
-    put together from, None where it is one tower image. `resampled`: no token is made of patches of
-    its own; else one is made of `merged`² patches by the tower.
+    among them; `frame`: the first one's place in its video, where that has other segments before;
+    `has_cls` tells whether stages see a CLS row of the vision tower. `crops`: what the grid was put
+    together from, None where it is one tower image. `resampled`: no token is made of patches of its
+    own; else one is made of `merged`² patches by the tower.
     """
 
     h: int
@@ -77,16 +102,22 @@ class Segment:
     crops: Crops | None = None
     resampled: bool = False
     merged: int = 1
+    frame: int = 0
 
     @property
     def tokens(self) -> int:
         """Visual tokens that the language model gets for it, unpruned."""
-        return self.t * self.h * self.row_tokens + (self.newline is Newline.END)
+        return self.t * self.frame_tokens + (self.newline is Newline.END)
+
+    @property
+    def frame_tokens(self) -> int:
+        """Those of each frame."""
+        return self.h * self.row_tokens + (self.newline is Newline.FRAME)
 
     @property
     def tower_images(self) -> int:
-        """Rows of the vision tower's batch that it is made of, where it is no video."""
-        return 1 if self.crops is None else self.crops.rows * self.crops.columns
+        """Rows of the vision tower's batch that it is made of: crops, or frames."""
+        return self.t if self.crops is None else self.crops.rows * self.crops.columns
 
     @property
     def patches(self) -> int:
@@ -94,9 +125,34 @@ class Segment:
         return self.h * self.w if self.crops is None else self.crops.side**2
 
     @property
+    def crop_shape(self) -> tuple[int, int]:
+        """Rows and columns of patches of each of them."""
+        return (self.h, self.w) if self.crops is None else (self.crops.side, self.crops.side)
+
+    @property
     def row_tokens(self) -> int:
         """Tokens from one row's first to the next one's."""
         return self.w + (self.newline is Newline.ROW)
+
+    @property
+    def newlines(self) -> int:
+        """Tokens that lie off the grid."""
+        return self.tokens - self.t * self.h * self.w
+
+    def parts(self) -> tuple[Part, ...]:
+        """Of each tower image, frame or whole grid that tokens are left of, those tokens."""
+        if self.crops is None or self.resampled:
+            frame = self.h * self.row_tokens
+            return tuple(Part(i * frame, self.h, self.w, self.row_tokens) for i in range(self.t))
+        parts = []
+        for image in range(self.tower_images):
+            down, across = divmod(image, self.crops.columns)
+            top, rows = _left_of(down, self.crops.side, self.crops.top, self.h)
+            left, columns = _left_of(across, self.crops.side, self.crops.left, self.w)
+            row = down * self.crops.side + top - self.crops.top
+            first = row * self.row_tokens + across * self.crops.side + left - self.crops.left
+            parts.append(Part(first, rows, columns, self.row_tokens, image, top, left))
+        return tuple(part for part in parts if part.tokens)
 
     def grid(self) -> tuple[tuple[int, int, int, int], ...]:
         """Of each token its crop, frame, row and column within the crop; four times −1 on newlines.
@@ -106,7 +162,8 @@ class Segment:
         """
         off = ((-1, -1, -1, -1),)
         places: tuple[tuple[int, int, int, int], ...] = ()
-        for frame in range(self.t):
+        for frame in range(self.frame, self.frame + self.t):
+            places += off * (self.newline is Newline.FRAME)
             for row in range(self.h):
                 places += tuple(self._place(frame, row, column) for column in range(self.w))
                 places += off * (self.newline is Newline.ROW)
@@ -120,6 +177,14 @@ class Segment:
         down, row = divmod(row + self.crops.top, self.crops.side)
         across, column = divmod(column + self.crops.left, self.crops.side)
         return 1 + down * self.crops.columns + across, frame, row, column
+
+
+def _left_of(crop: int, side: int, first: int, count: int) -> tuple[int, int]:
+    """Of a crop's rows, or columns: the first that is left, and how many are, where `count` are
+    left of the picture from its `first` on.
+    """
+    start, end = max(first - crop * side, 0), min(first + count - crop * side, side)
+    return start, max(end - start, 0)
 
 
 @dataclass(frozen=True)
@@ -156,3 +221,38 @@ class Sizes:
     @property
     def tokens(self) -> int:
         return sum(segment.tokens for segment in self.segments)
+
+    @property
+    def grids(self) -> tuple[Part, ...]:
+        """The grid of each segment, `first` counted from the sample's first token."""
+        whole = [Part(0, s.t * s.h, s.w, s.row_tokens) for s in self.segments]
+        return self._of_sample([(part,) for part in whole])
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What is left of each tower image, counted likewise."""
+        return self._of_sample([segment.parts() for segment in self.segments])
+
+    def _of_sample(self, of_segments: Sequence[Sequence[Part]]) -> tuple[Part, ...]:
+        firsts = accumulate((segment.tokens for segment in self.segments), initial=0)
+        return tuple(
+            replace(part, first=first + part.first)
+            for first, parts in zip(firsts, of_segments, strict=False)
+            for part in parts
+        )
+
+    @property
+    def newlines(self) -> int:
+        """Tokens that lie off the grids."""
+        return sum(segment.newlines for segment in self.segments)
+
+    @property
+    def images(self) -> tuple[tuple[Segment, ...], ...]:
+        """The segments of each image: a view of the whole and the picture of its crops are two."""
+        images: list[tuple[Segment, ...]] = []
+        for segment in self.segments:
+            if segment.newline is Newline.ROW and images:
+                images[-1] += (segment,)
+            else:
+                images.append((segment,))
+        return tuple(images)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -59,24 +59,28 @@ def run_encoder_stages(
     projected again; rows that it keeps have been projected already. None where no stage cuts.
     """
     slots = first_true(run.visual[group.at], run.counts[group.rows[0]])
-    start, pieces, states, carries, selections = 0, [], [], [], []
-    for i, segment in enumerate(group.sizes.segments):
-        shown = tower.images([place for row in group.rows for place in images[row][i]])
-        selection, merged = _of_image(method, group, i, shown, project)
-        patches = torch.arange(segment.tokens, device=slots.device).expand(len(slots), -1)
+    start, i, pieces, states, carries, selections = 0, 0, [], [], [], []
+    for stage in group.plan.encoder:
+        segments = group.sizes.segments[i : i + stage.segments]
+        seen = [p for row in group.rows for own in images[row][i : i + stage.segments] for p in own]
+        tokens = sum(segment.tokens for segment in segments)
+        selection, rows, merged = Selection(), tokens, None
+        if seen:
+            shown = tower.images(seen)
+            selection, rows, merged = _of_image(method, group, stage, segments, shown, project)
+        patches = torch.arange(tokens, device=slots.device).expand(len(slots), -1)
         if selection.cut is not None:
-            patches = _places(segment, selection.cut)
-            name = group.plan.encoder[i].name
-            selections.append(StageSelection(name, None, group.rows, i, selection.cut))
+            patches = _places(segments, selection.cut)
+            selections.append(
+                StageSelection(stage.name, None, group.rows, i, selection.cut, saw=rows)
+            )
         if merged is not None:
             states.append(merged)
         pieces.append(gather_rows(slots, start + patches))
         carries.append(selection.visual)
-        start += segment.tokens
-    group.enter(
-        [piece.shape[1] for piece in pieces],
-        {name: torch.cat([carry[name] for carry in carries], 1) for name in carries[0]},
-    )
+        start, i = start + tokens, i + stage.segments
+    counts = [piece.shape[1] for piece in pieces]
+    group.enter(counts, _joined(carries, counts))
     if not selections:
         return None, []
     made = torch.cat(states, 1) if states else None
@@ -84,38 +88,52 @@ def run_encoder_stages(
     return piece, selections
 
 
+def _joined(carries: Sequence[Mapping[str, Tensor]], counts: Sequence[int]) -> dict[str, Tensor]:
+    """What the stages of segments left over their rows, of which each has so many; 0 where one left
+    nothing.
+    """
+    like = {name: left for carry in carries for name, left in carry.items()}
+    joined = {}
+    for name, left in like.items():
+        empty = (left.new_zeros(len(left), count, *left.shape[2:]) for count in counts)
+        own = [carry.get(name, none) for carry, none in zip(carries, empty, strict=True)]
+        joined[name] = torch.cat(own, 1)
+    return joined
+
+
 def _of_image(
     method: str,
     group: Group,
-    i: int,
+    stage: EncoderStage,
+    segments: Sequence[Segment],
     shown: Recording,
     project: Callable[[Tensor], Tensor] | None,
-) -> tuple[Selection, Tensor | None]:
-    """What the stage of a group's image `i` selects, and the rows that it merged, projected."""
-    stage, segment = group.plan.encoder[i], group.sizes.segments[i]
-    view = tower_view(shown, segment, stage.reads, group.seeds)
+) -> tuple[Selection, int, Tensor | None]:
+    """What the stage of some segments of a group selects, of how many rows, and the rows that it
+    merged, projected.
+    """
+    view, rows = tower_view(shown, segments, stage.reads, group)
     where = f"{method}, stage {stage.name} in the vision tower"
-    rows = view.count + segment.tower_images * int(segment.has_cls)
     selection = selected(where, stage, view, rows, group.sound)
     # of crops not every row has been given to the language model's sequence
     remade = any(segment.crops for segment in group.sizes.segments)
     if selection.cut is None or not (selection.cut.merges or remade):
-        return selection, None
+        return selection, rows, None
     if project is None or isinstance(shown, MergedRecording):
         raise PruningError(f"{where}: what merges patches itself has no features to be merged")
-    merged = apply_cut(shown.of_segment(segment), selection.cut)
+    merged = apply_cut(shown.of_segments(segments), selection.cut)
     group.sound.append(merged_numbers(where, merged))
-    return selection, project(merged)
+    return selection, rows, project(merged)
 
 
-def _places(segment: Segment, cut: Cut) -> Tensor:
-    """Where the rows that come out of a cut go among a segment's tokens: int64 [b, out].
+def _places(segments: Sequence[Segment], cut: Cut) -> Tensor:
+    """Where the rows that come out of a cut go among the segments' tokens: int64 [b, out].
 
     Those of crops follow one another from the first on: not each has a token of its own.
     """
-    if segment.crops is not None:
+    if any(segment.crops for segment in segments):
         return torch.zeros_like(cut.anchors)
-    return (cut.anchors - int(segment.has_cls)).clamp(min=0)
+    return (cut.anchors - int(segments[0].has_cls)).clamp(min=0)
 
 
 Stage = DecoderStage | EncoderStage | TowerStage

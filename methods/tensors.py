@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from methods.plan import Cut
+from methods.sizes import Part
 
 _RANKED: ContextVar[list[Tensor] | None] = ContextVar("ranked", default=None)
 
@@ -86,20 +86,39 @@ def row_of(table: Tensor, index: Tensor) -> Tensor:
     return gather_rows(table, index[:, None])[:, 0]
 
 
-def of_each_segment(
-    choose: Callable[..., Tensor], lengths: Sequence[int], counts: Sequence[int], *tables: Tensor
-) -> Tensor:
-    """Of each segment the rows that `choose(*its tables, count)` names: int64 [b, sum(counts)].
+def places_of(part: Part, device: torch.device) -> Tensor:
+    """int64 [part.tokens]: which tokens a part has, row by row."""
+    row = torch.arange(part.h, device=device)[:, None] * part.row_tokens
+    return (part.first + row + torch.arange(part.w, device=device)).flatten()
 
-    `tables` [b, sum(lengths), ...]. The indices are into all rows, ascending.
+
+def of_each_part(
+    choose: Callable[..., Tensor], parts: Sequence[Part], counts: Sequence[int], *tables: Tensor
+) -> Tensor:
+    """Of each part the rows that `choose(*its tables, count)` names: int64 [b, sum(counts)].
+
+    `tables` [b, tokens, ...]. The indices are into all tokens, ascending.
     """
-    firsts = accumulate(lengths, initial=0)
-    own = zip(*(table.split(list(lengths), 1) for table in tables), strict=True)
-    chosen = [
-        choose(*rows, count) + first
-        for first, rows, count in zip(firsts, own, counts, strict=False)
-    ]
+    chosen = []
+    for part, count in zip(parts, counts, strict=True):
+        own = places_of(part, tables[0].device).expand(len(tables[0]), -1)
+        chosen.append(own.gather(1, choose(*(gather_rows(table, own) for table in tables), count)))
     return torch.cat(chosen, 1).sort(1).values
+
+
+def dealt_out(parts: Tensor, order: Tensor, most: Tensor, total: int) -> Tensor:
+    """int64 [b, n] that sum to `total`: `parts` int64 [b, n] of no larger sum, and what is missing
+    one by one in the `order` int64 [b, n]; what is over `most` int64 [n] goes, in that order, to
+    where there is room.
+    """
+    parts, most = parts.gather(1, order), most[order]
+    missing = total - parts.sum(-1, keepdim=True)
+    parts = parts + (torch.arange(parts.shape[1], device=parts.device) < missing)
+    parts = torch.minimum(parts, most)
+    room = most - parts
+    over = total - parts.sum(-1, keepdim=True)
+    parts = parts + (over - (room.cumsum(-1) - room)).clamp(min=0).minimum(room)
+    return torch.empty_like(parts).scatter_(1, order, parts)
 
 
 def distances(rows: Tensor) -> Tensor:

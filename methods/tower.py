@@ -221,7 +221,8 @@ class TowerPass:
             patches = cut.anchors.to(slots.device) - int(segment.has_cls)
             kept.append(gather_rows(slots, start + patches))
             names = "+".join(dict.fromkeys(stage.name for stage in group.plan.tower[i]))
-            selections.append(StageSelection(names, None, group.rows, i, cut))
+            saw = segment.tokens + int(segment.has_cls)
+            selections.append(StageSelection(names, None, group.rows, i, cut, saw))
             start += segment.tokens
         group.enter([own.shape[1] for own in kept], {})
         piece = Piece(group.rows, group.at, torch.cat(kept, 1), None, Positions.CONTIGUOUS)

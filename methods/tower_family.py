@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from methods.errors import PruningError
@@ -35,11 +36,26 @@ class TowerAdapter(Adapter):
     def feature_place(self) -> int:
         """Which of the tower's layers, counted from 0, puts out the features."""
 
-    @abstractmethod
     def tower_mlp(self, layer: Any) -> tuple[nn.Module, nn.Module]:
         """Of a tower layer: the norm before its MLP, and the MLP, whose result is added to what
-        the norm was given and leaves the layer.
+        the norm was given and leaves the layer. Only for methods that cut between layers.
         """
+        raise PruningError(f"between its tower's layers a {self.name} is not cut")
+
+    def check_tower_call(self, arguments: Mapping[str, Any]) -> None:
+        """Raises PruningError where what the tower was called with, by name, is not supported."""
+
+    def token_patches(self, device: torch.device) -> Tensor | None:
+        """int64 [tokens, n]: the patches that each token of a tower image is made of; None where
+        each is made of one.
+        """
+        return None
+
+    def as_projected(self, features: Tensor) -> Tensor:
+        """What the layer that is used puts out, [i, rows, width], as it is projected: [i, rows or
+        tokens, width].
+        """
+        return features
 
     @property
     @abstractmethod
@@ -48,7 +64,7 @@ class TowerAdapter(Adapter):
 
     @abstractmethod
     def project(self, features: Tensor) -> Tensor:
-        """Tower features [B, n, width] to the language model's embeddings [B, n, D]."""
+        """Features [B, n, width], as they are projected, to the language model's [B, n, D]."""
 
     def sizes_of(self, segments: tuple[Segment, ...]) -> Sizes:
         return Sizes(len(self.layers), segments, self.feature_place)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -18,15 +19,20 @@ from methods.tensors import index_of
 class TowerRecording:
     """What the vision tower showed of each image: first dimension i, images in prompt order.
 
-    `features` [i, rows, D] of layer `used` of `layers`; `attended`: keys of the layers that are
-    read by their numbers, and their queries: of the CLS row where that is all that is read, else of
-    all rows. Without a CLS row the mean attention of all rows stands in for its own.
+    `features` [i, rows, D] of layer `used` of `layers`, as they are projected; `attended`: keys of
+    the layers that are read by their numbers, and their queries: of the CLS row where that is all
+    that is read, else of all rows. Without a CLS row the mean attention of all rows stands in for
+    its own. `token_patches` int64 [tokens, n]: where tokens are made of several patches, which; a
+    token is then shown as the mean of them, and without CLS.
     """
 
     features: Tensor
     attended: Mapping[int, QueriesKeys]
     layers: int
     used: int
+    has_cls: bool
+    token_patches: Tensor | None = None
+    kinds: ClassVar[tuple[str, ...]] = ("image",)
 
     @property
     def count(self) -> int:
@@ -40,9 +46,10 @@ class TowerRecording:
         index = index_of(places, self.features.device)
         return self.map(lambda tensor: tensor[index])
 
-    def of_segment(self, segment: Segment) -> Tensor:
-        """Features of images of one size, those of crops one after another: [b, rows, D]."""
-        return self.features.unflatten(0, (-1, segment.tower_images)).flatten(1, 2)
+    def of_segments(self, segments: Sequence[Segment]) -> Tensor:
+        """Features of images with these segments, crop after crop: [b, rows, D]."""
+        crops = sum(segment.tower_images for segment in segments)
+        return self.features.unflatten(0, (-1, crops)).flatten(1, 2)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> TowerRecording:
         """The same with every tensor changed."""
@@ -50,7 +57,7 @@ class TowerRecording:
             layer: QueriesKeys(change(own.queries), change(own.keys), own.scaling)
             for layer, own in self.attended.items()
         }
-        return TowerRecording(change(self.features), attended, self.layers, self.used)
+        return replace(self, features=change(self.features), attended=attended)
 
     def shows(self, reads: Iterable[AnyRead]) -> bool:
         """Whether all that is read was recorded."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from methods.attention import QueriesKeys
-from methods.groups import ImageGroup
+from methods.groups import Group, ImageGroup
 from methods.mechanism import broken
 from methods.merged_tower import MergedRecording
 from methods.reads import BY_PATCH, AnyRead, Read, View, what_of
@@ -19,28 +19,32 @@ Recording = TowerRecording | MergedRecording
 
 
 def tower_view(
-    recording: Recording, segment: Segment, reads: Sequence[AnyRead], seeds: tuple[int, ...]
-) -> View:
-    """The view of an encoder stage for images of one size; rows of crops follow one another."""
+    recording: Recording, segments: Sequence[Segment], reads: Sequence[AnyRead], group: Group
+) -> tuple[View, int]:
+    """The view of an encoder stage for images with these segments, and how many rows it shows; rows
+    of crops follow one another.
+    """
     if isinstance(recording, MergedRecording):
-        return View(
+        (segment,) = segments
+        view = View(
             count=segment.tokens,
             segments=recording.of_first_image(segment),
-            seeds=seeds,
+            seeds=group.seeds,
+            questions=group.questions,
             reads={read: recording.shown(read, segment) for read in reads},
         )
-    crops = segment.tower_images
+        return view, segment.tokens
+    has_cls, crops = segments[0].has_cls, sum(segment.tower_images for segment in segments)
     images, rows, _ = recording.features.shape
-    shape = images // crops, crops * (rows - int(segment.has_cls))
-    return View(
+    shape = images // crops, crops * (rows - int(has_cls))
+    view = View(
         count=shape[1],
         segments=torch.zeros(shape, dtype=torch.long, device=recording.features.device),
-        seeds=seeds,
-        reads={
-            read: _joined(_of_tower(recording, read, segment.has_cls), crops, read)
-            for read in reads
-        },
+        seeds=group.seeds,
+        questions=group.questions,
+        reads={read: _joined(_of_tower(recording, read), crops, read) for read in reads},
     )
+    return view, crops * rows
 
 
 def _joined(shown: Tensor, crops: int, read: AnyRead) -> Tensor:
@@ -53,24 +57,30 @@ def _joined(shown: Tensor, crops: int, read: AnyRead) -> Tensor:
     return of_crop.flatten(1, 2)
 
 
-def _of_tower(recording: TowerRecording, read: AnyRead, has_cls: bool) -> Tensor:
+def _of_tower(recording: TowerRecording, read: AnyRead) -> Tensor:
     """What `read` shows of the tower."""
-    what, layer = recording.place(read)
+    (what, layer), has_cls = recording.place(read), recording.has_cls
     if what is Read.FEATURES:
         return recording.features
     if layer not in recording.attended:
         raise broken(f"the vision tower's layer {layer} did not show its queries and keys")
-    attended = recording.attended[layer]
-    if what is Read.TOWER_KEYS:
-        return attended.keys.transpose(1, 2).flatten(2)
-    queries = attended.queries.shape[2]
-    if has_cls and what is not Read.RECEIVED_ATTENTION:
-        queries = 1
+    attended, of_tokens = recording.attended[layer], recording.token_patches
     if what is Read.CLS_QUERY:
-        return attended.queries[:, :, :queries].transpose(1, 2).flatten(2)
-    rows = torch.arange(queries, device=attended.keys.device)
-    weights = attended.attention(rows.expand(len(attended.keys), -1), None).mean(2)
-    return weights[..., int(has_cls) :]
+        queries = attended.queries[:, :, :1] if has_cls else attended.queries
+        return queries.transpose(1, 2).flatten(2)
+    if what is Read.TOWER_KEYS:
+        keys = attended.keys.transpose(1, 2).flatten(2)
+        return keys if of_tokens is None else keys[:, int(has_cls) :][:, of_tokens].float().mean(2)
+    weights = _of_patches(attended, what, has_cls)
+    return weights if of_tokens is None else weights[..., of_tokens].mean(-1)
+
+
+def _of_patches(attended: QueriesKeys, what: Read, has_cls: bool) -> Tensor:
+    """float32 [i, H, patches]: of the CLS row, or of all rows on average."""
+    if what is Read.RECEIVED_ATTENTION or not has_cls:
+        return attended.received()[..., int(has_cls) :]
+    first = torch.zeros_like(attended.keys[:, 0, :1, 0], dtype=torch.long)
+    return attended.attention(first, None)[:, :, 0, 1:]
 
 
 def inside_view(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from methods.attention import QueriesKeys
+from methods.encoder_calls import EncoderCalls
 from methods.method import Method
 from methods.reads import AnyRead, Read
 from methods.recording import Observer
@@ -24,8 +25,14 @@ class TowerWatch:
     is read. `images` are stored ones, if any.
     """
 
-    def __init__(self, adapter: TowerAdapter, method: Method, images: SharedImages | None) -> None:
-        self.adapter, self.method, self.images = adapter, method, images
+    def __init__(
+        self,
+        adapter: TowerAdapter,
+        method: Method,
+        calls: EncoderCalls,
+        images: SharedImages | None,
+    ) -> None:
+        self.adapter, self.method, self.calls, self.images = adapter, method, calls, images
         self.recording: TowerRecording | None = None
         self.attended: dict[int, QueriesKeys] = {}
         if images is not None:
@@ -51,13 +58,15 @@ class TowerWatch:
         """Keeps layer i's keys and its queries: the first row's, or those of the `whole`."""
 
         def observe(attended: QueriesKeys) -> None:
+            if self._of_video:
+                return
             queries = attended.queries if whole else attended.queries[:, :, :1]
             self.attended[i] = QueriesKeys(queries, attended.keys, attended.scaling)
 
         return observe
 
     def before(self) -> dict[nn.Module, Callable[..., None]]:
-        """What is called before modules."""
+        """What is called before modules, with their arguments by name too."""
         return {self.adapter.tower: self.begin} if self.reads else {}
 
     def after(self) -> dict[nn.Module, Callable[..., None]]:
@@ -65,19 +74,34 @@ class TowerWatch:
         used = self.adapter.tower_layers[self.adapter.feature_place]
         return {used: self.see_features} if self.reads else {}
 
-    def recording_of(self, images: Sequence[Segment]) -> TowerRecording | None:
+    def recording_of(self, encoded: Mapping[str, Sequence[Segment]]) -> TowerRecording | None:
         """What the tower showed of the images that came last."""
         return self.recording
 
-    def begin(self, tower: nn.Module, args: tuple) -> None:
+    @property
+    def _of_video(self) -> bool:
+        """Whether it is a video's frames that go through the tower, which are not read."""
+        return self.calls.within == "video"
+
+    def begin(self, tower: nn.Module, args: tuple, kwargs: dict) -> None:
         """Before the tower's forward."""
-        self.attended = {}
+        self.adapter.check_tower_call(kwargs)
+        if not self._of_video:
+            self.attended = {}
 
     def see_features(self, layer: nn.Module, args: tuple, output: Any) -> None:
         """After the layer that is used."""
-        features = output[0] if isinstance(output, tuple) else output
-        layers, used = len(self.adapter.tower_layers), self.adapter.feature_place
-        self.recording = TowerRecording(features, self.attended, layers, used)
+        if self._of_video:
+            return
+        adapter, features = self.adapter, output[0] if isinstance(output, tuple) else output
+        self.recording = TowerRecording(
+            adapter.as_projected(features),
+            self.attended,
+            len(adapter.tower_layers),
+            adapter.feature_place,
+            adapter.has_cls,
+            adapter.token_patches(features.device),
+        )
 
     def sharing(self, images: SharedImages, original: Callable[..., Any]) -> Callable[..., Any]:
         """`get_image_features` that takes stored images from the store and stores new ones."""

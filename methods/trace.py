@@ -14,7 +14,8 @@ from methods.sizes import Sizes
 
 @dataclass(frozen=True)
 class StageSelection:
-    """One stage's cut for the samples `rows`; in the vision tower `segment` for `layer`.
+    """One stage's cut for the samples `rows`; in the vision tower `segment`, the first that it is
+    of, for `layer`, and how many rows of the tower it `saw`.
 
     The stages inside the tower are one: from the rows that enter it to those that leave it.
     """
@@ -24,6 +25,7 @@ class StageSelection:
     rows: tuple[int, ...]
     segment: int | None
     cut: Cut
+    saw: int | None = None
 
 
 TowerRows = tuple[tuple[int, int], ...]

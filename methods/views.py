@@ -95,6 +95,7 @@ def decoder_view(group: Group, reads: Sequence[Read], seen: Shown) -> tuple[View
         count=count,
         segments=group.segments,
         seeds=group.seeds,
+        questions=group.questions,
         carry={**group.visual, **group.text},
         reads=shown,
         text=text,

@@ -30,10 +30,13 @@ ALLOWED = {
     "methods/plan.py": ["methods.reads", "methods.sizes"],
     "methods/method.py": ["methods.errors", "methods.plan", "methods.reads", "methods.sizes"],
     "methods/interface.py": [f"methods.{part}" for part in INTERFACE],
-    "methods/planning.py": ["methods.cuts", *(f"methods.{part}" for part in INTERFACE)],
+    "methods/planning.py": [f"methods.{part}" for part in INTERFACE],
+    "methods/crops.py": [
+        *("methods.cuts", "methods.plan", "methods.planning", "methods.reads", "methods.sizes"),
+    ],
     "methods/registry.py": ["methods.user_code", *(f"methods.{part}" for part in INTERFACE)],
     "methods/user_code.py": [],
-    "methods/tensors.py": ["methods.plan"],
+    "methods/tensors.py": ["methods.plan", "methods.sizes"],
     "methods/positions.py": ["methods.errors", "methods.plan", "methods.reads", "methods.sizes"],
     "methods/sequence.py": ["methods.plan", "methods.tensors"],
     "methods/attention.py": [],
@@ -44,11 +47,16 @@ ALLOWED = {
     "methods/recording.py": ["methods.attention"],
     "methods/trace.py": ["methods.errors", "methods.plan", "methods.sizes"],
     "methods/clustering.py": ["methods.tensors"],
+    "methods/clip_checkpoint.py": ["methods.errors"],
+    "methods/windows.py": ["methods.sizes"],
+    "methods/relevance.py": ["methods.clip_checkpoint", "methods.errors", "methods.reads"],
     "methods/cuts.py": ["methods.errors", "methods.plan", "methods.sizes"],
+    "methods/segmenting.py": ["methods.tensors"],
     "methods/merging.py": ["methods.errors", "methods.plan", "methods.tensors"],
     **{
         file: [
             *("methods.adapters._anyres", "methods.adapters._clip", "methods.adapters._decoder"),
+            *("methods.adapters._frames", "methods.adapters._shuffled"),
             *("methods.attention", "methods.errors", "methods.family", "methods.sizes"),
             *("methods.merged_tower", "methods.tensors", "methods.tower_family"),
         ]
@@ -56,15 +64,14 @@ ALLOWED = {
     },
     **{
         file: [
-            *("methods.clustering", "methods.cuts", "methods.interface", "methods.merging"),
-            *("methods.planning", "methods.registry", "methods.tensors"),
+            *("methods.clips", "methods.clustering", "methods.crops", "methods.cuts"),
+            *("methods.interface", "methods.tensors", "methods.windows"),
+            *("methods.merging", "methods.planning", "methods.registry", "methods.segmenting"),
         ]
         for file in METHOD_FILES
     },
 }
-ALLOWED["methods/adapters/qwen3_vl.py"].append("methods.adapters.qwen_vl")
-# on LLaVA-1.5 the same selection under two names
-ALLOWED["baselines/hired.py"].append("baselines.fastervlm")
+ALLOWED["baselines/cdpruner.py"] += ["methods.clip_checkpoint", "methods.relevance"]
 ALLOWED["methods/adapters/qwen3_vl.py"].append("methods.adapters.qwen_vl")
 HOOKS = {"register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook"}
 ROOMS = {

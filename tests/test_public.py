@@ -63,3 +63,11 @@ def test_what_the_command_refuses_is_bad_input(tmp_path):
     with pytest.raises(harness.BadInput, match="did you mean 'fastv'"):
         harness.compare(methods="fastw", output=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("word", [{"match": "flop"}, {"budget_per": "imag"}])
+def test_a_word_that_is_none_of_the_options_is_bad_input(tmp_path, word):
+    ((name, text),) = word.items()
+    with pytest.raises(harness.BadInput, match=f"unknown --{name.replace('_', '-')} '{text}'"):
+        harness.compare(output=tmp_path, **word)
+    assert not list(tmp_path.iterdir())

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from harness.accuracy.batches import padded, together
 from harness.accuracy.decoding import cut_at, generate_arguments
+from harness.accuracy.downsampling import downsampled, runs_of
 from harness.errors import cause
 from harness.models.load import LoadedModel
 from harness.models.shapes import shape_of
@@ -35,19 +36,24 @@ MOST_LIKELY = 32
 class Question:
     """`item` names it for good; `read` gives its prompt and its images in prompt order.
 
-    `read` decodes images, so it is called only for what is not known yet.
+    `read` decodes images, so it is called only for what is not known yet. `text`: what the task
+    asks, as it stands before a chat template is put around it.
     """
 
     item: str
     read: Callable[[], tuple[str, Sequence[Image.Image]]]
+    text: str = ""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is kept of a question: token ids int64 [length], unpadded, and its images' digests."""
+    """What is kept of a question: token ids int64 [length], unpadded, its images' digests, and how
+    many visual tokens the images as they are have.
+    """
 
     input_ids: Tensor
     images: tuple[str, ...]
+    visual: int = 0
 
 
 Inputs = Mapping[str, Tensor]
@@ -59,7 +65,8 @@ class Answer:
     """An answer and what was measured on the way to it.
 
     `first_token`: ids and natural log-probabilities of the most likely first tokens, best first;
-    `ledger`: visual tokens entering each layer, KV rows, planned tokens, and text tokens.
+    `ledger`: visual tokens entering each layer, KV rows, planned tokens, and text tokens; images,
+    where the budget is that of each of several.
     """
 
     text: str
@@ -79,6 +86,7 @@ class SampleError(RuntimeError):
 class Answerer:
     """One model pruned by one method at one budget.
 
+    `per_image`: whether the budget is that of each image of a question, or of all together.
     `prompts` and `store` may be shared by the answerers of one model: images that the store holds
     are neither decoded nor preprocessed nor run through the tower again. Where an
     image's tokens depend on it, nothing is stored: images are encoded anew each time.
@@ -90,6 +98,11 @@ class Answerer:
     seed: int = 0
     store: TowerStore | None = None
     prompts: dict[str, Prompt] = field(default_factory=dict)
+    per_image: bool = False
+
+    def __post_init__(self) -> None:
+        if self.method.resizes:  # its prompts have fewer tokens than those of the other cells
+            self.prompts = {}
 
     def answer(self, questions: Sequence[Question], generation: Mapping[str, Any]) -> list[Answer]:
         """Answers in order, as one batch; `generation` as lmms-eval's tasks write it.
@@ -117,14 +130,22 @@ class Answerer:
         )
         store = self.store if shares else None
         prompts, others = self._prompts(questions, store)
+        images_each = [max(len(prompt.images), 1) if self.per_image else 1 for prompt in prompts]
+        if len(set(images_each)) > 1:
+            return self._apart(questions, images_each, generation)
+        held = self._held_to(images_each[0])
         keys = [key for prompt in prompts for key in prompt.images]
         images = SharedImages(store, keys) if store is not None and keys else None
         model = self.loaded.model
         inputs = {**self._padded(prompts), **others}
         seeds = [sample_seed(q.item, self.seed) for q in questions]
+        texts = [q.text for q in questions]
+        budget = Budget(fraction=1.0) if self.method.resizes else held
         with (
             torch.no_grad(),
-            attach(model, self.method, self.budget, seeds=seeds, images=images) as trace,
+            attach(
+                model, self.method, budget, seeds=seeds, images=images, questions=texts
+            ) as trace,
         ):
             out = model.generate(
                 **inputs,
@@ -134,17 +155,47 @@ class Answerer:
                 output_logits=True,
             )
         new = out.sequences[:, inputs["input_ids"].shape[1] :].cpu()
-        texts = self._tokenizer.batch_decode(new, skip_special_tokens=True)
+        said = self._tokenizer.batch_decode(new, skip_special_tokens=True)
         prefill = trace.prefills[-1]
-        self._check(questions, prefill, out)
-        return self._measured(
-            prompts, [cut_at(t, until) for t in texts], new, out.logits[0], prefill
+        copies = len(prefill.plans) // len(prompts)  # beam search runs each sample several times
+        resized = [p.visual for p in prompts for _ in range(copies) if self.method.resizes]
+        self._check(questions, prefill, out, held, resized)
+        answers = self._measured(
+            prompts, [cut_at(t, until) for t in said], new, out.logits[0], prefill, resized
         )
+        if images_each[0] > 1:
+            for answer in answers:
+                answer.ledger["images"] = images_each[0]
+        return answers
 
-    def _check(self, questions: Sequence[Question], prefill: Prefill, out: Any) -> None:
+    def _apart(
+        self, questions: Sequence[Question], images: Sequence[int], generation: Mapping[str, Any]
+    ) -> list[Answer]:
+        """In batches of equally many images, which have one budget."""
+        found: dict[int, Answer] = {}
+        for number in dict.fromkeys(images):
+            places = [i for i, own in enumerate(images) if own == number]
+            answers = self._answer([questions[i] for i in places], generation)
+            found.update(zip(places, answers, strict=True))
+        return [found[i] for i in range(len(questions))]
+
+    def _held_to(self, images: int) -> Budget:
+        """The budget of a question about so many images; a share of their tokens is the same."""
+        if not self.per_image or self.budget.tokens is None:
+            return self.budget
+        return Budget(self.budget.tokens * max(images, 1))
+
+    def _check(
+        self,
+        questions: Sequence[Question],
+        prefill: Prefill,
+        out: Any,
+        budget: Budget,
+        resized: Sequence[int],
+    ) -> None:
         """Raises SampleError for a question whose answer must not be scored."""
         copies = len(prefill.plans) // len(questions)  # beam search runs each sample several times
-        promises = broken_promises(prefill, self.method, self.budget)[::copies]
+        promises = broken_promises(prefill, self.method, budget, resized)[::copies]
         # NaN and infinity pass through a maximum
         largest = torch.stack([step.amax(-1) for step in out.logits], 1)[::copies].tolist()
         for i, (question, broken) in enumerate(zip(questions, promises, strict=True)):
@@ -187,8 +238,14 @@ class Answerer:
     def _read(self, question: Question) -> tuple[Prompt, Inputs]:
         text, images = question.read()
         loaded = self.loaded
+        digests = tuple(image_digest(image) for image in images)
         ids, inputs = loaded.protocol.encoded(loaded.processor, loaded.model, text, images)
-        return Prompt(ids, tuple(image_digest(image) for image in images)), inputs
+        counts = runs_of(ids == loaded.model.config.image_token_id)
+        if self.method.resizes and images:
+            budget = self._held_to(len(images)).of(sum(counts))
+            smaller = downsampled(loaded.processor, images, counts, budget)
+            ids, inputs = loaded.protocol.encoded(loaded.processor, loaded.model, text, smaller)
+        return Prompt(ids, digests, sum(counts)), inputs
 
     def _padded(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
         """Token ids and mask int64 [batch, longest], padded on the left."""
@@ -203,13 +260,14 @@ class Answerer:
         new: Tensor,
         first: Tensor,
         prefill: Prefill,
+        resized: Sequence[int],
     ) -> list[Answer]:
         copies = len(prefill.plans) // len(prompts)  # beam search runs each sample several times
         rows = range(0, len(prefill.plans), copies)
         top = first[::copies].float().log_softmax(-1).topk(min(MOST_LIKELY, first.shape[-1]))
         ids, logprobs = top.indices.tolist(), top.values.tolist()
         shape = shape_of(self.loaded.model)
-        ledgers = ledgers_of(prefill, shape)
+        ledgers = ledgers_of(prefill, shape, resized)
         selections = selections_of(prefill)
         return [
             Answer(

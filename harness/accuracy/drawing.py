@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain, islice
 from random import Random
 from typing import Any
+
+from harness.accuracy.lmms.evaluation import side_effects_undone
+from harness.errors import BadInput, cause
 
 AT_ONCE = 64
 """Rows whose encoded images are in memory together."""
@@ -36,6 +40,20 @@ class Draw:
         drawn = list(about.values())
         Random(f"{task} {self.sample}").shuffle(drawn)
         return sorted(islice(chain.from_iterable(drawn), self.samples_per_task))
+
+
+def chosen(name: str, task: Any, limit: int | None, draw: Draw | None) -> Sequence[int]:
+    """The documents that the draw draws, or the first so many, or all.
+
+    Raises BadInput for a task whose images cannot be read.
+    """
+    if draw is None:
+        return range(min(limit or sys.maxsize, len(task.eval_docs)))
+    try:
+        with side_effects_undone():
+            return draw.documents(name, images_of(task))
+    except (Exception, SystemExit) as error:  # tasks end the process where a video is missing
+        raise BadInput(f"the images of task {name!r} cannot be read: {cause(error)}") from error
 
 
 def images_of(task: Any) -> list[str]:

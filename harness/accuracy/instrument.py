@@ -6,14 +6,14 @@ all cells.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import perf_counter
 from typing import Any
 
 from harness.accuracy.answers import Answer, Answerer, Prompt
-from harness.accuracy.drawing import Draw, images_as_held, images_of
+from harness.accuracy.drawing import Draw, chosen, images_as_held
+from harness.accuracy.fitting import LeftOut, images_shown_by, left_out, refusal
 from harness.accuracy.lmms.evaluation import (
     ask,
     requests_of,
@@ -25,13 +25,12 @@ from harness.accuracy.rehearsal import most_images, rehearse
 from harness.accuracy.scores import running_score
 from harness.accuracy.shards import QUESTIONS, Shard, dealt, merged
 from harness.embedded import benchmark
-from harness.errors import BadInput, cause
+from harness.errors import BadInput
 from harness.models.load import LoadedModel
 from harness.models.shapes import recorded_shape, sizes_of
 from harness.records.cell import Cell, budget_of
 from harness.records.counted import distinct
 from harness.records.piece import Listener, OnItem, Piece
-from methods import InfeasibleBudgetError
 from methods.interface import Sizes
 from methods.sharing import TowerStore
 
@@ -57,30 +56,37 @@ class Accuracy:
         batch_size: int = 1,
         store_bytes: int = 4 * 2**30,
         draw: Draw | None = None,
+        per_image: bool = False,
         shard_questions: int = QUESTIONS,
         sizes: Callable[[int], Sizes | None] | None = None,
     ) -> None:
         self.model, self.limit, self.batch_size, self.draw = model, limit, batch_size, draw
-        self.names = tuple(tasks)
+        self.names, self.per_image = tuple(tasks), per_image
         self.tasks = TaskLibrary(tasks, model.protocol)
         self.store = TowerStore(store_bytes)
         self.prompts: dict[str, Prompt] = {}
         self.shard_questions = shard_questions
         self.sizes = sizes or partial(sizes_of, model.model)
+        self.refusal = refusal(self.sizes, per_image)
         self._shard: tuple[Any, ...] = ()
         self._documents: dict[str, Sequence[int]] = {}
+        self._left_out: dict[str, LeftOut] = {}
         self._requests: dict[str, dict[int, Any]] = {}
 
     def pieces(self, cells: Sequence[Cell]) -> list[Piece]:
-        """Cell by cell all tasks. Raises BadInput."""
-        versions = {task: self.task_version(task) for task in self.names}
+        """Cell by cell all tasks, without the questions that one of the cells cannot be asked.
+
+        Raises BadInput.
+        """
+        versions = {task: self._questions(task, cells) for task in self.names}
         drawn = self.draw.identity() if self.draw else {}
-        asked = {"limit": self.limit, "batch_size": self.batch_size, **drawn}
+        per = {"budget_per": "image"} if self.per_image else {}
+        asked = {"limit": self.limit, "batch_size": self.batch_size, **drawn, **per}
         return [
             Piece(
                 f"{cell.text} {task}",
                 (cell,),
-                {**cell.identity(), "task": task, "task_version": version, **asked},
+                {**cell.identity(), "task": task, **version, **asked},
             )
             for cell in cells
             for task, version in versions.items()
@@ -111,7 +117,9 @@ class Accuracy:
         """The cell's result beside its name."""
         (cell,) = piece.cells
         outline = {"cell": cell.text, "status": "ok", "reason": None}
-        return {**outline, "method": cell.method.described(), **results[cell]}
+        missing = self._left_out.get(piece.identity["task"])
+        known = {"left_out": missing.body()} if missing else {}
+        return {**outline, "method": cell.method.described(), **known, **results[cell]}
 
     def task_version(self, task: str) -> str:
         """Differs whenever questions, data or scoring do. Raises BadInput."""
@@ -127,18 +135,32 @@ class Accuracy:
         Raises BadInput for a task whose images cannot be read.
         """
         if task not in self._documents:
-            self._documents[task] = self._chosen(task)
-        return self._documents[task]
+            loaded = self.tasks.load(task)
+            self._documents[task] = chosen(task, loaded, self.limit, self.draw)
+        missing = self._left_out.get(task)
+        return missing.kept if missing else self._documents[task]
 
-    def _chosen(self, task: str) -> Sequence[int]:
-        loaded = self.tasks.load(task)
-        if self.draw is None:
-            return range(min(self.limit or sys.maxsize, len(loaded.eval_docs)))
-        try:
-            with side_effects_undone():
-                return self.draw.documents(task, images_of(loaded))
-        except (Exception, SystemExit) as error:  # tasks end the process where a video is missing
-            raise BadInput(f"the images of task {task!r} cannot be read: {cause(error)}") from error
+    def _questions(self, task: str, cells: Sequence[Cell]) -> dict[str, str]:
+        """What an identity says of a task's questions, of which some may be left out."""
+        self._left_out.pop(task, None)
+        version = {"task_version": self.task_version(task)}
+        missing = self.unaskable(task, cells)
+        if missing is None:
+            return version
+        self._left_out[task] = missing
+        return {**version, **missing.identity()}
+
+    def unaskable(self, task: str, cells: Sequence[Cell]) -> LeftOut | None:
+        """The questions that one of the cells cannot be asked. Raises BadInput as `rehearse`.
+
+        Unknown before they are asked where an image's tokens depend on the image.
+        """
+        if task in benchmark.TASKS or self.sizes(1) is None:
+            return None
+        loaded, documents = self.tasks.load(task), self.documents(task)
+        with side_effects_undone():
+            images = images_shown_by(task, loaded, documents)
+            return left_out(images, cells, self.refusal)
 
     def rehearse(self, task: str, cells: Sequence[Cell]) -> None:
         """Score invented answers first. Raises BadInput for a task that cannot be asked or scored
@@ -151,15 +173,7 @@ class Accuracy:
                 rehearse(task, loaded, documents)
 
     def _check_some_fit(self, task: str, images: int, cells: Sequence[Cell]) -> None:
-        sizes = self.sizes(max(images, 1))
-        if sizes is None:
-            return
-        refused = []
-        for cell in cells:
-            try:
-                cell.method.build().plan(budget_of(cell), sizes)
-            except InfeasibleBudgetError as error:
-                refused.append(str(error))
+        refused = [why for cell in cells if (why := self.refusal(cell, images))]
         if refused and len(refused) == sum(cell.budget is not None for cell in cells):
             raise BadInput(f"task {task!r} has questions with {images} images: {refused[0]}")
 
@@ -249,6 +263,7 @@ class Accuracy:
             cell.seed,
             self.store,
             self.prompts,
+            self.per_image,
         )
 
 

@@ -25,6 +25,7 @@ _NOT_SAID = {
     "samples_per_task": "not sampled",
     "sample": "",
     "protocol": "protocol hf",
+    "budget_per": "budget per sample",
     "chat_template": "its own chat template",
 }
 

@@ -131,6 +131,8 @@ def _refuse_differing(sets: Sets) -> None:
             told = [("the model's digest", identity.model_digest)]
             if identity.task:
                 told.append((f"the version of {identity.task}", identity.task_version))
+                asked = identity.documents or "all"
+                told.append((f"which questions of {identity.task} are asked", asked))
             for what, value in told:
                 other, first = seen.setdefault((identity.model, what), (value, path))
                 if value != other:

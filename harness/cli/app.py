@@ -37,6 +37,7 @@ class Listed(StrEnum):
     METHODS = "methods"
     MODELS = "models"
     TASKS = "tasks"
+    SUITES = "suites"
 
 
 def _print_version(wanted: bool) -> None:
@@ -64,6 +65,7 @@ def compare(
     methods: options.Methods = "vitcop,fastv",
     budgets: options.Budgets = "192,128,64",
     match: options.Matched = "tokens",
+    budget_per: options.BudgetPer = "sample",
     model: options.Model = "embedded",
     tasks: options.Tasks = "embedded",
     suite: options.Suite = None,
@@ -114,30 +116,28 @@ def compare(
     if not (accuracy or efficiency):
         raise BadInput("--no-accuracy with --no-efficiency leaves nothing to do; give one of them")
     if not accuracy:
-        of_answers = (
-            "workers",
-            "ray",
-            "tasks",
-            "suite",
-            *CHOSEN,
-            "protocol",
-            "chat_template",
-            "report",
+        asked = (
+            *("workers", "ray", "tasks", "suite", *CHOSEN, "budget_per"),
+            *("protocol", "chat_template", "report"),
         )
-        refuse(context, "with --no-accuracy", *of_answers)
-    if samples_per_task is None:
-        refuse(context, "without --samples-per-task", "sample")
+        refuse(context, "with --no-accuracy", *asked)
     if suite is not None:
         refuse(context, "with --suite", "tasks")
+        if suite.samples_per_task is not None:
+            refuse(context, "with a suite whose questions are drawn", "limit")
+            samples_per_task = samples_per_task or suite.samples_per_task
+    if samples_per_task is None:
+        refuse(context, "without --samples-per-task", "sample")
     if not efficiency:
         refuse(context, "with --no-efficiency", "repeats")
     if not methods and not controls:
-        refuse(context, "without a method that prunes", "budgets", "match")
+        refuse(context, "without a method that prunes", "budgets", "match", "budget_per")
     if report:
         check_file(output / "report.html", replace=True)
     request = Request(
         **_alike(context),
-        tasks=suite or tasks,
+        tasks=suite.tasks if suite else tasks,
+        samples_per_task=samples_per_task,
         batch_sizes=(batch_size,),
         protocol=protocol_of(protocol, chat_template),
     )
@@ -193,7 +193,7 @@ def _alike(context: typer.Context) -> dict[str, Any]:
     """The options of a command that its request has under the same name, with the same values."""
     from harness.run.request import Request
 
-    differ = {"tasks", "protocol"}  # these are made of two options each
+    differ = {"tasks", "samples_per_task", "protocol"}  # these are made of two options each
     known = {field.name for field in fields(Request)} - differ
     return {name: value for name, value in context.params.items() if name in known}
 
@@ -211,8 +211,8 @@ def list_(
     what: Annotated[Listed, typer.Argument(help="What to list.")],
     wide: Annotated[bool, typer.Option("--wide", help="All columns, whatever the width.")] = False,
 ) -> None:
-    """List methods, models or tasks."""
-    from harness.cli import listing
+    """List methods, models, tasks or suites of tasks."""
+    from harness.cli import listing, suites
     from harness.tables.brief import at_a_glance
     from harness.tables.terminal import show
 
@@ -220,6 +220,7 @@ def list_(
         Listed.METHODS: listing.methods_tables,
         Listed.MODELS: listing.models_tables,
         Listed.TASKS: listing.tasks_tables,
+        Listed.SUITES: suites.suites_tables,
     }
     found = tables[what]()
     show(found if wide else at_a_glance(found, sys.stdout), sys.stdout)

@@ -20,7 +20,7 @@ def methods_tables() -> list[Table]:
     """Every registered method with its paper, what it needs to see, and the budgets that it can
     meet on LLaVA-1.5.
     """
-    from methods.interface import Budget, Method, Segment, Sizes
+    from methods.interface import Budget, Method, PruningError, Segment, Sizes
     from methods.registry import get_method, methods
 
     sizes = Sizes(LAYERS, (Segment(GRID, GRID),))
@@ -31,11 +31,17 @@ def methods_tables() -> list[Table]:
             return ""
         return f"{low}–{sizes.tokens if high == sizes.tokens - 1 else high}"
 
-    def row(m: Method) -> tuple[Parts, ...]:
-        plan = m.plan(Budget(max(m.feasible(sizes)[0] or 0, 64)), sizes)
+    def seen(m: Method) -> tuple[str, str, str]:
+        """What its plan for one image says; nothing where it has none."""
+        try:
+            plan = m.plan(Budget(max(m.feasible(sizes)[0] or 0, 64)), sizes)
+        except PruningError:
+            return "", "", ""
         first = "yes" if all(stage.layer == 0 for stage in plan.decoder) else "no"
-        known = "" if m.name == UNPRUNED else first
-        told = (m.name, m.label, m.venue, m.cuts, needs(plan), known, feasible(m), m.link)
+        return needs(plan), "" if m.name == UNPRUNED else first, feasible(m)
+
+    def row(m: Method) -> tuple[Parts, ...]:
+        told = (m.name, m.label, m.venue, m.cuts, *seen(m), m.link)
         return tuple((text,) for text in told)
 
     rows = tuple(row(get_method(name)) for name in methods())
@@ -43,7 +49,7 @@ def methods_tables() -> list[Table]:
     notes = (
         f"Budgets: visual tokens a layer, of {sizes.tokens} in {LAYERS} layers. Needs: what a "
         "stage reads beside states and keys. Before decoder: all cuts are made before layer 0, so "
-        "that a serving engine can be handed what is left.",
+        "that a serving engine can be handed what is left. Empty: not defined for one such image.",
     )
     columns = _columns(*titles, drops=(0, 5, 2, 0, 3, 4, 0, 6))
     return [Table("Methods", columns, rows, notes=notes)]
@@ -100,21 +106,7 @@ def tasks_tables() -> list[Table]:
         f"{benchmark.GROUP!r} stands for all of these. Any task of lmms-eval that generates one "
         "answer works by its name, where its data is at hand: --tasks pope,gqa."
     )
-    return [Table("Tasks", columns, rows, notes=(note,)), suites_table()]
-
-
-def suites_table() -> Table:
-    """Each suite's tasks, and the metrics that tables show of them."""
-    from harness.records.task_metrics import SUITES, metrics_of
-
-    rows = tuple(
-        ((name,), (task,), (metric.name,), (metric.unit,), (metric.benchmark,))
-        for name, tasks in SUITES.items()
-        for task in tasks
-        for metric in metrics_of(task, ())
-    )
-    titles = ("Suite", "Task", "Metric", "Unit", "Printed as")
-    return Table("Suites", _columns(*titles), rows)
+    return [Table("Tasks", columns, rows, notes=(note,))]
 
 
 def _columns(*titles: str, drops: Sequence[int] = ()) -> tuple[Column, ...]:

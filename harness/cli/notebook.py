@@ -15,6 +15,8 @@ from harness.records.record import Record
 from harness.run.compare import compare as measured
 from harness.run.request import Request
 
+_WORDS = {"match": words.parse_match, "budget_per": words.parse_budget_per}
+
 
 def compare(
     methods: str = "vitcop,fastv",
@@ -34,6 +36,8 @@ def compare(
     known = {field.name for field in fields(Request)} - {"methods", "budgets", "tasks", "protocol"}
     for name in options.keys() - known:
         raise unknown("option", name, sorted(known))
+    for name in _WORDS.keys() & options.keys():
+        options[name] = _WORDS[name](options[name])
     request = Request(
         methods=words.parse_methods(methods),
         budgets=words.parse_budgets(budgets),

@@ -12,8 +12,8 @@ from harness.errors import BadInput
 from harness.models.placement import ATTENTIONS, DTYPES
 from harness.models.protocols import PROTOCOLS
 from harness.records.form import MOST_COUNT
-from harness.records.task_metrics import suite
-from harness.run.request import Match
+from harness.records.suites import suite
+from harness.run.request import Match, Per
 
 OUTPUT = Path("results/local")
 MOST_SEED = 2**31 - 1
@@ -50,6 +50,14 @@ Matched = Annotated[
         "counted) of so many tokens in every layer.",
     ),
 ]
+BudgetPer = Annotated[
+    Any,
+    typer.Option(
+        parser=words.parse_budget_per,
+        metavar=_one_of(Per),
+        help="What a budget of tokens is of: all images of a question, or each of them.",
+    ),
+]
 Model = Annotated[
     str,
     typer.Option(
@@ -71,7 +79,7 @@ Suite = Annotated[
     typer.Option(
         parser=suite,
         metavar="NAME",
-        help="A set of tasks, in place of --tasks; `harness list tasks` has them.",
+        help="A set of tasks, in place of --tasks; `harness list suites` has them.",
         show_default=False,
     ),
 ]

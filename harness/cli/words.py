@@ -11,7 +11,7 @@ from tempfile import TemporaryFile
 from harness.errors import BadInput, unknown
 from harness.records.cell import UNPRUNED, Amount, MethodSpec, amount_of
 from harness.records.share import Share
-from harness.run.request import Match
+from harness.run.request import Match, Per
 
 ALL = "all"
 EMBEDDED = "embedded"
@@ -35,7 +35,8 @@ def parse_methods(text: str) -> tuple[MethodSpec, ...]:
         from methods.registry import methods
 
         listed = [name for name in names if name != ALL]
-        names = tuple(dict.fromkeys([*methods(), *listed]))
+        of_images = [n for n, m in methods().items() if not (m.of_video or m.resizes)]
+        names = tuple(dict.fromkeys([*of_images, *listed]))
     with method_blamed():
         found = [MethodSpec.parse(name).pinned() for name in names]
         specs = list(reversed({spec.build(): spec for spec in reversed(found)}.values()))
@@ -112,6 +113,13 @@ def parse_match(text: str) -> Match:
     if text not in tuple(Match):
         raise unknown("--match", text, Match)
     return Match(text)
+
+
+def parse_budget_per(text: str) -> Per:
+    """Raises BadInput with the nearest word."""
+    if text not in tuple(Per):
+        raise unknown("--budget-per", text, Per)
+    return Per(text)
 
 
 def percentage(option: str) -> Callable[[str], float]:

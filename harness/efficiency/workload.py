@@ -23,6 +23,8 @@ from methods.clock import Clock
 GIB = 2**30
 _BEFORE_IMAGE = 5
 """Text tokens before the first image, as in LLaVA's prompts; the others follow the last one."""
+_QUESTION = "what is in the picture ?"
+"""For methods that read it otherwise than as the prompt's tokens, which are drawn."""
 _MARKS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
 _KERNELS = [
     SDPBackend.FLASH_ATTENTION,
@@ -107,7 +109,8 @@ class Workload:
     def attached(self, method: Method, budget: Budget, clock: Clock | None = None) -> Any:
         """Context in which `generate` is pruned; gives the `Trace`."""
         seeds = [self.load.seed + row for row in range(self.load.batch_size)]
-        return attach(self.loaded.model, method, budget, seeds=seeds, clock=clock)
+        asked = [_QUESTION] * self.load.batch_size
+        return attach(self.loaded.model, method, budget, seeds=seeds, clock=clock, questions=asked)
 
     def _kernel_order(self) -> AbstractContextManager[Any]:
         """On a GPU flash comes first; torch's own order differs between its versions."""

@@ -65,6 +65,8 @@ class LedgerBody(TypedDict):
     selection_flops: NotRequired[Amount]
     tower: NotRequired[Any]
     visual: NotRequired[Count]
+    images: NotRequired[Positive]
+    resized: NotRequired[Count]
 
 
 class MethodBody(TypedDict):
@@ -104,6 +106,8 @@ class AnswersIdentity(ConfigurationBody):
     sample: NotRequired[Count]
     matched: NotRequired[Count]
     method_file: NotRequired[str]
+    budget_per: NotRequired[Annotated[str, words("image")]]
+    documents: NotRequired[str]
 
 
 class ProvenanceBody(TypedDict, total=False):
@@ -131,8 +135,18 @@ class CellBody(TypedDict):
     feasible: NotRequired[list[CountOrNone]]
 
 
+class LeftOutBody(TypedDict):
+    """How many of a task's questions no cell was asked, of how many, and why."""
+
+    questions: Positive
+    of: Positive
+    why: str
+
+
 class AccuracyOutline(CellBody):
     """Of every cell's answers to a task, whatever came of it."""
+
+    left_out: NotRequired[LeftOutBody]
 
     status: Annotated[str, words("ok", "failed", "infeasible")]
     identity: AnswersIdentity

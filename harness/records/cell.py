@@ -6,7 +6,7 @@ Knows methods by name only; the torch side is imported by `MethodSpec.build`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -207,7 +207,7 @@ class Cell:
         """Of its records: with all settings, also those left at their defaults, as JSON values."""
         return {
             "method": self.method.known_as,
-            "settings": {k: _json(v) for k, v in asdict(self.method.build()).items()},
+            "settings": {k: _json(v) for k, v in self.method.build().settings().items()},
             "budget": self.budget_body,
             **({} if self.matched is None else {"matched": self.matched}),
             "seed": self.seed,
@@ -242,13 +242,13 @@ def unpruned(seed: int = 0) -> Cell:
     return Cell(MethodSpec(UNPRUNED), None, seed)
 
 
-def budget_of(cell: Cell) -> Budget:
-    """Without a budget everything is kept. Raises PruningError."""
+def budget_of(cell: Cell, images: int = 1) -> Budget:
+    """For each of so many images. Without a budget everything is kept. Raises PruningError."""
     from methods.interface import Budget
 
     if isinstance(cell.tokens, Share):
         return Budget(fraction=float(cell.tokens))
-    return Budget(fraction=1.0) if cell.tokens is None else Budget(cell.tokens)
+    return Budget(fraction=1.0) if cell.tokens is None else Budget(cell.tokens * images)
 
 
 def unmeasurable(error: Exception) -> dict[str, Any] | None:

@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from methods.trace import Prefill
 
 
-def ledgers_of(prefill: Prefill, shape: ModelShape) -> list[dict[str, Any]]:
+def ledgers_of(
+    prefill: Prefill, shape: ModelShape, resized: Sequence[int] = ()
+) -> list[dict[str, Any]]:
     """Of each sample: visual tokens that entered each layer, KV rows, planned tokens; its text;
     FLOPs of its selections, if no stage stands in a tower of unknown sizes; where its images were
-    cut inside the tower, the rows of its layers.
+    cut inside the tower, the rows of its layers. `resized`: tokens of each sample's pictures as
+    they were, where they were made smaller.
     """
     from methods.flops import selection_flops
 
-    rows = _counted(prefill)
+    rows = _counted(prefill, resized)
     tower = prefill.tower_rows or [()] * len(rows)
     for row, plan, sizes, images in zip(rows, prefill.plans, prefill.sizes, tower, strict=True):
         if not shape.tower_rows and (plan.encoder or plan.tower):
@@ -33,7 +36,9 @@ def ledgers_of(prefill: Prefill, shape: ModelShape) -> list[dict[str, Any]]:
     return rows
 
 
-def broken_promises(prefill: Prefill, method: Method, budget: Budget) -> list[str | None]:
+def broken_promises(
+    prefill: Prefill, method: Method, budget: Budget, resized: Sequence[int] = ()
+) -> list[str | None]:
     """Of each sample, why its counts are not the budget's, by the rule of the tables, or None."""
     published = getattr(method, "schedule", None) == "published"
     cut = {row for selection in prefill.selections for row in selection.rows}
@@ -42,11 +47,11 @@ def broken_promises(prefill: Prefill, method: Method, budget: Budget) -> list[st
         asked = Share(Fraction(budget.fraction).limit_denominator(10**6))
     return [
         broken_promise([row], asked, published, () if i in cut else (0,))
-        for i, row in enumerate(ledger_of(_counted(prefill)))
+        for i, row in enumerate(ledger_of(_counted(prefill, resized)))
     ]
 
 
-def _counted(prefill: Prefill) -> list[dict[str, Any]]:
+def _counted(prefill: Prefill, resized: Sequence[int]) -> list[dict[str, Any]]:
     columns = zip(
         prefill.entering.tolist(),
         prefill.cached.tolist(),
@@ -60,6 +65,8 @@ def _counted(prefill: Prefill) -> list[dict[str, Any]]:
     for row, images in zip(rows, prefill.tower_rows or [()] * len(rows), strict=True):
         if images:
             row["tower"] = [[list(layer) for layer in image] for image in images]
+    for row, tokens in zip(rows, resized, strict=bool(resized)):
+        row |= {"visual": tokens, "resized": row["visual"]}
     return rows
 
 

@@ -57,12 +57,24 @@ def _accuracy_faults(record: Values, whole: bool) -> Iterator[str | None]:
         yield f"a sample names a row of the ledger beyond its {len(rows)}"
     if sum(row["samples"] for row in rows) != len(samples):
         yield f"its ledger is not of its {len(samples)} samples"
+    yield _images_fault(record)
     if record["status"] == "ok":
         yield from _score_faults(record)
     if whole:
         yield misfit(samples, DETAILS, "samples")
         yield from (_selection_fault(kept) for sample in samples for kept in sample["selections"])
         yield from (_first_token_fault(sample["first_token"]) for sample in samples)
+
+
+def _images_fault(record: Values) -> str | None:
+    """A budget is that of each of several images only where they were asked about."""
+    per_image = record["identity"].get("budget_per") is not None
+    rows = [row.get("images", 1) for row in record["ledger"]]
+    for sample in record["samples"]:
+        shown = 1 if "/" in sample["image"] else sample["image"].count("+") + 1
+        if rows[sample["ledger"]] != (shown if per_image else 1):
+            return f"its ledger has other numbers of images than {short(sample['item'])}"
+    return None
 
 
 def _score_faults(record: Values) -> Iterator[str | None]:

@@ -45,8 +45,8 @@ def configurations(
 ) -> tuple[list[list[AccuracyRecord]], list[EfficiencyRecord]]:
     """Accuracy records by configuration, and the runs of efficiency; the newest last.
 
-    Of duplicates, and of records of several versions of a task, the newest are left. Versions of
-    an edited method have names of their own.
+    Of duplicates, and of records of several versions of a task, or of other questions of it, the
+    newest are left. Versions of an edited method have names of their own.
     """
     newest_last = told_apart(sorted(_distinct(records), key=_created))
     groups: dict[str, list[AccuracyRecord]] = {}
@@ -77,19 +77,22 @@ def _distinct(records: Iterable[Record]) -> list[Record]:
 
 def _newest_versions(records: Sequence[AccuracyRecord]) -> list[AccuracyRecord]:
     """Without records of a task's older versions: their questions are others. Newest last."""
-    newest = {record.task: record.identity.task_version for record in records}
-    return [record for record in records if record.identity.task_version == newest[record.task]]
+    newest = {record.task: record.identity.questions for record in records}
+    return [record for record in records if record.identity.questions == newest[record.task]]
 
 
 def left_out(records: Iterable[Record]) -> list[str]:
     """A sentence for each older version of a task, whose records no table shows."""
     answers = sorted(answers_of(records), key=_created)
-    newest = {record.task: record.identity.task_version for record in answers}
-    versions = {(record.task, record.identity.task_version) for record in answers}
+    newest = {(r.identity.configuration, r.task): r.identity.questions for r in answers}
+    older = {
+        (record.task, record.identity.questions, newest[record.identity.configuration, record.task])
+        for record in answers
+    }
     return [
-        f"{task} of version {version} is left out, {newest[task]} is newer"
-        for task, version in sorted(versions)
-        if version != newest[task]
+        f"{task} of version {version} is left out, {newer} is newer"
+        for task, version, newer in sorted(older)
+        if version != newer
     ]
 
 

@@ -14,9 +14,11 @@ from functools import cached_property
 from typing import Any
 
 OF_A_CELL = ("method", "method_file", "settings", "budget", "matched", "seed")
-OF_A_TASK = ("task", "task_version")
-ASKED = ("protocol", "chat_template")
-"""Where a model was not asked by its own template and processor."""
+QUESTIONS = ("task_version", "documents")
+"""Equal where the questions of a task are."""
+OF_A_TASK = ("task", *QUESTIONS)
+ASKED = ("protocol", "chat_template", "budget_per")
+"""Where a model was not asked by its own template and processor, or a budget is not a sample's."""
 CHOSEN = ("limit", "samples_per_task", "sample")
 """Which questions of every task: all, the first so many, or so many drawn by a seed."""
 SAME_MODEL = ("model_digest", "dtype", "attention")
@@ -25,7 +27,7 @@ PLACED = ("model", *SAME_MODEL, "device", "batch_size")
 TOLD_APART_BY = (*SAME_MODEL, "device", "batch_size", *CHOSEN, *ASKED)
 """What may differ between the configurations of one model, to name them by."""
 AS_ASKED = (
-    *("model", "device", *SAME_MODEL[1:], *CHOSEN, "repeats"),
+    *("model", "device", *SAME_MODEL[1:], *CHOSEN, "budget_per", "repeats"),
     *("prompt_tokens", "new_tokens", "images", "most_minutes", "memory_gib"),
 )
 """What is in an identity under the name that a request has for it."""
@@ -37,7 +39,7 @@ and batch size may differ: every entry is held against unpruned of its own confi
 """
 COMPARABLE = ("model_digest", "batch_size", "dtype", "attention", "seed")
 """Equal in both of two records that are compared."""
-COMPARABLE_ANSWERS = (*COMPARABLE, "task_version", *CHOSEN, *ASKED)
+COMPARABLE_ANSWERS = (*COMPARABLE, *QUESTIONS, *CHOSEN, *ASKED)
 COMPARABLE_TIMES = (*COMPARABLE, "new_tokens", "prompt")
 
 
@@ -63,9 +65,11 @@ class Identity:
     versions: Mapping[str, str]
     protocol: str | None = None
     chat_template: str | None = None
+    budget_per: str | None = None
     # of a cell's answers to a task
     task: str = ""
     task_version: str = ""
+    documents: str | None = None
     limit: int | None = None
     samples_per_task: int | None = None
     sample: int | None = None
@@ -96,6 +100,11 @@ class Identity:
         """Equal for two records of answers that may stand in one table."""
         shared = {k: v for k, v in self.body.items() if k not in (*OF_A_CELL, *OF_A_TASK)}
         return identity_hash(shared)
+
+    @property
+    def questions(self) -> str:
+        """Equal where those of a task are: its version, and which are asked if not all can be."""
+        return self.task_version + (f" on questions {self.documents}" if self.documents else "")
 
     def values(self, keys: Iterable[str]) -> tuple[Any, ...]:
         return tuple(getattr(self, key) for key in keys)

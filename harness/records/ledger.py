@@ -17,7 +17,8 @@ class LedgerRow:
     prefill, what the plan promised, text tokens, FLOPs of the selections (0 where a record has
     none). `tower`, where images were cut inside the vision tower: of each of them `[rows into
     attention, rows into MLP]` of every tower layer. `visual`: tokens before any cut, None in old
-    records.
+    records; where the pictures were made smaller instead, of the pictures as they were, and
+    `resized` those that are left. `images`: the budget is that of each of so many.
     """
 
     entering: Sequence[int]
@@ -28,6 +29,8 @@ class LedgerRow:
     selection_flops: float = 0
     tower: Sequence[Sequence[Sequence[int]]] | None = None
     visual: int | None = None
+    resized: int | None = None
+    images: int = 1
 
     @property
     def mean_entering(self) -> float:
@@ -52,8 +55,9 @@ def broken_promise(
 
     Every layer of every sample must have been entered by exactly what was planned, and must cache
     what entered. Unless the schedule is a paper's own list (`published`), the mean over layers
-    lies within 1 of the `budget`, of a share of each sample's own tokens; rows in `whole` had fewer
-    tokens than that and were not cut.
+    lies within 1 of the `budget`, of each of its `images` or of a share of the sample's own tokens;
+    rows in `whole` had fewer tokens than that and were not cut. Pictures made smaller have at most
+    so many.
     """
     if not ledger:
         return "no tokens were counted"
@@ -79,7 +83,9 @@ def _against_plan(row: LedgerRow) -> str | None:
 
 
 def _against_request(row: LedgerRow, budget: float | Share, whole: bool) -> str | None:
-    wanted, asked = Fraction(budget), str(budget)
+    wanted, asked = Fraction(budget) * row.images, str(budget)
+    if row.images > 1:
+        asked += f" for each of {row.images} images"
     if isinstance(budget, Share):
         if row.visual is None:
             return f"requested were {budget} of the visual tokens, whose number is not told"
@@ -87,7 +93,8 @@ def _against_request(row: LedgerRow, budget: float | Share, whole: bool) -> str 
         asked, whole = f"{budget} of {row.visual}", False
     layers = len(row.entering)
     excess = sum(row.entering) - wanted * layers
-    if abs(excess) <= layers or (whole and excess < 0):
+    at_most = row.resized is not None
+    if excess <= (0 if at_most else layers) and (excess >= -layers or whole or at_most):
         return None
     mean = row.mean_entering
     return f"{mean:.1f} visual tokens entered a layer on average, requested were {asked}"

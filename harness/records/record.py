@@ -81,6 +81,15 @@ class AccuracyRecord(Result):
         return self.identity.task
 
     @property
+    def left_out(self) -> str:
+        """`mmmu_val: 3 of 200 questions left out, since …`; nothing where all were asked."""
+        known = self.body.get("left_out")
+        if known is None:
+            return ""
+        count = f"{known['questions']} of {known['of']} questions left out of all cells"
+        return f"{self.task}: {count}, since {known['why']}"
+
+    @property
     def is_unscored(self) -> bool:
         """Whether all its questions were answered, though they could not be scored."""
         return self.body["status"] == "failed" and "samples" in self.body

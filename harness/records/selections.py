@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from methods.sizes import Segment
     from methods.trace import Prefill, StageSelection
 
 
@@ -66,19 +65,13 @@ def selections_of(prefill: Prefill) -> list[list[dict[str, Any]]]:
     from_tower = [0] * len(counts)
     for selection in prefill.selections:
         for i, row in enumerate(selection.rows):
-            seen = counts[row]
-            if selection.layer is None:
-                seen = _tower_rows(prefill.sizes[row].segments[selection.segment or 0])
+            seen = counts[row] if selection.saw is None else selection.saw
             found[row].append(_kept(selection, i, seen))
             out = selection.cut.anchors.shape[1]
             if selection.layer is None:
                 from_tower[row] += out
             counts[row] = from_tower[row] if selection.layer is None else out
     return found
-
-
-def _tower_rows(segment: Segment) -> int:
-    return segment.tower_images * (segment.patches + int(segment.has_cls))
 
 
 def _kept(selection: StageSelection, i: int, rows: int) -> dict[str, Any]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.errors import unknown
-
 SUM = "+"
 """Joins lmms-eval's metrics whose values are added."""
 
@@ -81,24 +79,13 @@ TASK_METRICS: dict[str, tuple[Metric, ...]] = {
     "coco2017_cap_val": (_cider("coco_CIDEr", "COCO"),),
     "flickr30k_test": (_cider("flickr_CIDEr", "Flickr30k"),),
     "nocaps_val": (_cider("nocaps_CIDEr", "NoCaps"),),
+    "mathvista_testmini_format": (Metric("llm_as_judge_eval", 1.0),),
+    "mathvision_test": (Metric("mathvision_standard_eval", 1.0),),
+    "seedbench_2_plus": (Metric("seedbench_2_plus_all"),),
+    "mia_bench": (Metric("gpt_eval_score"),),
+    "hallusion_bench_image": (Metric("aAcc", 1.0),),
 }
 """The first of a task's is the one that averages and tests are made of."""
-
-
-SUITES: dict[str, tuple[str, ...]] = {
-    "vitcop-image": (
-        *("gqa", "mme", "mmbench_en_dev_static", "pope", "scienceqa_img", "vqav2_val"),
-        *("ok_vqa_val2014", "qbench_dev", "coco2017_cap_val", "flickr30k_test", "nocaps_val"),
-    ),
-}
-"""Tasks by the name of a set: `vitcop-image`, the eleven benchmarks of ViTCoP's chart."""
-
-
-def suite(name: str) -> tuple[str, ...]:
-    """Its tasks. Raises BadInput for a suite that there is not."""
-    if name not in SUITES:
-        raise unknown("suite", name, SUITES)
-    return SUITES[name]
 
 
 def metrics_of(task: str, names: Sequence[str]) -> tuple[Metric, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import BadInput
 from harness.records.file import unwritable
 from harness.records.share import Share
-from harness.run.request import Match, Request, cells_of
+from harness.run.request import Match, Per, Request, cells_of
 
 if TYPE_CHECKING:
     from harness.models.load import Source
@@ -30,6 +30,7 @@ def checked(request: Request) -> tuple[Source, dict[str, Any]]:
         )
     if request.match == Match.FLOPS and any(isinstance(b, Share) for b in request.budgets):
         raise BadInput("--match flops takes budgets in tokens, no shares of them")
+    _check_budget_per(request)
     asked = (request.model, request.device, request.dtype, request.attention, request.protocol)
     source = resolve(*asked)
     if request.accuracy and not source.can_answer:
@@ -42,6 +43,18 @@ def checked(request: Request) -> tuple[Source, dict[str, Any]]:
 
     state = check_idle(source.placement.device, request.allow_busy)
     return source, {"gpu_before": state, "allow_busy": request.allow_busy}
+
+
+def _check_budget_per(request: Request) -> None:
+    if request.budget_per == Per.SAMPLE:
+        return
+    if request.match == Match.FLOPS:
+        raise BadInput("--budget-per image takes --match tokens: FLOPs are those of a question")
+    if any(isinstance(budget, Share) for budget in request.budgets):
+        raise BadInput(
+            "--budget-per image takes budgets in tokens: a share of each image's tokens is one of "
+            "the question's"
+        )
 
 
 def with_members(request: Request) -> Request:

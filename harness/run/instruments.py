@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.records.cell import Cell
 from harness.records.piece import Listener, OnItem, Piece
-from harness.run.request import Request
+from harness.run.request import Per, Request
 
 if TYPE_CHECKING:
     from harness.models.load import LoadedModel
@@ -88,6 +88,7 @@ def instruments_of(
             draw=draw,
             shard_questions=request.shard_questions,
             sizes=None if elsewhere is None else elsewhere.sizes,
+            per_image=request.budget_per == Per.IMAGE,
         )
         for method in request.methods:  # so that the tower runs once for all of them
             accuracy.store.expect(method.build().tower_reads)

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 from harness.accuracy.shards import QUESTIONS
 from harness.errors import BadInput
 from harness.models.protocols import OWN, Protocol
-from harness.records.cell import CONTROLS, Amount, Cell, MethodSpec, budget_of, unpruned
+from harness.records.cell import (
+    CONTROLS,
+    Amount,
+    Cell,
+    MethodSpec,
+    budget_of,
+    unmeasurable,
+    unpruned,
+)
 
 if TYPE_CHECKING:
     from methods.interface import Sizes
@@ -27,6 +35,13 @@ class Match(StrEnum):
 
     TOKENS = "tokens"
     FLOPS = "flops"
+
+
+class Per(StrEnum):
+    """What a budget of tokens is of: all images of a question together, or each of them."""
+
+    SAMPLE = "sample"
+    IMAGE = "image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +67,7 @@ class Request:
     attention: str = "sdpa"
     protocol: Protocol = OWN
     match: Match = Match.TOKENS
+    budget_per: Per = Per.SAMPLE
     controls: bool = False
     seed: int = 0
     batch_sizes: tuple[int, ...] = (1,)
@@ -125,9 +141,9 @@ def check_some_meet(request: Request, infeasible: Mapping[Cell, Feasible]) -> No
 
 def _feasible_instead(cell: Cell, sizes: Sizes) -> Feasible | None:
     """None where the plan exists; else the feasible budgets, with the whole image as the largest
-    where they reach up to it.
+    where they reach up to it; none for a method that is not defined for these images.
     """
-    from methods.interface import InfeasibleBudgetError
+    from methods.interface import InfeasibleBudgetError, PruningError
 
     if cell.budget is None:
         return None
@@ -135,6 +151,10 @@ def _feasible_instead(cell: Cell, sizes: Sizes) -> Feasible | None:
         cell.method.build().plan(budget_of(cell), sizes)
     except InfeasibleBudgetError as error:
         return (error.low, sizes.tokens if error.high == sizes.tokens - 1 else error.high)
+    except PruningError as error:
+        if unmeasurable(error) is None:
+            raise
+        return None, None
     return None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import floor, isnan, log10
 
 from harness.analysis.stats import Estimate
+from harness.records.groups import answers_of
 from harness.records.identity import ASKED, Identity
 from harness.records.record import Record
 
@@ -58,7 +59,9 @@ def _unit(values: Iterable[float], units: Sequence[tuple[float, str]]) -> tuple[
 
 
 def origin(records: Sequence[Record]) -> str:
-    """The line below a table: what these records, of one configuration, were measured on."""
+    """The line below a table: what these records, of one configuration, were measured on, and
+    which questions of their tasks were left out.
+    """
     identity = records[0].identity
     sources = [record.provenance for record in records]
     devices = sorted({str(s.device_name or s.cpu or "") for s in sources} - {""})
@@ -72,6 +75,7 @@ def origin(records: Sequence[Record]) -> str:
         " / ".join([identity.device, *devices]),
         ", ".join(f"{name} {version}" for name, version in identity.versions.items()),
         f"commit {commits(records)}",
+        *dict.fromkeys(record.left_out for record in answers_of(records)),
     ]
     return " · ".join(part for part in parts if part)
 

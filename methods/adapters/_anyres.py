@@ -66,6 +66,6 @@ class AnyResolution(LlavaLike):
             int(width // ratio) if resampled else width,
             has_cls=self.has_cls,
             newline=Newline.ROW,
-            crops=None if resampled else Crops(rows, columns, self.side, top, first),
+            crops=Crops(rows, columns, self.side, top, first),
             resampled=resampled,
         )

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from methods.adapters._anyres import AnyResolution
+from methods.adapters._clip import ClipTower
+from methods.adapters._frames import PooledFrames
 from methods.family import EncoderCall, adapter
 from methods.sizes import Newline, Segment
 
 
 @adapter("LlavaOnevisionForConditionalGeneration")
-class LlavaOnevisionAdapter(AnyResolution):
+class LlavaOnevisionAdapter(AnyResolution, ClipTower, PooledFrames):
     """Names the parts of a `LlavaOnevisionForConditionalGeneration`.
 
     The only image of a sample is two segments; another, or a video, is one with a newline at the
     end.
     """
+
+    crops = True
 
     def segments(self, call: EncoderCall) -> list[tuple[Segment, ...]]:
         if call.kind == "video":
@@ -30,6 +36,10 @@ class LlavaOnevisionAdapter(AnyResolution):
             (self.whole(), self.picture(size, most)) if only else (self.whole(Newline.END),)
             for size, only in zip(sizes, alone, strict=True)
         ]
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        pooled = -(-self.side // 2)
+        return interpolate(maps, size=(pooled, pooled), mode="bilinear")
 
     def _videos(self, videos: int, frames: int) -> list[tuple[Segment, ...]]:
         pooled = -(-self.side // 2)

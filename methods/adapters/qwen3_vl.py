@@ -23,7 +23,9 @@ class Qwen3VLAdapter(QwenVLAdapter):
 
     def segments(self, call: EncoderCall) -> list[tuple[Segment, ...]]:
         return [
-            (replace(video, t=1),) for (video,) in super().segments(call) for _ in range(video.t)
+            (replace(video, t=1, frame=frame),)
+            for (video,) in super().segments(call)
+            for frame in range(video.t)
         ]
 
     def added(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], tuple[Tensor, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -47,24 +48,37 @@ class QwenVLAdapter(LlamaLike):
 
 @adapter("Qwen2_5_VLForConditionalGeneration")
 class WindowedQwenVLAdapter(QwenVLAdapter, MergingTower):
-    """Its tower goes through an image window by window, row by row in each; the last layer sees
-    the whole image.
+    """Its tower goes through an image window by window, row by row in each; some layers see the
+    whole image.
     """
 
     @property
-    def last_layer(self) -> nn.Module:
-        blocks = self.tower.blocks
-        if len(blocks) - 1 not in self.model.config.vision_config.fullatt_block_indexes:
+    def tower_layers(self) -> Sequence[nn.Module]:
+        return self.tower.blocks
+
+    def seeing_layer(self, place: int) -> nn.Module:
+        if place not in self.model.config.vision_config.fullatt_block_indexes:
+            last = len(self.tower_layers) - 1
+            which = "the last layer" if place == last else f"layer {place}"
             raise PruningError(
-                "what rows receive is not defined here for this Qwen2.5-VL: the last layer of the "
-                "vision tower attends within windows only"
+                f"what rows receive is not defined here for this Qwen2.5-VL: {which} of the vision "
+                "tower attends within windows only"
             )
-        return blocks[-1]
+        return self.tower_layers[place]
 
     def attention(self, layer: Any) -> nn.Module:
-        return layer.attn if layer is self.tower.blocks[-1] else super().attention(layer)
+        return layer.attn if hasattr(layer, "attn") else super().attention(layer)
+
+    def frame_rows(self, segment: Segment) -> int:
+        return segment.frame_tokens * segment.merged**2
+
+    def of_tokens(self, states: Tensor, segment: Segment) -> Tensor:
+        tokens = states.unflatten(2, (segment.frame_tokens, -1)).mean(3)
+        first_to_last = self.tower_order(segment).to(states.device)
+        return tokens[:, :, first_to_last.argsort()]
 
     def tower_order(self, segment: Segment) -> Tensor:
+        """int64 [tokens]: which of a frame's tokens are the tower's first, second …"""
         vision = self.model.config.vision_config
         side = vision.window_size // vision.patch_size // vision.spatial_merge_size
         row, column = torch.arange(segment.h)[:, None], torch.arange(segment.w)

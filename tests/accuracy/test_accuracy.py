@@ -23,7 +23,7 @@ from harness.errors import BadInput, ScoringError
 from harness.models.load import LoadedModel, load_model
 from harness.records.cell import Cell
 from harness.records.selections import mask, rows_of
-from harness.run.compare import with_members
+from harness.run.checked import with_members
 from harness.run.instruments import instruments_of
 from harness.run.request import Request
 from methods import Budget, InfeasibleBudgetError

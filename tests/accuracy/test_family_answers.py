@@ -99,14 +99,14 @@ def test_the_comparison_says_what_a_family_cannot_do(
 ) -> None:
     model = tmp_path / "llava-next"
     SAVED["llava-next"](model)
-    words = "--methods vitcop,fastv --budgets 20,6 --limit 3 --batch-size 2 --device cpu"
+    words = "--methods flowcut,fastv,vitcop --budgets 20,6 --limit 3 --batch-size 2 --device cpu"
     words += " --no-efficiency --tasks embedded_count"
     places = ["--model", str(model), "--output", str(tmp_path / "records")]
     status = main(["compare", *words.split(), *places])
     printed = " ".join(capsys.readouterr().out.split())
     assert status == 0
     assert (
-        "ViTCoP, 20 tokens: ViTCoP is not defined here for LlavaNextForConditionalGeneration"
+        "FlowCut, 20 tokens: FlowCut is not defined here for LlavaNextForConditionalGeneration"
     ) in printed
     assert "FastV, 6 tokens: infeasible (16–88)" in printed
     records = {
@@ -116,7 +116,8 @@ def test_the_comparison_says_what_a_family_cannot_do(
     }
     assert {name: record.status for name, record in records.items()} == {
         **{"unpruned": "ok", "fastv@20": "ok", "fastv@6": "infeasible"},
-        **{"vitcop@20": "infeasible", "vitcop@6": "infeasible"},
+        **{"flowcut@20": "infeasible", "flowcut@6": "infeasible"},
+        **{"vitcop@20": "ok", "vitcop@6": "ok"},
     }
     assert records["fastv@6"].feasible == [16, 88]
     assert records["fastv@20"].ledger[0].mean_entering == pytest.approx(20, abs=1)

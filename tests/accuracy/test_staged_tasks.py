@@ -18,7 +18,7 @@ from staged_tasks import reader, stage
 from harness.analysis.task_scores import columns_of
 from harness.records.file import read_all
 from harness.records.record import Record
-from harness.records.task_metrics import suite
+from harness.records.suites import suite
 from harness.tables.layouts import tables
 
 ROWS = 24
@@ -136,5 +136,5 @@ def test_a_table_of_several_units_averages_what_is_left_of_unpruned(both):
 
 def test_every_task_of_the_suite_is_staged():
     staged = {data.task for data in (*STAGED, *CAPTIONED)}
-    assert set(suite("vitcop-image")) < staged
-    assert len(staged) == len(suite("vitcop-image")) + 5
+    assert set(suite("vitcop-image").tasks) < staged
+    assert len(staged) == len(suite("vitcop-image").tasks) + 5

@@ -16,17 +16,23 @@ import torch
 from shapes import LLAVA_7B, ONE_IMAGE
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import CLIPVisionConfig, LlamaConfig
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
 from transformers.models.llama.modeling_llama import (
     LlamaDecoderLayer,
     LlamaRotaryEmbedding,
 )
+from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from methods import Budget, Method, stages, tower
 from methods.adapters.llava import LlavaAdapter
 from methods.attention import QueriesKeys
+from methods.encoder_calls import EncoderCalls
 from methods.generation import Generation
-from methods.interface import Sizes
 from methods.tower import TowerPass
 from methods.tower_recording import TowerRecording, place_of
 
@@ -43,44 +49,40 @@ class SilentClock:
 
 
 class Layers:
-    """Stands for the model that `Generation` adapts to."""
-
-    window = None
+    """A LLaVA-1.5-7B without data, but for what pruning runs: a decoder layer that stands for all
+    of them, the projector and the angles.
+    """
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        self.text_config = LlamaConfig(
+        text = LlamaConfig(
             hidden_size=LLAVA_7B.hidden_size,
             intermediate_size=LLAVA_7B.intermediate_size,
             num_hidden_layers=LLAVA_7B.layers,
             num_attention_heads=LLAVA_7B.attention_heads,
+        )
+        vision = CLIPVisionConfig(
+            hidden_size=LLAVA_7B.tower_width,
+            intermediate_size=LLAVA_7B.tower_intermediate,
+            num_hidden_layers=TOWER,
+            num_attention_heads=LLAVA_7B.tower_heads,
+            image_size=336,
+            patch_size=14,
+        )
+        config = LlavaConfig(
+            vision_config=vision,
+            text_config=text,
+            image_token_index=IMAGE,
             attn_implementation="sdpa",
         )
-        self.angles = LlamaRotaryEmbedding(self.text_config).to(device)
-        self.inverse_frequencies = self.angles.inv_freq
-        self.project = nn.Sequential(
-            nn.Linear(LLAVA_7B.tower_width, LLAVA_7B.hidden_size),
-            nn.GELU(),
-            nn.Linear(LLAVA_7B.hidden_size, LLAVA_7B.hidden_size),
-        ).to(device, dtype)
-        self.vision_config = CLIPVisionConfig(attn_implementation="sdpa")
-        self.layer = LlamaDecoderLayer(self.text_config, 0).to(device, dtype)
-        self.layers = [self.layer] * LLAVA_7B.layers
-
-    def sizes(self, tokens: int) -> Sizes:
-        return ONE_IMAGE
-
-    def visual(self, input_ids: Tensor) -> Tensor:
-        return input_ids == IMAGE
-
-    def rotary(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        return self.angles(hidden, position_ids=positions)
-
-    @property
-    def norm(self) -> nn.Module:
-        return self.layer.input_layernorm
-
-    queries_keys = LlavaAdapter.queries_keys
-    unrotated = LlavaAdapter.unrotated
+        with torch.device("meta"):
+            model = LlavaForConditionalGeneration(config)
+        decoder, rotary = model.get_decoder(), LlamaRotaryEmbedding(text).to(device)
+        self.layer = LlamaDecoderLayer(text, 0).to(device, dtype)
+        decoder.layers = nn.ModuleList([self.layer] * LLAVA_7B.layers)
+        decoder.norm, decoder.rotary_emb = self.layer.input_layernorm, rotary
+        model.model.multi_modal_projector = LlavaMultiModalProjector(config).to(device, dtype)
+        self.adapter = LlavaAdapter(model)
+        self.projected = model.model.multi_modal_projector.linear_1.weight
 
 
 @dataclass
@@ -97,7 +99,7 @@ class PrunedPrefill:
 
     @classmethod
     def of(cls, layers: Layers, method: Method, budget: int, batch: int) -> PrunedPrefill:
-        weight = layers.project[0].weight
+        weight = layers.projected
         read = {place_of(read, TOWER, USED)[1] for read in method.tower_reads}
         random = torch.Generator(weight.device).manual_seed(0)
 
@@ -126,19 +128,23 @@ class PrunedPrefill:
                 },
                 TOWER,
                 USED,
+                has_cls=True,
             ),
         )
 
     @torch.no_grad()
     def run(self) -> Generation:
         """All that pruning adds to a prefill."""
-        generation = Generation(self.layers, SilentClock(), self.method)  # type: ignore[arg-type]
+        adapter = self.layers.adapter
+        calls = EncoderCalls(adapter)
+        calls.encoded["image"] = [ONE_IMAGE.segments] * len(self.ids)
+        generation = Generation(adapter, SilentClock(), self.method, calls)
         start = {"inputs_embeds": self.hidden}
-        generation.plan(Budget(self.budget), None, self.ids, start)
+        generation.plan(Budget(self.budget), None, None, self.ids, start)
         inside = self._inside_tower(generation) if self.method.inside_tower else None
         kwargs = generation.enter_prefill(self.tower, start, inside)
         hidden, positions = kwargs["inputs_embeds"], generation.cutting.run.positions
-        angles = {"position_embeddings": self.layers.rotary(hidden, positions)}
+        angles = {"position_embeddings": adapter.rotary(hidden, positions)}
         for layer in range(LLAVA_7B.layers):
             changed = generation.before_layer(layer, (hidden,), angles)
             hidden = hidden if changed is None else changed[0][0]
@@ -150,7 +156,7 @@ class PrunedPrefill:
         """The stages between layers of the tower that hand their rows on as they are."""
         samples = len(generation.prefill.sizes)
         inside = TowerPass(
-            self.layers,  # type: ignore[arg-type]
+            self.layers.adapter,
             SilentClock(),
             self.method.name,
             generation.prefill.sizes,
@@ -175,7 +181,7 @@ class PrunedPrefill:
     def run_layer(self) -> Tensor:
         """One decoder layer on the unpruned sequence."""
         positions = torch.arange(self.hidden.shape[1], device=self.hidden.device)[None]
-        angles = self.layers.rotary(self.hidden, positions)
+        angles = self.layers.adapter.rotary(self.hidden, positions)
         out = self.layers.layer(self.hidden, position_embeddings=angles)
         return out[0] if isinstance(out, tuple) else out
 

@@ -12,15 +12,15 @@ from time import perf_counter
 import pytest
 import torch
 from loops import cluster_by_loops
+from of_images import CUTTING_ONE_IMAGE
 from prefills import TEXT, Layers, PrunedPrefill, host_reads
 from shapes import LLAVA_7B, ONE_IMAGE
 
-from methods import Budget, get_method, methods
+from methods import Budget, get_method
 from methods.clustering import cluster_in_reach
 from methods.flops import selection_flops
 
 BUDGET = 192
-METHODS = [name for name in methods() if name != "unpruned"]
 BATCHES = (1, 8)
 
 
@@ -45,7 +45,7 @@ def unpruned_seconds(machine, layers):
 
 
 @pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", CUTTING_ONE_IMAGE)
 def test_selection(benchmark, machine, layers, unpruned_seconds, name, batch):
     benchmark.group = f"selection, batch {batch}"
     method = get_method(name)

@@ -10,8 +10,8 @@ import typer
 
 from harness.cli.app import app, main
 from harness.models.protocols import LlavaProtocol
-from harness.records.task_metrics import SUITES
-from harness.run.request import Match, Request
+from harness.records.suites import SUITES
+from harness.run.request import Match, Per, Request
 
 
 @pytest.fixture
@@ -39,12 +39,14 @@ def test_every_option_of_compare_arrives(requested, tmp_path):
         *("--match", "flops", "--model", "tiny", "--tasks", "embedded_count,pope", "--limit", "7"),
         *("--batch-size", "4", "--device", "cpu", "--dtype", "bfloat16", "--attention", "eager"),
         *("--protocol", "llava", "--controls", "--repeats", "3", "--fresh"),
+        *("--budget-per", "image"),
     )
     assert [spec.text for spec in request.methods] == ["fastv:layer=3"]
     assert request == Request(
         methods=request.methods,
         budgets=(192, 64),
         match=Match.FLOPS,
+        budget_per=Per.IMAGE,
         model="tiny",
         tasks=("embedded_count", "pope"),
         limit=7,
@@ -114,7 +116,13 @@ def test_a_part_that_is_not_wanted_is_left_out(requested):
 
 
 def test_a_suite_stands_for_its_tasks(requested):
-    assert requested("compare", "--suite", "vitcop-image").tasks == SUITES["vitcop-image"]
+    whole = requested("compare", "--suite", "vitcop-image")
+    assert whole.tasks == SUITES["vitcop-image"].tasks
+    assert whole.samples_per_task is None
+    quick = requested("compare", "--suite", "quick")
+    assert (quick.tasks, quick.samples_per_task, quick.sample) == (SUITES["quick"].tasks, 200, 0)
+    other = requested("compare", "--suite", "quick", "--samples-per-task", "50", "--sample", "3")
+    assert (other.samples_per_task, other.sample) == (50, 3)
 
 
 def test_no_option_is_lost_on_the_way():

@@ -39,18 +39,21 @@ def test_the_timed_input_fits_the_family_and_is_pruned_by_a_share(name: str) -> 
 
 def test_rounds_over_a_familys_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     SAVED["llava-next"](tmp_path / "next")
-    words = "--methods fastv,vitcop --budgets 50% --repeats 2 --new-tokens 2 --batch-size 2"
+    words = "--methods fastv,vitcop,flowcut --budgets 50% --repeats 2 --new-tokens 2 --batch-size 2"
     places = ["--model", str(tmp_path / "next"), "--output", str(tmp_path / "records")]
     assert main(["efficiency", "--device", "cpu", *words.split(), *places]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "50 % of the tokens a layer" in printed
-    assert "ViTCoP is not defined here" in printed
+    assert "FlowCut is not defined here" in printed
     (record,) = map(read, (tmp_path / "records").glob("*.json.gz"))
     assert isinstance(record, EfficiencyRecord)
     assert record.image_tokens == 88
     fastv = next(cell for cell in record.cells if cell.cell.text == "fastv@50%")
     assert fastv.status == "ok"
     assert fastv.ledger[0].mean_entering == pytest.approx(44, abs=1)
+    vitcop = next(cell for cell in record.cells if cell.cell.text == "vitcop@50%")
+    assert vitcop.status == "ok"
+    assert vitcop.ledger[0].mean_entering == pytest.approx(44, abs=1)
 
 
 BILLIONS = {

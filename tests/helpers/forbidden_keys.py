@@ -55,6 +55,15 @@ def pruned(run: Callable[..., object], method: Method, model, *given, budget=SHA
         return run(model, *given), trace
 
 
+def left_padded_rows(rows: list[Tensor]) -> Inputs:
+    """A batch of prompts that are given as embeddings [length, D]."""
+    longest = max(map(len, rows))
+    missing = [longest - len(row) for row in rows]
+    mask = [[0] * n + [1] * (longest - n) for n in missing]
+    hidden = [torch.cat([row[:1].expand(n, -1), row]) for n, row in zip(missing, rows, strict=True)]
+    return {"inputs_embeds": torch.stack(hidden), "attention_mask": torch.tensor(mask)}
+
+
 def visual_places(inputs: Inputs) -> Tensor:
     """bool [B, L]: where images and videos stand."""
     return torch.isin(inputs["input_ids"], torch.tensor([IMAGE, VIDEO]))

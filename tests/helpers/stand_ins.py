@@ -33,10 +33,14 @@ class Runner(Accuracy):
         self.ran, self.fail, self.stop, self.version = [], fail, stop, version
         self.unscored, self.rehearsed, self.repeated = unscored, [], []
         self.names, self.limit, self.batch_size, self.draw = TASKS, None, 1, None
+        self.per_image, self._left_out = False, {}
         self.answered, self.asked, self.shard_questions = [], [], 4
 
     def task_version(self, task):
         return self.version
+
+    def unaskable(self, task, cells):
+        return None
 
     def documents(self, task):
         return range(4)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from inspect import signature
 from typing import Any
 
 import torch
@@ -55,12 +56,13 @@ def two_and_one(counts: Sequence[int]) -> Inputs:
 
 
 def alone(inputs: Inputs, row: int, images: Mapping[str, slice]) -> Inputs:
-    """One prompt of a batch without its padding, with its own part of some arguments."""
+    """One prompt of a batch without its padding, with its own part of the arguments in `images`."""
     own = inputs["attention_mask"][row].bool()
     text = {"input_ids", "attention_mask", "mm_token_type_ids"}
     return {
         name: value[row : row + 1, own] if name in text else value[images[name]]
         for name, value in inputs.items()
+        if name in text or name in images
     }
 
 
@@ -134,6 +136,19 @@ def onevision() -> tuple[Any, Inputs]:
 
 
 @family
+def onevision_crops() -> tuple[Any, Inputs]:
+    """An image in each prompt, of crops that are not resampled."""
+    model = _onevision()
+    images = {
+        "pixel_values": noise(2, 5, 3, 35, 35),
+        "image_sizes": torch.tensor([[30, 70], [60, 25]]),
+    }
+    first, second = ([IMAGE] * n for n in lengths(model, **images))
+    prompts = left_padded(words(9, 1) + first + words(6, 3), words(4, 4) + second + words(5, 5))
+    return model, {**prompts, **images}
+
+
+@family
 def onevision_with_video() -> tuple[Any, Inputs]:
     """An image in the first prompt, a video and then an image in the second."""
     model = _onevision()
@@ -148,6 +163,20 @@ def onevision_with_video() -> tuple[Any, Inputs]:
         words(4, 4) + video + words(5, 5) + second + words(5, 6),
     )
     return model, {**prompts, **images, "pixel_values_videos": noise(1, 2, 3, 35, 35, seed=5)}
+
+
+def two_videos(tokens: int) -> Inputs:
+    """A video in each prompt, of this many tokens."""
+    video = [VIDEO] * tokens
+    return left_padded(words(9, 1) + video + words(6, 3), words(4, 4) + video + words(5, 5))
+
+
+@family
+def onevision_videos() -> tuple[Any, Inputs]:
+    """Videos of six frames, two of which are alike."""
+    pixels = noise(2, 6, 3, 35, 35, seed=6)
+    pixels[:, 3] = pixels[:, 2] + 0.1 * pixels[:, 3]
+    return _onevision(), {**two_videos(6 * 9 + 1), "pixel_values_videos": pixels}
 
 
 @cache
@@ -168,6 +197,57 @@ def _onevision() -> Any:
 
 
 @family
+def llava_next_video() -> tuple[Any, Inputs]:
+    """A video and then an image in the first prompt, a video in the second."""
+    config = transformers.LlavaNextVideoConfig(
+        vision_config=transformers.CLIPVisionConfig(**TOWER, projection_dim=32),
+        text_config=text_config(transformers.LlamaConfig),
+        image_token_index=IMAGE,
+        video_token_index=VIDEO,
+        image_grid_pinpoints=PINPOINTS,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+        spatial_pool_mode="average",
+        spatial_pool_stride=2,
+    )
+    model = made(transformers.LlavaNextVideoForConditionalGeneration, config)
+    images = {"pixel_values": noise(1, 5, 3, 28, 28), "image_sizes": torch.tensor([[40, 60]])}
+    (image,) = lengths(model, **images)
+    video = [VIDEO] * (6 * 4)
+    prompts = left_padded(
+        words(9, 1) + video + words(3, 2) + [IMAGE] * image + words(6, 3),
+        words(4, 4) + video + words(5, 5),
+    )
+    return model, {**prompts, **images, "pixel_values_videos": noise(2, 6, 3, 28, 28, seed=5)}
+
+
+@family
+def video_llava() -> tuple[Any, Inputs]:
+    """A video in the first prompt, an image and then a video in the second."""
+    config = transformers.VideoLlavaConfig(
+        vision_config=transformers.CLIPVisionConfig(**TOWER, projection_dim=32),
+        text_config=text_config(transformers.LlamaConfig),
+        image_token_index=IMAGE,
+        video_token_index=VIDEO,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+    )
+    model = made(transformers.VideoLlavaForConditionalGeneration, config)
+    video = [VIDEO] * (5 * 17)
+    prompts = left_padded(
+        words(9, 1) + video + words(6, 3),
+        words(4, 4) + [IMAGE] * 16 + words(2, 6) + video + words(5, 5),
+    )
+    # releases before 5.23 name the images' otherwise
+    images = next(iter(signature(model.model.get_image_features).parameters))
+    return model, {
+        **prompts,
+        images: noise(1, 3, 28, 28),
+        "pixel_values_videos": noise(2, 5, 3, 28, 28, seed=5),
+    }
+
+
+@family
 def internvl() -> tuple[Any, Inputs]:
     """Images of 3 and 1 tiles in the first prompt, of 5 in the second."""
     tower = {**TOWER, "image_size": [28, 28], "patch_size": [7, 7]}
@@ -182,6 +262,20 @@ def internvl() -> tuple[Any, Inputs]:
     )
     model = made(transformers.InternVLForConditionalGeneration, config)
     return model, {**two_and_one([12, 4, 20]), "pixel_values": noise(9, 3, 28, 28)}
+
+
+@family
+def internvl_frames() -> tuple[Any, Inputs]:
+    """Videos of five and four frames, each an image of one tile with text before it."""
+
+    def frames(count: int, seed: int) -> list[int]:
+        tile = [BEGIN] + [IMAGE] * 4 + [END]
+        return [token for i in range(count) for token in words(2, seed + i) + tile]
+
+    prompts = left_padded(
+        words(5, 1) + frames(5, 20) + words(6, 3), words(3, 4) + frames(4, 30) + words(4, 5)
+    )
+    return FAMILIES["internvl"]()[0], {**prompts, "pixel_values": noise(9, 3, 28, 28)}
 
 
 MROPE = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 10000.0}
@@ -213,7 +307,7 @@ def merged_images() -> Inputs:
 
 @cache
 def qwen2_5() -> Any:
-    windows = {"window_size": 16, "fullatt_block_indexes": [2], "out_hidden_size": 32}
+    windows = {"window_size": 16, "fullatt_block_indexes": [0, 2], "out_hidden_size": 32}
     config = transformers.Qwen2_5_VLConfig(
         vision_config={**MERGING, **windows, "tokens_per_second": 4},
         text_config=text_config(dict, rope_parameters=MROPE),
@@ -237,13 +331,40 @@ def qwen2_5_vl_video() -> tuple[Any, Inputs]:
 
 
 @family
-def qwen2_vl() -> tuple[Any, Inputs]:
+def qwen2_5_vl_both() -> tuple[Any, Inputs]:
+    """An image and then a video in the first prompt, a video and then an image in the second."""
+    image, first, second = (
+        [BEGIN] + [kind] * n + [END] for kind, n in ((IMAGE, 8), (VIDEO, 36), (VIDEO, 30))
+    )
+    prompts = left_padded(
+        words(9, 1) + image + words(2, 2) + first + words(6, 3),
+        words(4, 4) + second + words(3, 6) + image + words(5, 5),
+    )
+    inputs = on_axes(prompts, [[6, 4, 6], [5, 6, 4]], "video")
+    images = on_axes(inputs, [[1, 8, 4], [1, 4, 8]])
+    return qwen2_5(), {**images, "second_per_grid_ts": torch.tensor([2.0, 1.0])}
+
+
+@cache
+def qwen2() -> Any:
     config = transformers.Qwen2VLConfig(
         vision_config={**MERGING, "embed_dim": 32, "mlp_ratio": 2},
         text_config=text_config(dict, rope_parameters=MROPE),
         **MARKS,
     )
-    return made(transformers.Qwen2VLForConditionalGeneration, config), merged_images()
+    return made(transformers.Qwen2VLForConditionalGeneration, config)
+
+
+@family
+def qwen2_vl() -> tuple[Any, Inputs]:
+    return qwen2(), merged_images()
+
+
+@family
+def qwen2_vl_video() -> tuple[Any, Inputs]:
+    first, second = ([BEGIN] + [VIDEO] * n + [END] for n in (30, 24))
+    prompts = left_padded(words(9, 1) + first + words(6, 3), words(4, 4) + second + words(5, 5))
+    return qwen2(), on_axes(prompts, [[5, 4, 6], [4, 6, 4]], "video")
 
 
 @cache

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from baselines.cdpruner import most_probable, relevance_to_text, scaled
+from baselines.cdpruner import most_probable, scaled
 from baselines.divprune import most_diverse
 from baselines.gprune import arrived
 from baselines.holov import most_attended_by_run, quotas, runs_of
@@ -14,6 +14,7 @@ from baselines.scope import most_covering
 from baselines.vispruner import important_and_diverse, least_alike
 from methods import Budget, PruningError, get_method
 from methods.interface import Segment, Sizes
+from methods.relevance import relevance_to_text
 
 GENERATOR = torch.Generator().manual_seed(5)
 
@@ -110,8 +111,8 @@ def test_a_ratio_that_is_none_is_refused(ratio):
 
 
 def test_cdpruner_refuses_a_relevance_that_it_does_not_have():
-    with pytest.raises(PruningError, match="unknown relevance 'clip'; allowed: text"):
-        get_method("cdpruner", relevance="clip")
+    with pytest.raises(PruningError, match="unknown relevance 'vit'; allowed: clip, text"):
+        get_method("cdpruner", relevance="vit")
 
 
 def test_divprune_keeps_as_many_as_asked_of_fewer_different_tokens():

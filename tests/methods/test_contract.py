@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contract
 import pytest
+from of_images import OF_ONE_IMAGE
 from small_models import make_prompts, small_llava
 
-from methods import get_method, methods
+from methods import get_method
 
 METHODS = {
-    **{name: get_method(name) for name in methods()},
+    **{name: get_method(name) for name in OF_ONE_IMAGE},
     "sparsevlm:variant=plus": get_method("sparsevlm", variant="plus"),
     "vitcop:original_positions": get_method("vitcop", original_positions=True),
     "fastv:rope=false": get_method("fastv", rope=False),

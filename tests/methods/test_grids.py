@@ -93,6 +93,35 @@ def test_a_video_is_frames_of_rows_and_then_its_newline():
     assert len(video.grid()) == video.tokens == 13
 
 
+def test_a_frame_of_video_llava_begins_with_its_cls_row():
+    video = Segment(2, 3, 2, "video", newline=Newline.FRAME)
+    grid = video.grid()
+    assert grid[0] == grid[7] == (-1, -1, -1, -1)
+    assert (grid[1], grid[6], grid[8]) == ((0, 0, 0, 0), (0, 0, 1, 2), (0, 1, 0, 0))
+    assert (len(grid), video.frame_tokens) == (video.tokens, 7) == (14, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "tokens"), [("video_llava", 8, 2056), ("llava_next_video", 8, 1152)]
+)
+def test_tokens_of_a_video_at_the_published_size(monkeypatch, name, frames, tokens):
+    model, _ = FAMILIES[name]()
+    pixels = {"video_llava": 224, "llava_next_video": 336}[name]
+    monkeypatch.setattr(model.config.vision_config, "image_size", pixels)
+    monkeypatch.setattr(model.config.vision_config, "patch_size", 14)
+    videos = {"pixel_values_videos": torch.empty(2, frames, 3, 1, 1)}
+    found = adapter_for(model).segments(EncoderCall("video", videos, None))
+    assert [[segment.tokens for segment in own] for own in found] == [[tokens]] * 2
+
+
+def test_frames_of_qwen3_are_numbered_within_their_video():
+    model, inputs = FAMILIES["qwen3_vl_video"]()
+    call = EncoderCall("video", {"video_grid_thw": inputs["video_grid_thw"]}, None)
+    segments = [segment for own in adapter_for(model).segments(call) for segment in own]
+    assert [segment.frame for segment in segments] == [0, 1, 2, 0, 1]
+    assert [segment.grid()[0][1] for segment in segments] == [0, 1, 2, 0, 1]
+
+
 @pytest.mark.parametrize("size", [(480, 640), (640, 480), (1000, 1000), (899, 1024), (300, 1200)])
 def test_tokens_at_the_published_size(size):
     """Of LLaVA-NeXT, with crops of 24 × 24 tokens and its five resolutions."""

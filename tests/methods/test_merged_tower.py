@@ -1,4 +1,4 @@
-"""VisionZip on Qwen2.5-VL, whose tower goes by windows and merges patches."""
+"""VisionZip and HiPrune on Qwen2.5-VL, whose tower goes by windows and merges patches."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import pytest
 import torch
 from conftest import FIXTURES
 from flash_stand_in import flash_path
-from forbidden_keys import generated, pruned
+from forbidden_keys import forbidding, generated, kept_by, pruned
 from tiny_families import FAMILIES, IMAGE, alone, noise
 from torch import Tensor
 
+from baselines.hiprune import hierarchy
 from baselines.visionzip import zip_tokens
 from methods import Budget, MechanismError, PruningError, attention, get_method
 from methods.adapters import adapter_for
@@ -51,9 +52,9 @@ def shown_of(stored, monkeypatch) -> tuple[Tensor, Tensor]:
     keys = torch.from_numpy(stored["keys"])[None]
     received = torch.from_numpy(stored["received"]).expand(1, keys.shape[1], -1)
     monkeypatch.setattr(QueriesKeys, "received", lambda own: received)
-    recording = MergedRecording(adapter, [QueriesKeys(keys, keys, 1.0)])
+    recording = MergedRecording(adapter, {2: [QueriesKeys(keys, keys, 1.0)]})
     heads = recording.shown(Read.TOWER_KEYS, segment).unflatten(-1, (keys.shape[1], -1))
-    return recording.shown(Read.RECEIVED_ATTENTION, segment).mean(1), heads.mean(2)
+    return recording.shown(Read.CLS_ATTENTION, segment).mean(1), heads.mean(2)
 
 
 def test_scores_and_keys_are_those_of_the_published_code(stored, monkeypatch):
@@ -177,6 +178,43 @@ def test_prompts_alone_and_another_kernel_give_the_same(batch):
     torch.testing.assert_close(logits[1:], single, atol=1e-4, rtol=0)
 
 
+def test_hiprune_keeps_by_what_tokens_receive(batch):
+    """Objects of the first of three layers, registers of the last, columns of each image."""
+    model, inputs = batch
+    (logits, tokens), trace = pruned(generated, get_method("hiprune"), model, inputs, budget=SHARE)
+    prefill = trace.prefills[-1]
+    scores = [received_by_tokens(model, inputs, layer) for layer in (0, 2)]
+    images, expected = iter(zip(*scores, strict=True)), {}
+    for row, sizes in enumerate(prefill.sizes):
+        kept, first = [], 0
+        for segment, count in zip(
+            sizes.segments, prefill.plans[row].parameters["tokens"], strict=True
+        ):
+            objects, registers = next(images)
+            kept.append(first + hierarchy(objects, registers, segment.w, count))
+            first += segment.tokens
+        expected[row] = torch.cat(kept, 1)
+    for selection in prefill.selections:
+        assert torch.equal(selection.cut.anchors, expected[selection.rows[0]])
+    with forbidding(model, kept_by(prefill, inputs)):
+        stock, same = generated(model, inputs)
+    assert torch.equal(tokens, same)
+    torch.testing.assert_close(logits, stock, atol=1e-4, rtol=0)
+
+
+def received_by_tokens(model, inputs, layer: int) -> list[Tensor]:
+    """Of each image, in the order of its tokens: [1, tokens]."""
+    calls, (_, orders, _) = [], seen_in_stock(model, inputs)
+    with torch.no_grad(), observing({model.model.visual.blocks[layer].attn: calls.append}):
+        model.model.get_image_features(inputs["pixel_values"], inputs["image_grid_thw"])
+    scores = []
+    for own, order in zip(calls, orders, strict=True):
+        weights = (own.queries @ own.keys.transpose(-1, -2) * own.scaling).softmax(-1)
+        of_tokens = weights.mean((1, 2)).unflatten(1, (-1, 4)).mean(-1)
+        scores.append(of_tokens[:, order.argsort()])
+    return scores
+
+
 def test_patches_in_the_order_of_the_tower_are_others(monkeypatch, batch):
     model, inputs = batch
     _, right = pruned(generated, ZIP, model, inputs, budget=SHARE)
@@ -194,9 +232,9 @@ def test_patches_in_the_order_of_the_tower_are_others(monkeypatch, batch):
 def test_what_keeps_the_last_call_of_the_tower_is_found_out(monkeypatch, batch):
     def last(self):
         def keep(attended):
-            self.calls[:] = [attended]
+            self.calls[2]["image"] = [attended]
 
-        return {self.adapter.attention(self.adapter.last_layer): keep}
+        return {self.adapter.attention(self.adapter.seeing_layer(2)): keep}
 
     monkeypatch.setattr(MergedWatch, "observers", last)
     with pytest.raises(MechanismError, match="showed other patches than the images have"):
@@ -217,3 +255,10 @@ def test_a_tower_that_ends_in_windows_is_refused(monkeypatch, batch):
     monkeypatch.setattr(model.config.vision_config, "fullatt_block_indexes", [0])
     with pytest.raises(PruningError, match="last layer of the vision tower attends within windows"):
         pruned(generated, ZIP, model, inputs, budget=SHARE)
+
+
+def test_hiprune_wants_a_middle_layer_that_sees_the_image(monkeypatch, batch):
+    model, inputs = batch
+    monkeypatch.setattr(model.config.vision_config, "fullatt_block_indexes", [2])
+    with pytest.raises(PruningError, match="layer 0 of the vision tower attends within"):
+        pruned(generated, get_method("hiprune"), model, inputs, budget=SHARE)

@@ -9,12 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from of_images import CUTTING_ONE_IMAGE
 
 import baselines
 from baselines.pooling import blocks_of
 from methods import Budget, InfeasibleBudgetError, PruningError, get_method, methods
-from methods.interface import Segment, Sizes
+from methods.interface import Crops, Newline, Read, Segment, Sizes, View
 from methods.planning import half_up, scaled_layers
+from methods.tensors import apply_cut
 
 GRIDS = {144: (12, 12), 256: (16, 16), 576: (24, 24), 729: (27, 27), 2880: (48, 60)}
 LLAVA = Sizes(32, (Segment(24, 24),))
@@ -24,7 +26,7 @@ def sizes_of(layers, tokens, images=1):
     return Sizes(layers, (Segment(*GRIDS[tokens]),) * images)
 
 
-CUTTING = [(name, {}) for name in sorted(methods()) if name != "unpruned"]
+CUTTING = [(name, {}) for name in sorted(CUTTING_ONE_IMAGE)]
 
 
 VARIANTS = [
@@ -198,6 +200,49 @@ def test_pooling_averages_blocks_as_even_as_can_be():
     assert first.tolist() == [0, 1, 3, 4, 12, 13, 15, 16]
 
 
+def test_pooling_averages_a_picture_without_its_newlines():
+    picture = Segment(3, 4, newline=Newline.ROW, crops=Crops(2, 2, 2, top=1))
+    sizes = Sizes(2, (Segment(2, 2), picture))
+    (stage,) = get_method("pooling").plan(Budget(5), sizes).decoder
+    hidden = torch.rand(1, 4 + 15, 3, generator=torch.manual_seed(0))
+    segments = torch.tensor([[0] * 4 + [1] * 15])
+    cut = stage.select(View(19, segments, reads={Read.HIDDEN: hidden})).cut
+    patches = hidden[0, 4:].reshape(3, 5, 3)[:, :4]
+    blocks = [rows[:, i : i + 2] for rows in (patches[:1], patches[1:]) for i in (0, 2)]
+    expected = [hidden[0, :4].mean(0), *(block.mean((0, 1)) for block in blocks)]
+    found = apply_cut(hidden, cut)[0]
+    assert len(found) == 5
+    torch.testing.assert_close(found, torch.stack(expected))
+
+
+PICTURES = {
+    2928: Segment(48, 48, newline=Newline.ROW, crops=Crops(2, 2, 24)),
+    2340: Segment(36, 48, newline=Newline.ROW, crops=Crops(2, 2, 24, top=6)),
+    1890: Segment(18, 72, newline=Newline.ROW, crops=Crops(1, 3, 24, top=3)),
+}
+ON_CROPS = [
+    name
+    for name in methods()
+    if get_method(name).crops or not (get_method(name).tower_reads or get_method(name).inside_tower)
+]
+
+
+@pytest.mark.parametrize("tokens", PICTURES)
+@pytest.mark.parametrize("name", [name for name in ON_CROPS if name != "unpruned"])
+def test_budgets_on_published_pictures_of_crops(name, tokens):
+    """Of square, wide and very wide images at 336 pixels a crop, view and newlines included."""
+    sizes = Sizes(32, (Segment(24, 24), PICTURES[tokens]))
+    assert sizes.tokens == tokens
+    low, high = get_method(name).feasible(sizes)
+    for budget in (Fraction(2 * tokens, 9), Fraction(tokens, 9), Fraction(640), Fraction(420)):
+        plan = get_method(name).solve(budget, sizes)
+        if plan is None:
+            assert low is None or not low <= budget <= high or name == "pooling"
+        else:
+            wanted = half_up(budget) if name == "pooling" else budget
+            assert abs(plan.mean_entering - wanted) <= 1
+
+
 def test_a_sample_with_fewer_tokens_than_the_budget_stays_whole():
     for name in methods():
         plan = get_method(name).plan(Budget(600), LLAVA)
@@ -240,7 +285,7 @@ def test_halves_round_up():
     ("name", "settings", "sentence"),
     [
         ("vitcopp", {}, "unknown method 'vitcopp'; did you mean 'vitcop'"),
-        ("zzz", {}, "unknown method 'zzz'; allowed: cdpruner, dart, divprune, fastervlm, fastv"),
+        ("zzz", {}, "unknown method 'zzz'; allowed: cdpruner, dart, divprune, downsample, dycoke"),
         ("fastv", {"layr": "3"}, "fastv has no setting 'layr'; did you mean 'layer'"),
         ("uniform", {"seed": 1}, "uniform has no setting 'seed'; it has no settings"),
         ("fastv", {"layer": "two"}, "fastv: layer is int"),

@@ -15,11 +15,12 @@ from typing import ClassVar
 
 import pytest
 import torch
+from of_images import OF_ONE_IMAGE
 from pretended_device import DEVICE, DeviceError, Pretended, PretendedDevice, Wait, pretended
 from small_models import make_prompts, small_llava
 from torch import Tensor
 
-from methods import Budget, Method, attach, generation, get_method, methods
+from methods import Budget, Method, attach, generation, get_method
 from methods.caches import CACHE_ARGUMENT, cache_of
 from methods.interface import Cut, DecoderStage, Plan, Read, Selection, Sizes, View
 
@@ -83,7 +84,7 @@ def unwanted(kind: torch.dtype, rows: tuple[int, ...], method: Method) -> list[s
     ],
     ids=str,
 )
-@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize("name", OF_ONE_IMAGE)
 def test_a_method_keeps_the_rules_and_does_not_wait(name, kind, rows):
     assert unwanted(kind, rows, get_method(name)) == []
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
 from conftest import FIXTURES
 from published_runs import anchors, assert_same_output
 from torch import Tensor
+from torch.nn.functional import normalize, pad
 from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -15,7 +19,10 @@ from transformers import (
     LlavaNextForConditionalGeneration,
 )
 
+from baselines import cdpruner, hired
+from baselines.hired import HiRED, shares_of_crops
 from methods import Budget, attach, get_method
+from methods.tensors import first_true
 
 IMAGE = 319
 
@@ -128,3 +135,99 @@ def test_patches_of_each_crop(tiny_next, published, published_more, name, key, b
     suffix = "64" if key == "mask64" else ""
     assert tokens.tolist() == found[f"{run}/tokens{suffix}"].tolist()
     np.testing.assert_allclose(logits.numpy(), found[f"{run}/logits{suffix}"], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("variant", ["plain", "plus"])
+def test_prumerge_takes_the_view_as_an_image_alone(tiny_next, published, published_more, variant):
+    """Each of the five has 64 tokens; the rows it merges of the first are those of LLaVA-1.5's."""
+    _, _, prefill = generate(
+        tiny_next,
+        torch.from_numpy(published["input_ids"]).long(),
+        crops(torch.from_numpy(published["pixel_values"])[0]),
+        get_method("prumerge", variant=variant),
+        320,
+    )
+    found = published_more("prumerge")
+    top = found[f"0/prumerge{'plus' if variant == 'plus' else ''}-64/top"]
+    view, picture = (selection.cut for selection in prefill.selections)
+    np.testing.assert_array_equal(view.anchors[0].numpy()[: len(top)] - 1, top)
+    assert (picture.anchors[0] // 577).tolist() == [crop for crop in range(4) for _ in range(64)]
+    of_crops = picture.weights[0].reshape(4, 64, 4, 577)
+    for crop in range(4):
+        others = [other for other in range(4) if other != crop]
+        assert of_crops[crop][:, others].abs().sum() == 0
+        assert of_crops[crop][:, crop].abs().sum() > 0
+
+
+def whole_shares(early, crops, marked, tokens):
+    """HiRED's shares as the code has them: rounded down, and what that leaves is lost."""
+    filled = shares_of_crops(early, crops, marked, tokens)
+    run = early.argsort(descending=True, stable=True)[:, :marked] * crops // early.shape[1]
+    found = torch.stack([(run == crop).sum(1) for crop in range(crops)], 1)
+    whole = (found.float() / marked * tokens).floor().long()
+    assert ((filled - whole) >= 0).all()
+    assert ((filled - whole) <= 1).all()
+    assert (filled.sum(1) == tokens).all()
+    return whole
+
+
+class AsPrinted(HiRED):
+    """Promises what is left of the budget where the code loses tokens."""
+
+    left: ClassVar[int]
+
+    def solve(self, budget, sizes):
+        return replace(super().solve(budget, sizes), entering=(self.left,) * sizes.layers)
+
+
+@pytest.mark.parametrize("budget", [640, 320, 160])
+def test_hired_deals_its_budget_over_the_crops(
+    monkeypatch, tiny_next, published, published_more, budget
+):
+    found, run = published_more("hired"), f"0/hired-next2x2-{budget}"
+    mask = found[f"{run}/mask"]
+    left = int(mask.sum())
+    monkeypatch.setattr(hired, "shares_of_crops", whole_shares)
+    monkeypatch.setattr(hired, "first_true", lambda flags, tokens: first_true(flags, left))
+    monkeypatch.setattr(AsPrinted, "left", left, raising=False)
+    tokens, logits, prefill = generate(
+        tiny_next,
+        torch.from_numpy(published["input_ids"]).long(),
+        crops(torch.from_numpy(published["pixel_values"])[0]),
+        AsPrinted(),
+        budget,
+    )
+    rows = prefill.selections[0].cut.anchors[0].numpy()
+    kept = np.zeros((5, 577), bool)
+    kept[rows // 577, rows % 577] = True
+    np.testing.assert_array_equal(kept[:, 1:], mask)
+    assert_same_output(found, run, tokens, logits)
+
+
+def of_packed(by_crop: Tensor) -> Tensor:
+    """Patches of crops [5, 576] in the order of the tokens: [1, 2928]; 9 on newlines."""
+    picture = by_crop[1:].reshape(2, 2, 24, 24).transpose(1, 2).reshape(48, 48)
+    return torch.cat([by_crop[0], pad(picture, (0, 1), value=9).flatten()])[None]
+
+
+@pytest.mark.parametrize("budget", [160, 80])
+def test_cdpruner_by_clips_relevance(monkeypatch, tiny_next, published, published_more, budget):
+    found, run = published_more("cdpruner"), f"0/cdpruner-next{budget}"
+    pixels = crops(torch.from_numpy(published["pixel_values"])[0])
+    tower = tiny_next.model.vision_tower
+    with torch.no_grad():
+        features = tower(pixels, output_hidden_states=True).hidden_states[-2][:, 1:]
+        seen = tower.post_layernorm(features) @ torch.from_numpy(found["visual_projection"]).T
+    text = torch.from_numpy(found[f"{run}/text_embeds"])
+    relevance = -(normalize(seen, dim=-1) @ normalize(text, dim=-1).T).mean(-1)
+    monkeypatch.setattr(cdpruner, "relevance_to_text", lambda *_: of_packed(relevance))
+    tokens, logits, prefill = generate(
+        tiny_next,
+        torch.from_numpy(published["input_ids"]).long(),
+        pixels,
+        get_method("cdpruner"),
+        budget,
+    )
+    expected = of_packed(torch.from_numpy(found[f"{run}/mask"]).long())[0] == 1
+    assert anchors(prefill)["diverse"].tolist() == expected.nonzero()[:, 0].tolist()
+    assert_same_output(found, run, tokens, logits)

@@ -11,8 +11,9 @@ from baselines.dart import order_of_set, unlike
 from baselines.fitprune import attended, printed
 from baselines.hiprune import hierarchy
 from baselines.prumerge import best_and_grid, grid_step, merged
-from baselines.vscan import averaged, parts, scanned
-from methods.interface import Cut, Segment
+from baselines.vscan import halves, scanned, windows_of
+from methods.interface import Cut, Part
+from methods.merging import averaged
 from methods.tensors import apply_cut, attention_without_rope
 
 
@@ -100,20 +101,24 @@ def test_what_a_merged_patch_takes(kept):
     assert found[-1].tolist() == pytest.approx(left)
 
 
-@pytest.mark.parametrize(("side", "wanted"), [(24, 96), (24, 150), (27, 500), (8, 43), (5, 25)])
-def test_windows_and_the_whole_image(side, wanted):
-    segment, draw = Segment(side, side), torch.manual_seed(wanted)
+@pytest.mark.parametrize(
+    ("side", "wanted", "each"), [(24, 96, 4), (24, 150, 4), (27, 500, 4), (8, 43, 4), (5, 25, 2)]
+)
+def test_windows_and_the_whole_image(side, wanted, each):
+    """So many windows along `each` side, with two rows of patches at least."""
+    part, draw = Part(0, side, side, side), torch.manual_seed(wanted)
+    assert windows_of(part) == (each, each)
     early, late = ((torch.rand(1, side**2, generator=draw) * 50).round() for _ in range(2))
-    local, globally = parts(wanted, segment)
+    local, globally = halves(wanted, part)
     windows: dict[tuple[int, int], list[int]] = {}
     for j in range(side**2):
-        windows.setdefault((j // side * 4 // side, j % side * 4 // side), []).append(j)
+        windows.setdefault((j // side * each // side, j % side * each // side), []).append(j)
     kept = set()
     for members in windows.values():
-        kept |= set(sorted(members, key=lambda j: (-early[0, j], j))[: local // 16])
+        kept |= set(sorted(members, key=lambda j: (-early[0, j], j))[: local // each**2])
     others = [j for j in range(side**2) if j not in kept]
     kept |= set(sorted(others, key=lambda j: (-late[0, j], j))[:globally])
-    assert scanned(early, late, segment, wanted)[0].nonzero()[:, 0].tolist() == sorted(kept)
+    assert scanned(early, late, part, wanted)[0].nonzero()[:, 0].tolist() == sorted(kept)
     assert len(kept) == local + globally
 
 

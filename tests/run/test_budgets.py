@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
+from of_images import CUTTING_ONE_IMAGE
 from shapes import LLAVA_7B, ONE_IMAGE
 
 from harness.records.cell import Cell, MethodSpec
 from harness.run.matching import matched, matched_cells, method_flops, plain_flops
-from methods import Budget, InfeasibleBudgetError, get_method, methods
+from methods import Budget, InfeasibleBudgetError, get_method
 from methods.flops import selection_flops
 from methods.interface import Cut, DecoderStage, EncoderStage, Plan, PruningError, Selection
 
 TEXT = 40
-CUTTING = [name for name in methods() if name != "unpruned"]
 
 
-@pytest.mark.parametrize("name", CUTTING)
+@pytest.mark.parametrize("name", CUTTING_ONE_IMAGE)
 @pytest.mark.parametrize("budget", [192, 128, 64])
 def test_flops_match_within_one_percent_or_a_tokens_step(name, budget):
     budget = max(budget, get_method(name).feasible(ONE_IMAGE)[0] + 1)
@@ -55,7 +55,7 @@ def test_a_matched_cell_is_read_back_from_its_text():
     assert "matched" not in Cell(MethodSpec("fastv"), 192).identity()
 
 
-@pytest.mark.parametrize("name", CUTTING)
+@pytest.mark.parametrize("name", CUTTING_ONE_IMAGE)
 def test_selections_cost_under_a_percent_of_the_unpruned_prefill(name):
     plan = get_method(name).plan(Budget(192), ONE_IMAGE)
     flops = selection_flops(plan, ONE_IMAGE, LLAVA_7B, TEXT)

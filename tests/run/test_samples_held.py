@@ -9,6 +9,7 @@ from math import nan
 
 import pytest
 import torch
+from of_images import OF_ONE_IMAGE
 from PIL import Image
 
 from baselines.fastv import FastV
@@ -17,7 +18,7 @@ from harness.accuracy.instrument import Accuracy
 from harness.embedded import benchmark
 from harness.models.load import LoadedModel, load_model
 from harness.records.cell import Cell
-from methods import Budget, Selection, get_method, methods, registry
+from methods import Budget, Selection, get_method, registry
 
 TASK = "embedded_count"
 BUDGET, WHOLE = Budget(64), Budget(fraction=1.0)
@@ -100,7 +101,7 @@ def test_a_cell_ends_with_its_first_sample(loaded, monkeypatch) -> None:
     assert len(asked) == 1
 
 
-@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize("name", OF_ONE_IMAGE)
 def test_logits_that_are_no_numbers_fail_every_method(loaded, name) -> None:
     spoilt = with_nan(loaded, layer=-1)
     with pytest.raises(SampleError, match=f"{TASK}/0: the logits are not finite in float32$"):

@@ -10,11 +10,18 @@ import pytest
 from from_bodies import configurations
 from synthetic_records import accuracy, without_result
 
-from harness.records.task_metrics import SUITES
+from harness.records.suites import SUITES
 from harness.tables.markup import latex
 from harness.tables.paper import Style, paper_table
 
-TASKS = (*SUITES["vitcop-image"], "textvqa_val", "seedbench", "mmmu_val", "ocrbench", "mmstar")
+TASKS = (
+    *SUITES["vitcop-image"].tasks,
+    "textvqa_val",
+    "seedbench",
+    "mmmu_val",
+    "ocrbench",
+    "mmstar",
+)
 FAILED = "InfeasibleBudgetError: FastV cannot meet 64 visual tokens a layer"
 
 

@@ -109,7 +109,7 @@ class AnsweringModel(lmms):
             ask = self._turn if self.is_simple else self._chat
             return ask(request, document)
 
-        return Question(f"{task}/{doc_id}", read)
+        return Question(f"{task}/{doc_id}", read, request.args[0])
 
     def _chat(self, request: Instance, document: Any) -> tuple[str, list[Image.Image]]:
         """The messages that the task makes of the document."""
