@@ -122,6 +122,8 @@ class ProvenanceBody(TypedDict, total=False):
     cpu: str
     threads: int
     gpu_before: dict[str, Any]
+    workers: dict[str, Any]
+    batch_halved_to: int
 
 
 class CellBody(TypedDict):

@@ -13,7 +13,9 @@ from harness.records.ledger import Ledger
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a record comes from; None is what it does not say."""
+    """Where a record comes from; None is what it does not say. `workers`: which parts each of them
+    answered; `batch_halved_to`: what was left of the batch size, where the memory held no more.
+    """
 
     commit: str | None = None
     dirty: bool | None = None
@@ -24,6 +26,8 @@ class Provenance:
     cpu: str | None = None
     threads: int | None = None
     gpu_before: GpuState | None = None
+    workers: Any = None
+    batch_halved_to: Any = None
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Provenance:

@@ -174,7 +174,8 @@ class Work:
             if cell in self.infeasible
         }
         body = self._body(instrument, piece, {**results, **others}, whole)
-        provenance = {**self.provenance, "created": now(), **(origin or {})}
+        elsewhere = body.get("provenance", {})
+        provenance = {**self.provenance, **elsewhere, "created": now(), **(origin or {})}
         return self.store.keep({**body, "provenance": provenance})
 
     def _body(

@@ -29,6 +29,8 @@ from harness.run.worker import Ready, Worker
 
 TRIES = 3
 """So many workers may die of one unit, or while they load the model."""
+DEATHS = ("RayActorError", "OutOfMemoryError", "WorkerCrashedError", "NodeDiedError")
+"""What Ray raises where a worker is gone; anything else is an error of this program."""
 LOOK = 5.0
 """Seconds between two looks at what the cluster has."""
 SLOW = 2.0
@@ -68,6 +70,7 @@ class Crew:
         self.died: Counter[tuple[int, int]] = Counter()
         self.not_begun, self.looked = 0, 0.0
         self.room: Room = room(ray, request)
+        self.deaths = tuple(getattr(ray.exceptions, name) for name in DEATHS)
 
     @property
     def hands(self) -> list[Hand]:
@@ -103,7 +106,7 @@ class Crew:
     def _come(self, ref: Any, hand: Hand) -> list[Done]:
         try:
             given = self.ray.get(ref)
-        except self.ray.exceptions.RayActorError as error:
+        except self.deaths as error:
             return self._lost(hand, _why(error))
         self.idle.append(hand)
         if isinstance(given, Done):
@@ -191,7 +194,7 @@ class Crew:
         on_step(f"timed by {hand.name}", 1, 1)
         try:
             given = self.ray.get(hand.actor.timed.remote(number, cells))
-        except self.ray.exceptions.RayActorError as error:
+        except self.deaths as error:
             raise FailedElsewhere(Failure(failed(f"its worker died: {_why(error)}"))) from error
         if isinstance(given, Failure):
             raise FailedElsewhere(given)

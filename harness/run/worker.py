@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harness.models.placement import machine
 from harness.records.cell import Cell
 from harness.records.gpu import GpuState, complaints
 from harness.run.answering import Done, attempted
@@ -59,8 +60,8 @@ class Worker:
         return attempted(self.instruments[0], unit, None, self.name)
 
     def timed(self, number: int, cells: Sequence[Cell]) -> dict[str, Any] | Failure:
-        """What `Efficiency.timed` gives, of the timing of that number; nobody else may be on its
-        GPU.
+        """What `Efficiency.timed` gives, of the timing of that number, and where that was; nobody
+        else may be on its GPU.
         """
         from harness.efficiency.instrument import Efficiency
         from harness.efficiency.trackers.gpu import gpu_state
@@ -70,7 +71,8 @@ class Worker:
         if found := complaints(GpuState.of(state), own_processes=1):
             return Failure(failed(f"the GPU of {self.name} is not alone: {', '.join(found)}"))
         try:
-            return timing.timed(cells, _silent)
+            origin = {**machine(timing.loaded.device), "workers": {self.name: []}}
+            return {**timing.timed(cells, _silent), "provenance": origin}
         except Exception as error:  # the driver records it
             return failure_of(error)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Collection, Iterable
 from dataclasses import replace
-from typing import TextIO, TypeVar
+from typing import Any, TextIO
 
 from harness.tables.table import MISSING, Brief, Column, Table
 from harness.tables.terminal import WIDTH, columns_of_text, width_of
-
-Cell = TypeVar("Cell")
 
 
 def brief(table: Table) -> Table:
@@ -48,28 +47,33 @@ def _column(column: Column, form: Brief) -> Column:
 
 def fitted(table: Table, width: int = WIDTH) -> Table:
     """Without the columns for which there is no room, which a note names; numbers stay whole."""
-    left_out: list[str] = []
-    while (place := _next_to_go(table, width)) is not None:
-        left_out.insert(0, table.columns[place].title)
-        table = _without(table, place)
-    if not left_out:
+    places = _first_to_go(table) if table.is_brief else []
+
+    def fits(dropped: int) -> bool:
+        return width_of(_without(table, places[:dropped])) <= width
+
+    dropped = places[: bisect_left(range(len(places)), True, key=fits)]
+    if not dropped:
         return table
-    note = f"For want of width not shown: {', '.join(left_out)}; --wide has all."
-    return replace(table, notes=(*table.notes[:-1], note, *table.notes[-1:]))
+    titles = [table.columns[place].title for place in reversed(dropped)]
+    note = f"For want of width not shown: {', '.join(titles)}; --wide has all."
+    return replace(_without(table, dropped), notes=(*table.notes[:-1], note, *table.notes[-1:]))
 
 
-def _next_to_go(table: Table, width: int) -> int | None:
-    if not table.is_brief or width_of(table) <= width:
-        return None
-    rank, place = max((column.briefs[0].drops, place) for place, column in enumerate(table.columns))
-    return place if rank else None
+def _first_to_go(table: Table) -> list[int]:
+    """The columns that may go, in that order."""
+    ranks = [(column.briefs[0].drops, place) for place, column in enumerate(table.columns)]
+    return [place for rank, place in sorted(ranks, reverse=True) if rank]
 
 
-def _without(table: Table, place: int) -> Table:
-    def cut(cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
-        return (*cells[:place], *cells[place + 1 :])
+def _without(table: Table, dropped: Collection[int]) -> Table:
+    left = [place for place in range(len(table.columns)) if place not in dropped]
+    at = {place: number for number, place in enumerate(left)}
 
-    bold = frozenset((row, i - (i > place)) for row, i in table.bold if i != place)
+    def cut(cells: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(cells[place] for place in left)
+
+    bold = frozenset((row, at[place]) for row, place in table.bold if place in at)
     return replace(table, columns=cut(table.columns), rows=tuple(map(cut, table.rows)), bold=bold)
 
 

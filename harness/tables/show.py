@@ -68,9 +68,17 @@ def cell_table(record: AccuracyRecord, others: Sequence[EfficiencyRecord]) -> Ta
     if record.is_ok:
         facts |= dict(_timing(record, others))
     facts["Made by"] = str(record.provenance.command)
+    facts |= _by_whom(record)
     columns = (Column("", ("name",), left=True), Column("", ("value",), left=True))
     rows = tuple(((name,), (value,)) for name, value in facts.items() if value)
     return Table("Cell", columns, rows, notes=(numbers.origin([record]),))
+
+
+def _by_whom(record: AccuracyRecord) -> dict[str, str]:
+    """What is said where several workers answered, and where the memory held no whole batch."""
+    workers, halved = record.provenance.workers, record.provenance.batch_halved_to
+    at_once = f"{halved} at once from some point on, for want of memory" if halved else ""
+    return {"Answered by": _pairs(workers) if isinstance(workers, dict) else "", "Batch": at_once}
 
 
 def _result(record: AccuracyRecord) -> dict[str, str]:

@@ -132,3 +132,16 @@ def test_no_option_is_lost_on_the_way():
     for name in ("compare", "efficiency"):
         options = {option.name for option in commands[name].params} - {"help"}
         assert options <= known
+
+
+def test_an_address_of_an_object_store_is_refused(capsys):
+    assert main(["compare", "--output", "s3://bucket/records"]) == 2
+    assert "--output s3://bucket/records is an address; allowed: a directory" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("option", [["--workers", "2"], ["--ray", "auto"]])
+def test_workers_are_of_answers(option, capsys):
+    assert main(["compare", "--no-accuracy", *option]) == 2
+    assert f"{option[0]} has no effect with --no-accuracy" in capsys.readouterr().err

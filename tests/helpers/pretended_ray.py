@@ -29,7 +29,8 @@ class PretendedRay:
         self.make, self.deaths = make, deaths or {}
         self.actors, self.killed, self.order = [], [], []
         self.resources = list(nodes)
-        self.exceptions = SimpleNamespace(RayActorError=ActorError)
+        names = ("RayActorError", "OutOfMemoryError", "WorkerCrashedError", "NodeDiedError")
+        self.exceptions = SimpleNamespace(**dict.fromkeys(names, ActorError))
 
     def nodes(self):
         return [{"Alive": True, "Resources": resources} for resources in self.resources]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 from from_bodies import bodies_in
 from pretended_ray import PretendedRay
 from stand_ins import TASKS, Runner, asked
-from synthetic_records import COMMON, PROVENANCE
+from synthetic_records import COMMON, PROVENANCE, accuracy, efficiency_cell
 
 from harness.analysis.told import told
 from harness.cli.app import main
+from harness.efficiency.instrument import Efficiency
+from harness.efficiency.workload import Load
 from harness.errors import BadInput
 from harness.records.store import Store
 from harness.run import crew as crews
@@ -46,7 +49,10 @@ class StandIn:
         return images
 
     def timed(self, number, cells):
-        return {"number": number, "cells": [cell.text for cell in cells]}
+        row = efficiency_cell("unpruned", None, 0.1) | {"cell": "unpruned"}
+        del row["method"], row["budget"]
+        shape, origin = accuracy()["shape"], {"threads": 7, "workers": {self.name: []}}
+        return {"cells": [row], "order": [], "shape": shape, "provenance": origin}
 
 
 def hired(ray, request):
@@ -167,14 +173,19 @@ def test_a_slow_worker_is_named_once(tmp_path):
 def test_timing_is_done_by_one_worker_after_the_others_left(tmp_path):
     ray = PretendedRay(StandIn, nodes=({"CPU": 8.0, "GPU": 2.0},))
     request = asked(tmp_path, workers=2, device="cuda")
-    crew, _ = hired(ray, request)
-    steps = []
-    given = crew.timed(1, cells_of(request)[:1], lambda *step: steps.append(step))
-    assert given == {"number": 1, "cells": ["unpruned"]}
+    crew, said = hired(ray, request)
+    timing = Efficiency(None, Load(), repeats=1, elsewhere=partial(crew.timed, 0))
+    store = Store(tmp_path, crew.progress.say)
+    cells = cells_of(request)[:1]
+    Work(cells, {}, COMMON, PROVENANCE, store, crew.progress).records([timing])
+    (body,) = bodies_in(tmp_path)
+    assert body["provenance"]["threads"] == 7
+    assert body["provenance"]["workers"] == {"w2": []}
+    assert body["provenance"]["commit"] == PROVENANCE["commit"]
     assert set(ray.killed) == set(ray.actors[:2])
     assert ray.actors[2].asked["num_gpus"] == 1
     assert ray.actors[2].asked["num_cpus"] == 8
-    assert steps == [("timed by w2", 1, 1)]
+    assert "efficiency: timed by w2" in said.getvalue()
 
 
 def test_what_fails_in_timing_is_that_failure(tmp_path):

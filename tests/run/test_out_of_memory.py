@@ -37,7 +37,7 @@ def room_for(monkeypatch):
     return make
 
 
-def test_half_as_many_are_answered_at_once_and_marked(tmp_path, room_for):
+def test_half_as_many_are_answered_at_once_and_marked(tmp_path, room_for, capsys):
     _, whole = bodies(tmp_path / "one", 1)
     sizes = room_for(2)
     status, halved = bodies(tmp_path / "halved", 5)
@@ -45,6 +45,10 @@ def test_half_as_many_are_answered_at_once_and_marked(tmp_path, room_for):
     assert sizes == [2, 2, 1] * 2
     assert [b["provenance"].get("batch_halved_to") for b in whole + halved] == [None, None, 2, 2]
     assert [b["identity"]["batch_size"] for b in halved] == [5, 5]
+    (record,) = (tmp_path / "halved").glob("accuracy-fastv*")
+    capsys.readouterr()
+    assert main(["show", str(record)]) == 0
+    assert "2 at once from some point on, for want of memory" in capsys.readouterr().out
     texts = [[[s["answer"] for s in b["samples"]] for b in found] for found in (whole, halved)]
     assert texts[0] == texts[1]
 

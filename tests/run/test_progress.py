@@ -42,6 +42,27 @@ def test_live_progress_shows_cell_items_accuracy_and_time_left(monkeypatch):
     assert "[2/4] fastv@64 count: 62.5 % in 0 s" in screen.getvalue()
 
 
+def test_live_progress_goes_by_questions_where_runs_are_answered_in_parts(monkeypatch):
+    from harness.run.progress import LiveProgress
+
+    monkeypatch.setenv("TERM", "xterm")
+    screen = io.StringIO()
+    progress = LiveProgress(screen, str)
+    progress.expect(2)
+    progress.expect_questions(8)
+    progress.begin("fastv@64 gqa")
+    progress.advance(1, 4, 1.0)
+    progress.answered("fastv@64 gqa", 2, 200.0)
+    progress.part("fastv@64 gqa", 2, 4, "host process 7")
+    assert progress.bar.tasks[0].completed == 0.25
+    progress.answered("fastv@64 gqa", 2, 100.0)
+    progress.end("62.5 %")
+    progress.stop()
+    said = screen.getvalue()
+    assert "[1/2] fastv@64 gqa: 2 of 4 questions answered by host process 7, " in said
+    assert "[1/2] fastv@64 gqa: 62.5 % in 5 min, about 0 s left" in said
+
+
 def test_plain_progress_names_each_part_of_a_run_once():
     said = io.StringIO()
     progress = Progress(said, str)
