@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from harness.errors import BadInput, blamed
-from harness.models.videos import Video
+from harness.models.videos import FRAMES, Video
 
-FRAMES = 8
 MOST_BYTES = 2 * 2**30
 
 

@@ -11,6 +11,8 @@ from harness.errors import BadInput
 if TYPE_CHECKING:
     import numpy as np
 
+FRAMES = 8
+"""Of each video, unless told."""
 SHOWN = "LLaVA-OneVision, LLaVA-NeXT-Video, Video-LLaVA, Qwen2-VL, Qwen2.5-VL, Qwen3-VL, InternVL"
 
 
