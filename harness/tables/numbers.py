@@ -71,7 +71,7 @@ def origin(records: Sequence[Record]) -> str:
         identity.dtype,
         identity.attention,
         *(f"{key.replace('_', ' ')} {value[:10]}" for key, value in asked.items() if value),
-        *(f"{frames} frames" for frames in sorted(_frames(records))),
+        frames(records),
         f"batch {identity.batch_size}",
         " / ".join([identity.device, *devices]),
         ", ".join(f"{name} {version}" for name, version in identity.versions.items()),
@@ -81,9 +81,10 @@ def origin(records: Sequence[Record]) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def _frames(records: Sequence[Record]) -> set[int]:
-    """How many of each video were shown."""
-    return {r.identity.frames for r in answers_of(records) if r.identity.frames}
+def frames(records: Sequence[Record]) -> str:
+    """`8 frames`: how many of each video were shown; nothing where no task shows videos."""
+    known = {r.identity.frames for r in answers_of(records) if r.identity.frames}
+    return ", ".join(f"{number} frames" for number in sorted(known))
 
 
 def commits(records: Sequence[Record]) -> str:
