@@ -19,36 +19,39 @@ from torch import Tensor
 from harness.accuracy.batches import padded, together
 from harness.accuracy.decoding import cut_at, generate_arguments
 from harness.accuracy.downsampling import downsampled, runs_of
-from harness.errors import cause
+from harness.errors import BadInput, cause
 from harness.models.load import LoadedModel
 from harness.models.shapes import shape_of
+from harness.models.videos import Video
 from harness.records.counted import broken_promises, ledgers_of
-from harness.records.digests import image_digest
+from harness.records.digests import image_digest, video_digest
 from harness.records.selections import selections_of
 from methods import Budget, Method, PruningError, attach
 from methods.sharing import SharedImages, TowerStore
 from methods.trace import Prefill
 
 MOST_LIKELY = 32
+Visual = Image.Image | Video
 
 
 @dataclass(frozen=True)
 class Question:
-    """`item` names it for good; `read` gives its prompt and its images in prompt order.
+    """`item` names it for good; `read` gives its prompt, and its images and its videos, each in
+    prompt order.
 
     `read` decodes images, so it is called only for what is not known yet. `text`: what the task
     asks, as it stands before a chat template is put around it.
     """
 
     item: str
-    read: Callable[[], tuple[str, Sequence[Image.Image]]]
+    read: Callable[[], tuple[str, Sequence[Visual]]]
     text: str = ""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is kept of a question: token ids int64 [length], unpadded, its images' digests, and how
-    many visual tokens the images as they are have.
+    """What is kept of a question: token ids int64 [length], unpadded, the digests of its images
+    and videos, and how many visual tokens the images as they are have.
     """
 
     input_ids: Tensor
@@ -117,7 +120,8 @@ class Answerer:
             raise
         except Exception as error:
             items = dict.fromkeys((questions[0].item, questions[-1].item))
-            raise SampleError(f"{' to '.join(items)}: {cause(error)}") from error
+            why = str(error) if isinstance(error, BadInput) else cause(error)
+            raise SampleError(f"{' to '.join(items)}: {why}") from error
 
     def _answer(self, questions: Sequence[Question], generation: Mapping[str, Any]) -> list[Answer]:
         arguments, until = generate_arguments(generation)
@@ -227,20 +231,23 @@ class Answerer:
         return prompts, {name: self._placed(value) for name, value in found.items()}
 
     def _placed(self, value: Tensor) -> Tensor:
-        """On the model's device; what is no whole number in its dtype."""
-        dtype = self.loaded.model.dtype if value.is_floating_point() else value.dtype
-        return value.to(self._device, dtype)
+        """On the model's device; pixels in its dtype, which would round the seconds of videos."""
+        pixels = value.dim() > 1 and value.is_floating_point()
+        return value.to(self._device, self.loaded.model.dtype if pixels else value.dtype)
 
     @property
     def _device(self) -> torch.device:
         return self.loaded.model.device
 
     def _read(self, question: Question) -> tuple[Prompt, Inputs]:
-        text, images = question.read()
+        text, visuals = question.read()
         loaded = self.loaded
-        digests = tuple(image_digest(image) for image in images)
-        ids, inputs = loaded.protocol.encoded(loaded.processor, loaded.model, text, images)
+        digests = tuple(map(_digest, visuals))
+        ids, inputs = loaded.protocol.encoded(loaded.processor, loaded.model, text, visuals)
         counts = runs_of(ids == loaded.model.config.image_token_id)
+        images = [visual for visual in visuals if isinstance(visual, Image.Image)]
+        if self.method.resizes and len(images) < len(visuals):
+            raise PruningError(f"{self.method.label} is not defined here for videos")
         if self.method.resizes and images:
             budget = self._held_to(len(images)).of(sum(counts))
             smaller = downsampled(loaded.processor, images, counts, budget)
@@ -281,6 +288,10 @@ class Answerer:
             )
             for i, (row, text) in enumerate(zip(rows, texts, strict=True))
         ]
+
+
+def _digest(visual: Visual) -> str:
+    return image_digest(visual) if isinstance(visual, Image.Image) else video_digest(visual.frames)
 
 
 def _first_not_finite(cache: Any, row: int) -> str:

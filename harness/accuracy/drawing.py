@@ -70,14 +70,14 @@ def images_of(task: Any) -> list[str]:
 
 def images_as_held(task: Any) -> list[str]:
     """The same in seconds, as far as the task's table tells without an image being decoded: where
-    it holds none, by what else it calls an image.
+    it holds none, by what else it calls an image or a video.
     """
     from datasets.features.features import require_decoding
 
     table = task.eval_docs
     if any(map(require_decoding, table.features.values())):
         return images_of(task)
-    named = [name for name in table.features if "image" in name.lower()]
+    named = [n for n in table.features if "image" in n.lower() or "video" in n.lower()]
     columns = [table[name] for name in named] or [range(len(table))]
     return [str(row) for row in zip(*columns, strict=True)]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from harness.errors import BadInput, cause
+from harness.accuracy.rehearsal import shown_of
 from harness.records.cell import Cell, budget_of, unmeasurable
 from methods import PruningError, Sizes
 
@@ -79,20 +79,12 @@ def images_shown_by(name: str, task: Any, documents: Sequence[int]) -> dict[int,
     """How many images the question about each document shows, none of them decoded where its row
     of the table has one at most. Raises BadInput for what cannot be asked.
     """
-    from harness.accuracy.lmms.model import images_shown
-
-    try:
-        held = _images_held(task.eval_docs)
-        return {
-            document: held[document]
-            if held and held[document] <= 1
-            else images_shown(name, task, task.eval_docs[document])
-            for document in documents
-        }
-    except BadInput:
-        raise
-    except (Exception, SystemExit) as error:  # tasks end the process where a video is missing
-        raise BadInput(f"task {name!r} cannot be asked here: {cause(error)}") from error
+    held = _images_held(task.eval_docs)
+    known = {document: held[document] for document in documents if held and held[document] <= 1}
+    others = [document for document in documents if document not in known]
+    shown = (found.number for found in shown_of(name, task, others))
+    counted = {**known, **dict(zip(others, shown, strict=True))}
+    return {document: counted[document] for document in documents}
 
 
 def _images_held(table: Any) -> list[int]:

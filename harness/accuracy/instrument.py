@@ -21,13 +21,15 @@ from harness.accuracy.lmms.evaluation import (
     side_effects_undone,
 )
 from harness.accuracy.lmms.tasks import TaskLibrary
-from harness.accuracy.rehearsal import most_images, rehearse
+from harness.accuracy.rehearsal import check_videos, most_images, rehearse, shows_videos
 from harness.accuracy.scores import running_score
 from harness.accuracy.shards import QUESTIONS, Shard, dealt, merged
+from harness.accuracy.videos import Videos
 from harness.embedded import benchmark
 from harness.errors import BadInput
 from harness.models.load import LoadedModel
 from harness.models.shapes import recorded_shape, sizes_of
+from harness.models.videos import FRAMES, check_takes_videos
 from harness.records.cell import Cell, budget_of
 from harness.records.counted import distinct
 from harness.records.piece import Listener, OnItem, Piece
@@ -42,8 +44,8 @@ class Accuracy:
     """Runs cells of one comparison; images go through the vision tower once, within `store_bytes`.
 
     `limit`: the first so many questions of each task, None for all; `draw`: instead, those that it
-    draws; `sizes`: of a sample with so many images, for who has no model and only scores. An
-    instrument of `harness.run`: each cell on each task is a piece.
+    draws; `sizes`: of a sample with so many images, for who has no model and only scores;
+    `frames`: of each video. An instrument of `harness.run`: each cell on each task is a piece.
     """
 
     kind = "accuracy"
@@ -59,12 +61,14 @@ class Accuracy:
         per_image: bool = False,
         shard_questions: int = QUESTIONS,
         sizes: Callable[[int], Sizes | None] | None = None,
+        frames: int = FRAMES,
     ) -> None:
         self.model, self.limit, self.batch_size, self.draw = model, limit, batch_size, draw
         self.names, self.per_image = tuple(tasks), per_image
         self.tasks = TaskLibrary(tasks, model.protocol)
         self.store = TowerStore(store_bytes)
         self.prompts: dict[str, Prompt] = {}
+        self.videos = Videos(frames)
         self.shard_questions = shard_questions
         self.sizes = sizes or partial(sizes_of, model.model)
         self.refusal = refusal(self.sizes, per_image)
@@ -140,15 +144,23 @@ class Accuracy:
         missing = self._left_out.get(task)
         return missing.kept if missing else self._documents[task]
 
-    def _questions(self, task: str, cells: Sequence[Cell]) -> dict[str, str]:
+    def _questions(self, task: str, cells: Sequence[Cell]) -> dict[str, Any]:
         """What an identity says of a task's questions, of which some may be left out."""
         self._left_out.pop(task, None)
-        version = {"task_version": self.task_version(task)}
+        version = {"task_version": self.task_version(task), **self._frames_of(task)}
         missing = self.unaskable(task, cells)
         if missing is None:
             return version
         self._left_out[task] = missing
         return {**version, **missing.identity()}
+
+    def _frames_of(self, task: str) -> dict[str, int]:
+        """What an identity says of a task that shows videos."""
+        if task in benchmark.TASKS:
+            return {}
+        with side_effects_undone():
+            shown = shows_videos(task, self.tasks.load(task), self.documents(task))
+        return {"frames": self.videos.frames} if shown else {}
 
     def unaskable(self, task: str, cells: Sequence[Cell]) -> LeftOut | None:
         """The questions that one of the cells cannot be asked. Raises BadInput as `rehearse`.
@@ -169,6 +181,10 @@ class Accuracy:
         if task not in benchmark.TASKS:
             loaded, documents = self.tasks.load(task), self.documents(task)
             with side_effects_undone():
+                if shows_videos(task, loaded, documents):
+                    if self.model.model is not None:  # else workers have it
+                        check_takes_videos(self.model.model)
+                    check_videos(task, loaded, documents, self.videos)
                 self._check_some_fit(task, most_images(task, loaded, documents), cells)
                 rehearse(task, loaded, documents)
 
@@ -211,6 +227,8 @@ class Accuracy:
         """A new shard shows new images: what is kept of others goes before it fills the memory."""
         if shard != self._shard and self.store.stored_bytes > self.store.max_bytes / 2:
             self.store = _emptied(self.store)
+        if shard != self._shard:
+            self.videos.make_room()
         if shard != self._shard and len(self.prompts) > MOST_PROMPTS:
             self.prompts.clear()
         self._shard = shard
@@ -252,7 +270,11 @@ class Accuracy:
         with side_effects_undone():
             from harness.accuracy.lmms.model import AnsweringModel
         return AnsweringModel(
-            self._answerer(cell), self.batch_size, tell, protocol=self.model.protocol
+            self._answerer(cell),
+            self.batch_size,
+            tell,
+            protocol=self.model.protocol,
+            videos=self.videos,
         )
 
     def _answerer(self, cell: Cell) -> Answerer:

@@ -1,21 +1,26 @@
 """A task's questions and scoring, tried on invented answers before the model answers anything.
 
 What would fail after hours of answering fails within seconds: a judge without a key, a missing
-Java, data of another form, a video where only images can be shown.
+Java, data of another form, a video that cannot be shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from harness.accuracy.aggregation import aggregated, arguments, state_kept
 from harness.accuracy.scores import metric_names
+from harness.accuracy.videos import Videos
 from harness.errors import BadInput, cause
 from harness.records.task_metrics import metrics_of
+
+if TYPE_CHECKING:
+    from harness.accuracy.lmms.media import Shown
 
 INVENTED = ("yes", "A", "a red circle")
 WHOLE = 64
@@ -25,11 +30,36 @@ SECONDS = 20.0
 
 
 def most_images(name: str, task: Any, documents: Sequence[int]) -> int:
-    """That one of the first few questions shows. Raises BadInput for what cannot be asked."""
-    from harness.accuracy.lmms.model import images_shown
+    """That one of the first few questions shows; a video counts as one. Raises BadInput for what
+    cannot be asked.
+    """
+    return max(shown.number for shown in shown_of(name, task, documents[:FEW]))
+
+
+def shows_videos(name: str, task: Any, documents: Sequence[int]) -> bool:
+    """Whether one of the first few questions does. Raises BadInput as `most_images`."""
+    return any(shown.videos for shown in shown_of(name, task, documents[:FEW]))
+
+
+def check_videos(name: str, task: Any, documents: Sequence[int], videos: Videos) -> None:
+    """Raises BadInput for a video of any question that is not there, and for one of the first few
+    questions that cannot be decoded.
+    """
+    for path in dict.fromkeys(p for s in shown_of(name, task, documents) for p in s.videos):
+        if not Path(path).is_file():
+            raise BadInput(f"task {name!r} cannot be asked here: there is no video {path}")
+    for shown in shown_of(name, task, documents[:FEW]):
+        for path in shown.videos:
+            videos.read(path)
+
+
+def shown_of(name: str, task: Any, documents: Iterable[int]) -> Iterator[Shown]:
+    """By the question about each document. Raises BadInput for what cannot be asked."""
+    from harness.accuracy.lmms.media import shown_by
 
     try:
-        return max(images_shown(name, task, task.eval_docs[i]) for i in documents[:FEW])
+        for document in documents:
+            yield shown_by(name, task, task.eval_docs[document])
     except BadInput:
         raise
     except (Exception, SystemExit) as error:  # tasks end the process where a video is missing

@@ -133,6 +133,7 @@ def _refuse_differing(sets: Sets) -> None:
                 told.append((f"the version of {identity.task}", identity.task_version))
                 asked = identity.documents or "all"
                 told.append((f"which questions of {identity.task} are asked", asked))
+                told.append((f"how many frames {identity.task} shows", str(identity.frames)))
             for what, value in told:
                 other, first = seen.setdefault((identity.model, what), (value, path))
                 if value != other:

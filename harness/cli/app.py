@@ -72,6 +72,7 @@ def compare(
     limit: options.Limit = None,
     samples_per_task: options.SamplesPerTask = None,
     sample: options.Sample = 0,
+    frames: options.Frames = 8,
     batch_size: options.BatchSize = 1,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -118,7 +119,7 @@ def compare(
     if not accuracy:
         asked = (
             *("workers", "ray", "tasks", "suite", *CHOSEN, "budget_per"),
-            *("protocol", "chat_template", "report"),
+            *("frames", "protocol", "chat_template", "report"),
         )
         refuse(context, "with --no-accuracy", *asked)
     if suite is not None:

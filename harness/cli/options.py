@@ -108,6 +108,15 @@ Sample = Annotated[
         metavar=_NUMBER, min=0, max=MOST_SEED, help="Seed that --samples-per-task draws by."
     ),
 ]
+Frames = Annotated[
+    int,
+    typer.Option(
+        metavar=_NUMBER,
+        min=1,
+        max=MOST_COUNT,
+        help="Shown of each video, evenly from its first to its last.",
+    ),
+]
 BatchSize = Annotated[
     int, typer.Option(metavar=_NUMBER, min=1, max=MOST_COUNT, help="Questions answered at once.")
 ]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from harness.errors import BadInput, unknown
+from harness.models.videos import Video, given
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,9 +60,10 @@ class Protocol:
         """What counts of a task's generation settings."""
         return settings
 
-    def prompt(self, processor: Any, text: str, images: int) -> str:
-        """One question about so many images."""
-        content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": text}]
+    def prompt(self, processor: Any, text: str, images: int, videos: int = 0) -> str:
+        """One question about so many images, and videos after them."""
+        shown = [{"type": "image"}] * images + [{"type": "video"}] * videos
+        content = [*shown, {"type": "text", "text": text}]
         return self.templated(processor, [{"role": "user", "content": content}])
 
     def templated(self, processor: Any, messages: Sequence[Mapping[str, Any]]) -> str:
@@ -71,12 +73,16 @@ class Protocol:
         )
 
     def encoded(
-        self, processor: Any, model: Any, prompt: str, images: Sequence[Image.Image]
+        self, processor: Any, model: Any, prompt: str, visuals: Sequence[Image.Image | Video]
     ) -> Encoded:
-        """Inputs of a prompt with its images. Raises ValueError where they do not fit."""
+        """Inputs of a prompt with its images and its videos. Raises ValueError where they do not
+        fit.
+        """
+        pictures = [v.convert("RGB") for v in visuals if isinstance(v, Image.Image)]
+        videos = given([visual for visual in visuals if isinstance(visual, Video)])
         # a list in a list: some families cut an image into crops only where its prompt has no other
-        visual = {"images": [[image.convert("RGB") for image in images]]} if images else {}
-        encoded = processor(text=[prompt], return_tensors="pt", **visual)
+        images = {"images": [pictures]} if pictures else {}
+        encoded = processor(text=[prompt], return_tensors="pt", **images, **videos)
         ids = encoded["input_ids"][0]
         return ids, {key: value for key, value in encoded.items() if key not in _OF_TEXT}
 
@@ -97,20 +103,21 @@ class LlavaProtocol(Protocol):
     def generation(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         return {key: settings[key] for key in _READ_BY_LLAVA if key in settings}
 
-    def prompt(self, processor: Any, text: str, images: int) -> str:
-        """A text that places its images itself is left as it is."""
+    def prompt(self, processor: Any, text: str, images: int, videos: int = 0) -> str:
+        """Of a family without videos. A text that places its images itself is left as it is."""
         if images and _IMAGE not in text:
             text = " ".join([_IMAGE] * images) + "\n" + text
         return f"{_VICUNA_V1} USER: {text} ASSISTANT:"
 
     def encoded(
-        self, processor: Any, model: Any, prompt: str, images: Sequence[Image.Image]
+        self, processor: Any, model: Any, prompt: str, visuals: Sequence[Image.Image | Video]
     ) -> Encoded:
         """As many images as the prompt has places; further ones are not shown."""
         import torch
 
         from methods.adapters import adapter_for
 
+        images = [visual for visual in visuals if isinstance(visual, Image.Image)]
         places = prompt.count(_IMAGE)
         if places > len(images):
             raise ValueError(f"the prompt has {places} places for {len(images)} images")

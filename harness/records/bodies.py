@@ -108,6 +108,7 @@ class AnswersIdentity(ConfigurationBody):
     method_file: NotRequired[str]
     budget_per: NotRequired[Annotated[str, words("image")]]
     documents: NotRequired[str]
+    frames: NotRequired[Positive]
 
 
 class ProvenanceBody(TypedDict, total=False):

@@ -14,8 +14,8 @@ from functools import cached_property
 from typing import Any
 
 OF_A_CELL = ("method", "method_file", "settings", "budget", "matched", "seed")
-QUESTIONS = ("task_version", "documents")
-"""Equal where the questions of a task are."""
+QUESTIONS = ("task_version", "documents", "frames")
+"""Equal where the questions of a task are, and what is shown of their videos."""
 OF_A_TASK = ("task", *QUESTIONS)
 ASKED = ("protocol", "chat_template", "budget_per")
 """Where a model was not asked by its own template and processor, or a budget is not a sample's."""
@@ -27,7 +27,7 @@ PLACED = ("model", *SAME_MODEL, "device", "batch_size")
 TOLD_APART_BY = (*SAME_MODEL, "device", "batch_size", *CHOSEN, *ASKED)
 """What may differ between the configurations of one model, to name them by."""
 AS_ASKED = (
-    *("model", "device", *SAME_MODEL[1:], *CHOSEN, "budget_per", "repeats"),
+    *("model", "device", *SAME_MODEL[1:], *CHOSEN, "budget_per", "frames", "repeats"),
     *("prompt_tokens", "new_tokens", "images", "most_minutes", "memory_gib"),
 )
 """What is in an identity under the name that a request has for it."""
@@ -70,6 +70,7 @@ class Identity:
     task: str = ""
     task_version: str = ""
     documents: str | None = None
+    frames: int | None = None
     limit: int | None = None
     samples_per_task: int | None = None
     sample: int | None = None
@@ -103,8 +104,12 @@ class Identity:
 
     @property
     def questions(self) -> str:
-        """Equal where those of a task are: its version, and which are asked if not all can be."""
-        return self.task_version + (f" on questions {self.documents}" if self.documents else "")
+        """Equal where those of a task are: its version, which are asked if not all can be, and how
+        many frames are shown if they show videos.
+        """
+        some = f" on questions {self.documents}" if self.documents else ""
+        shown = f" of {self.frames} frames" if self.frames else ""
+        return self.task_version + some + shown
 
     def values(self, keys: Iterable[str]) -> tuple[Any, ...]:
         return tuple(getattr(self, key) for key in keys)

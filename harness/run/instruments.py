@@ -89,6 +89,7 @@ def instruments_of(
             shard_questions=request.shard_questions,
             sizes=None if elsewhere is None else elsewhere.sizes,
             per_image=request.budget_per == Per.IMAGE,
+            frames=request.frames,
         )
         for method in request.methods:  # so that the tower runs once for all of them
             accuracy.store.expect(method.build().tower_reads)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from harness.accuracy.shards import QUESTIONS
 from harness.errors import BadInput
 from harness.models.protocols import OWN, Protocol
+from harness.models.videos import FRAMES
 from harness.records.cell import (
     CONTROLS,
     Amount,
@@ -49,7 +50,8 @@ class Request:
     """What is to be measured of which model, not yet held against the model.
 
     Questions are answered at the first of `batch_sizes`, and timed at each: of every task all, the
-    first `limit`, or `samples_per_task` that the seed `sample` draws. `images` of a timed prompt:
+    first `limit`, or `samples_per_task` that the seed `sample` draws; of a video, `frames` are
+    shown. `images` of a timed prompt:
     None for the model's own number. `most_minutes`: no timed round begins later; `memory_gib`: the
     largest batch in so much is found, too, at the first batch size. `allow_busy`: whether a busy
     GPU is measured all the same; None where the GPU is not asked.
@@ -76,6 +78,7 @@ class Request:
     limit: int | None = None
     samples_per_task: int | None = None
     sample: int = 0
+    frames: int = FRAMES
     report: bool = False
     efficiency: bool = True
     repeats: int = 10

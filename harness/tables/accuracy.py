@@ -58,7 +58,7 @@ def accuracy_table(records: Sequence[AccuracyRecord]) -> Table:
         begins,
         (HOW_TO_READ, source),
         failed,
-        about=" · ".join((records[0].identity.model, items)),
+        about=" · ".join(filter(None, (records[0].identity.model, items, numbers.frames(records)))),
         legend=(*LEGEND, *_unequal(rows), *noted),
         blocks=blocks,
     )

@@ -71,6 +71,7 @@ def origin(records: Sequence[Record]) -> str:
         identity.dtype,
         identity.attention,
         *(f"{key.replace('_', ' ')} {value[:10]}" for key, value in asked.items() if value),
+        frames(records),
         f"batch {identity.batch_size}",
         " / ".join([identity.device, *devices]),
         ", ".join(f"{name} {version}" for name, version in identity.versions.items()),
@@ -78,6 +79,12 @@ def origin(records: Sequence[Record]) -> str:
         *dict.fromkeys(record.left_out for record in answers_of(records)),
     ]
     return " · ".join(part for part in parts if part)
+
+
+def frames(records: Sequence[Record]) -> str:
+    """`8 frames`: how many of each video were shown; nothing where no task shows videos."""
+    known = {r.identity.frames for r in answers_of(records) if r.identity.frames}
+    return ", ".join(f"{number} frames" for number in sorted(known))
 
 
 def commits(records: Sequence[Record]) -> str:

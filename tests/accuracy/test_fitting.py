@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 from datasets import Dataset, Features, Image, List, Value
+from foreign_task import Content, make_foreign, show
 from PIL import Image as Picture
 
-from harness.accuracy import fitting
 from harness.accuracy.answers import Answerer, Question
 from harness.accuracy.fitting import images_shown_by, left_out
 from harness.accuracy.instrument import Accuracy
-from harness.accuracy.lmms import tasks as lmms_tasks
-from harness.embedded import benchmark, export
+from harness.embedded import benchmark
 from harness.errors import BadInput
 from harness.models.load import LoadedModel, load_model
 from harness.records.cell import Cell
@@ -114,29 +113,15 @@ def test_a_budget_an_image_is_so_many_times_the_budget(loaded: LoadedModel, per_
 @pytest.fixture
 def shows(loaded: LoadedModel, tmp_path, monkeypatch):
     """An accuracy of an embedded task, taken for another's, of which two questions show `MANY`."""
-    monkeypatch.setattr(
-        "lmms_eval.api.task._resolve_hf_datasets_cache_dir", lambda: str(tmp_path / "datasets")
-    )
-    export.write(tmp_path / "benchmark", [TASK])
-    index = lmms_tasks._index(str(tmp_path / "benchmark"))
-    monkeypatch.setattr(benchmark, "TASKS", ())
-    monkeypatch.setattr(lmms_tasks, "_shipped", lambda: index)
-    monkeypatch.setattr(lmms_tasks, "_words_of_task_files", lambda: (frozenset({TASK}), [TASK]))
-    monkeypatch.setattr(fitting, "_images_held", lambda table: [])
+    make_foreign(monkeypatch, tmp_path, TASK)
+
+    def content(number: int, own: Content) -> Content:
+        more = [part for part in own if part["type"] == "image"] * (MANY - 1)
+        return [*(more if number in (1, 4) else ()), *own]
 
     def build(**given: Any) -> Accuracy:
         accuracy = Accuracy(loaded, [TASK], limit=6, **given)
-        task = accuracy.tasks.load(TASK)
-        many = {task.eval_docs[i]["item_id"] for i in (1, 4)}
-        once = task.doc_to_messages
-
-        def messages(document: Any) -> Any:
-            (turn,) = once(document)
-            images = [part for part in turn["content"] if part["type"] == "image"]
-            more = images * (MANY - 1) if document["item_id"] in many else []
-            return [{**turn, "content": [*more, *turn["content"]]}]
-
-        monkeypatch.setattr(task, "doc_to_messages", messages)
+        show(monkeypatch, accuracy.tasks.load(TASK), content)
         return accuracy
 
     return build

@@ -31,7 +31,7 @@ SENTENCES = {
     "vizwiz_vqa_val": "the data of task 'vizwiz_vqa_val' cannot be loaded: Couldn't reach",
     "coco2017_cap_val": "cannot be scored here: FileNotFoundError: [Errno 2] No such file or "
     "directory: 'java'; its scorer is a Java program: install Java",
-    "nextqa_mc_test": "task nextqa_mc_test shows video or plays audio; only images are supported",
+    "nextqa_mc_test": "a LlavaForConditionalGeneration takes no videos; allowed: LLaVA-OneVision, ",
     "seedbench": "task 'seedbench' has questions with 2 images: FastV cannot meet 64 visual tokens "
     "a layer: feasible is 73 to 1152",
     "mmbench_en_dev": "took over 20 s to score 3 invented answers; a judge that is asked for every "

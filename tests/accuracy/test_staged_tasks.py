@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from pathlib import Path
 
 import pytest
+import staged_runs
 from staged_rows import CAPTIONED, STAGED
 from staged_tasks import reader, stage
 
 from harness.analysis.task_scores import columns_of
-from harness.records.file import read_all
 from harness.records.record import Record
 from harness.records.suites import suite
 from harness.tables.layouts import tables
@@ -30,59 +23,16 @@ CELLS = {
 # captions are scored by Java; test_staged_refusals.py holds what is said where there is none
 HERE = STAGED + (CAPTIONED if shutil.which("java") else ())
 TASKS = tuple(dict.fromkeys(data.task for data in HERE))
-Printed = dict[str, dict[str, float]]
-
-
-def run(home: Path, *command: str) -> None:
-    environment = {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", *command],
-        env={**os.environ, **environment, "OMP_NUM_THREADS": "1"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=1800,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
-def printed(home: Path, output: Path, arguments: str) -> Printed:
-    """What lmms-eval's command line prints of every task, by metric."""
-    run(
-        home,
-        *("lmms_eval", "--model", "pruned", "--tasks", ",".join(TASKS), "--batch_size", "1"),
-        *("--model_args", f"pretrained={home / 'reader'},device=cpu{arguments}"),
-        # some scores are drawn, and threads would draw in any order
-        *("--process_docs_parallel", "1", "--output_path", str(output)),
-    )
-    (file,) = output.glob("*__reader/*_results.json")  # beside what tasks submit
-    return {
-        task: {key.split(",")[0]: value for key, value in found.items()}
-        for task, found in json.loads(file.read_text())["results"].items()
-    }
-
-
-def compared(home: Path, output: Path) -> list[Record]:
-    run(
-        home,
-        *("harness", "compare", "--methods", "vitcop,fastv", "--budgets", "64"),
-        *("--model", str(home / "reader"), "--tasks", ",".join(TASKS)),
-        *("--no-efficiency", "--device", "cpu", "-o", str(output)),
-    )
-    return list(read_all([output], pytest.fail))
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory) -> tuple[list[Record], dict[str, Printed]]:
-    """Our records, and what lmms-eval printed by cell: a process each, two at a time."""
+def both(tmp_path_factory) -> tuple[list[Record], dict[str, staged_runs.Printed]]:
+    """Our records, and what lmms-eval printed by cell."""
     home = tmp_path_factory.mktemp("home")
     stage(home, HERE, ROWS)
     reader(home / "reader")
-    with ThreadPoolExecutor(2) as pool:
-        ours = pool.submit(compared, home, home / "records")
-        folders = [home / cell for cell in CELLS]
-        theirs = list(pool.map(partial(printed, home), folders, CELLS.values()))
-        return ours.result(), dict(zip(CELLS, theirs, strict=True))
+    words = "--methods vitcop,fastv --budgets 64"
+    return staged_runs.both(home, home / "reader", TASKS, words, CELLS)
 
 
 @pytest.mark.slow

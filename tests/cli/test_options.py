@@ -39,7 +39,7 @@ def test_every_option_of_compare_arrives(requested, tmp_path):
         *("--match", "flops", "--model", "tiny", "--tasks", "embedded_count,pope", "--limit", "7"),
         *("--batch-size", "4", "--device", "cpu", "--dtype", "bfloat16", "--attention", "eager"),
         *("--protocol", "llava", "--controls", "--repeats", "3", "--fresh"),
-        *("--budget-per", "image"),
+        *("--budget-per", "image", "--frames", "16"),
     )
     assert [spec.text for spec in request.methods] == ["fastv:layer=3"]
     assert request == Request(
@@ -47,6 +47,7 @@ def test_every_option_of_compare_arrives(requested, tmp_path):
         budgets=(192, 64),
         match=Match.FLOPS,
         budget_per=Per.IMAGE,
+        frames=16,
         model="tiny",
         tasks=("embedded_count", "pope"),
         limit=7,

@@ -14,6 +14,11 @@ from tiny_families import MERGING, MROPE, PINPOINTS, TOWER, made, text_config
 from harness.embedded.architecture import CHAT_TEMPLATE, tokenizer
 from harness.embedded.questions import BEGIN, END, IMAGE, PAD, WORDS
 
+_EACH = "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}"
+_WITH_VIDEOS = CHAT_TEMPLATE.replace(
+    _EACH, _EACH.replace("image", "video") + "{{ '<video>\n' }}{% endfor %}" + _EACH
+)
+"""Videos first, then images, then text."""
 _TEXT = {
     **{"vocab_size": len(WORDS) + 8, "pad_token_id": PAD, "bos_token_id": BEGIN},
     "eos_token_id": END,
@@ -67,9 +72,34 @@ def save_onevision(directory: Path) -> None:
         num_image_tokens=25,
         vision_feature_select_strategy="full",
         vision_aspect_ratio="anyres_max_3",
-        chat_template=CHAT_TEMPLATE,
+        chat_template=_WITH_VIDEOS,
     )
     _save(made(transformers.LlavaOnevisionForConditionalGeneration, config), processor, directory)
+
+
+def save_llava_next_video(directory: Path) -> None:
+    """Frames of 28 pixels in patches of 7, pooled to 4 tokens a frame."""
+    with_videos = tokenizer()
+    with_videos.add_special_tokens({"additional_special_tokens": ["<video>"]})
+    config = transformers.LlavaNextVideoConfig(
+        vision_config=transformers.CLIPVisionConfig(**TOWER, projection_dim=32),
+        text_config=text_config(transformers.LlamaConfig, **_TEXT),
+        **{"image_token_index": IMAGE, "video_token_index": len(WORDS)},
+        image_grid_pinpoints=PINPOINTS,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+    )
+    crop = {"size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28}}
+    processor = transformers.LlavaNextVideoProcessor(
+        transformers.LlavaNextVideoVideoProcessor(**crop),
+        transformers.LlavaNextImageProcessor(**crop, image_grid_pinpoints=PINPOINTS),
+        with_videos,
+        patch_size=7,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=_WITH_VIDEOS,
+    )
+    _save(made(transformers.LlavaNextVideoForConditionalGeneration, config), processor, directory)
 
 
 _SIZES = {"patch_size": 4, "merge_size": 2, "temporal_patch_size": 2}
@@ -115,7 +145,9 @@ def save_qwen3_vl(directory: Path) -> None:
     _save(made(transformers.Qwen3VLForConditionalGeneration, config), processor, directory)
 
 
-_BETWEEN_MARKS = CHAT_TEMPLATE.replace("<image>", "<|vision_start|><image><|vision_end|>")
+_BETWEEN_MARKS = _WITH_VIDEOS.replace("<video>", "<|video_pad|>")
+for _mark in ("<image>", "<|video_pad|>"):
+    _BETWEEN_MARKS = _BETWEEN_MARKS.replace(_mark, f"<|vision_start|>{_mark}<|vision_end|>")
 
 
 def _marked() -> tuple[Any, dict[str, int]]:
@@ -137,4 +169,8 @@ SAVED: dict[str, Callable[[Path], None]] = {
     "onevision": save_onevision,
     "qwen2.5-vl": save_qwen2_5_vl,
     "qwen3-vl": save_qwen3_vl,
+}
+WITH_VIDEOS = {
+    **{name: SAVED[name] for name in ("onevision", "qwen2.5-vl", "qwen3-vl")},
+    "llava-next-video": save_llava_next_video,
 }

@@ -202,3 +202,27 @@ CAPTIONED = (
         *(COLOUR, "default", FEW),
     ),
 )
+
+
+def videomme(q: Question) -> Row:
+    """Three questions a video, as the published ones."""
+    kinds = {"duration": q.one_of("short", "medium", "long"), "domain": "Knowledge"}
+    kinds |= {"sub_category": "Astronomy", "task_type": "Counting Problem"}
+    numbers = {"video_id": f"{q.number // 3:03d}", "question_id": f"{q.number // 3:03d}-{q.number}"}
+    options = [f"{letter}. {option}." for letter, option in zip("ABCD", OPTIONS, strict=True)]
+    asked = {"question": q.text, "options": options, "answer": q.letter}
+    return {**numbers, **kinds, "url": "", "videoID": f"v{q.number // 3}", **asked}
+
+
+def mvbench(q: Question) -> Row:
+    chosen = OPTIONS["ABCD".index(q.letter)]
+    asked = {"question": q.text, "candidates": list(OPTIONS), "answer": chosen}
+    return {"video": f"v{q.number // 3}.mp4", **asked}
+
+
+VIDEOMME = Staged("videomme", "lmms-eval/Video-MME", "test", videomme, COLOUR, "videomme")
+MVBENCH = Staged(
+    *("mvbench_action_count", "OpenGVLab/MVBench", "train", mvbench, COLOUR, "action_count")
+)
+VIDEOS = {VIDEOMME: "videomme/data", MVBENCH: "mvbench_video/perception/videos"}
+"""Where in the Hugging Face home lmms-eval looks for the videos of each."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from datasets.arrow_writer import ArrowWriter
 from datasets.naming import camelcase_to_snakecase
 from PIL import Image as Picture
 from staged_rows import LETTERS, Question, Row, Staged
+from video_files import write_video
 
 from harness.embedded import benchmark
 from harness.embedded.scenes import COLOURS
@@ -46,6 +48,29 @@ def reader(directory: Path) -> None:
     tokenizer["decoder"] = {"type": "Sequence", "decoders": [*_replacing(named), spaces]}
     (directory / "tokenizer.json").unlink()
     (directory / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+
+def speller(directory: Path) -> None:
+    """Of a saved model: what it says is letters of options, one for each of its words."""
+    file = directory / "tokenizer.json"
+    tokenizer = json.loads(file.read_text())
+    words = list(tokenizer["model"]["vocab"])
+    said = [
+        ({"Regex": f"^({'|'.join(map(re.escape, words[i::4]))})$"}, f"{letter} ")
+        for i, letter in enumerate("ABCD")
+    ]
+    tokenizer["decoder"] = {"type": "Sequence", "decoders": _replacing(said)}
+    file.write_text(json.dumps(tokenizer))
+
+
+def stage_videos(home: Path, folders: Iterable[str], count: int, frames: int = 12) -> None:
+    """`count` videos in each folder: pictures of the benchmark, one after the other."""
+    shown = sorted(benchmark.image_ids())
+    for i in range(count):
+        names = shown[i * frames : (i + 1) * frames]
+        pictures = [Picture.fromarray(benchmark.image(name)) for name in names]
+        for folder in folders:
+            write_video(home / folder / f"v{i}.mp4", pictures)
 
 
 def _replacing(pairs: Sequence[tuple[dict[str, str], str]]) -> list[dict[str, Any]]:

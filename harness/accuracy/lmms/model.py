@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,15 @@ import torch
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
 from lmms_eval.protocol import ChatMessages
-from PIL import Image
 from tqdm import tqdm
 
-from harness.accuracy.answers import Answer, Answerer, Question, SampleError
+from harness.accuracy.answers import Answer, Answerer, Question, SampleError, Visual
+from harness.accuracy.lmms.media import Shown, shown_as, shown_in
+from harness.accuracy.videos import Videos
 from harness.errors import BadInput, cause, sentence, warn
 from harness.models.load import load_model
 from harness.models.protocols import HF, OWN, Protocol, protocol_of
+from harness.models.videos import FRAMES, check_takes_videos
 from harness.records.cell import UNPRUNED, Cell, MethodSpec, budget_of
 from methods import InfeasibleBudgetError, PruningError
 
@@ -47,11 +49,12 @@ class AnsweringModel(lmms):
         on_answer: OnAnswer = _ignore,
         bar: bool = False,
         protocol: Protocol = OWN,
+        videos: Videos | None = None,
     ) -> None:
         super().__init__()
         self.answerer, self.batch_size, self.fits = answerer, batch_size, batch_size
         self.on_answer, self.bar = on_answer, bar
-        self.protocol = protocol
+        self.protocol, self.videos = protocol, videos or Videos()
         self.is_simple = self.is_simple or self.protocol.simple
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
@@ -104,26 +107,34 @@ class AnsweringModel(lmms):
     def _question(self, request: Instance) -> Question:
         *_, doc_id, task, split = request.args
 
-        def read() -> tuple[str, list[Image.Image]]:
-            document = self.task_dict[task][split][doc_id]
+        def read() -> tuple[str, Sequence[Visual]]:
             ask = self._turn if self.is_simple else self._chat
-            return ask(request, document)
+            try:
+                return ask(request, self.task_dict[task][split][doc_id])
+            except SystemExit as error:  # tasks end the process where a video is missing
+                raise BadInput(str(error)) from error
 
         return Question(f"{task}/{doc_id}", read, request.args[0])
 
-    def _chat(self, request: Instance, document: Any) -> tuple[str, list[Image.Image]]:
+    def _chat(self, request: Instance, document: Any) -> tuple[str, Sequence[Visual]]:
         """The messages that the task makes of the document."""
         _, doc_to_messages, _, _, task, _ = request.args
         chat = ChatMessages(messages=doc_to_messages(document))
-        images = _images(chat, task)
+        visuals = self._opened(shown_in(chat, task))
         processor = self.answerer.loaded.processor
-        return self.protocol.templated(processor, chat.to_hf_messages()), _opened(images)
+        return self.protocol.templated(processor, chat.to_hf_messages()), visuals
 
-    def _turn(self, request: Instance, document: Any) -> tuple[str, list[Image.Image]]:
-        """One user turn of all images and the task's whole context."""
-        context, _, doc_to_visual, *_ = request.args
-        images = _opened(doc_to_visual(document) or [])
-        return self.protocol.prompt(self.answerer.loaded.processor, context, len(images)), images
+    def _turn(self, request: Instance, document: Any) -> tuple[str, Sequence[Visual]]:
+        """One user turn of all images, all videos and the task's whole context."""
+        context, _, doc_to_visual, _, task, _ = request.args
+        shown = shown_as(doc_to_visual(document) or [], task)
+        visuals, counts = self._opened(shown), map(len, shown)
+        return self.protocol.prompt(self.answerer.loaded.processor, context, *counts), visuals
+
+    def _opened(self, shown: Shown) -> Sequence[Visual]:
+        if shown.videos:
+            check_takes_videos(self.answerer.loaded.model)
+        return shown.opened(self.videos)
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
         raise BadInput(
@@ -161,8 +172,8 @@ class PrunedModel(AnsweringModel):
     """`--model pruned --model_args pretrained=PATH,method=vitcop,budget=64`.
 
     `pretrained` is as `--model` of `harness compare`; `method` NAME or NAME:SETTING=VALUE;
-    `budget` visual tokens a layer; `protocol` as `harness compare` has it, but tasks word their
-    questions for "pruned" under each. Raises BadInput and PruningError.
+    `budget` visual tokens a layer; `frames` of a video; `protocol` as `harness compare` has it,
+    but tasks word their questions for "pruned" under each. Raises BadInput and PruningError.
     """
 
     def __init__(
@@ -176,11 +187,13 @@ class PrunedModel(AnsweringModel):
         attention: str = "sdpa",
         protocol: str = HF,
         chat_template: str | None = None,
+        frames: int = FRAMES,
         batch_size: int | str = 1,
         max_batch_size: int | None = None,
     ) -> None:
-        if not str(batch_size).isdecimal() or int(batch_size) < 1:
-            raise BadInput(f"batch_size is a positive integer, not {batch_size!r}")
+        for name, number in (("batch_size", batch_size), ("frames", frames)):
+            if not str(number).isdecimal() or int(number) < 1:
+                raise BadInput(f"{name} is a positive integer, not {number!r}")
         asked = protocol_of(protocol, None if chat_template is None else Path(chat_template))
         cell = _cell(str(method), budget, seed)
         answerer = Answerer(
@@ -189,7 +202,8 @@ class PrunedModel(AnsweringModel):
             seed=cell.seed,
             loaded=load_model(str(pretrained), device, dtype, attention, asked),
         )
-        super().__init__(answerer, int(batch_size), bar=True, protocol=asked)
+        videos = Videos(int(frames))
+        super().__init__(answerer, int(batch_size), bar=True, protocol=asked, videos=videos)
 
     @classmethod
     def create_from_arg_string(cls, *args: Any, **kwargs: Any) -> PrunedModel:
@@ -241,26 +255,3 @@ def _cell(method: str, budget: object, seed: object) -> Cell:
     if not (str(budget).isdecimal() and int(str(budget)) > 0):
         raise BadInput(f"{spec.name} needs a budget of whole visual tokens, not {budget!r}")
     return Cell(spec, int(str(budget)), int(str(seed)))
-
-
-def images_shown(name: str, task: Any, document: Any) -> int:
-    """Images in the question that `task` makes of a document. Raises BadInput for other media."""
-    if hasattr(task, "doc_to_messages"):
-        return len(_images(ChatMessages(messages=task.doc_to_messages(document)), name))
-    return len(task.doc_to_visual(document) or [])
-
-
-def _images(chat: ChatMessages, task: str) -> list[Image.Image | str]:
-    images, videos, audios = chat.extract_media()
-    if videos or audios:
-        raise BadInput(f"task {task} shows video or plays audio; only images are supported")
-    return list(images)
-
-
-def _opened(images: Iterable[Image.Image | str]) -> list[Image.Image]:
-    return [image if isinstance(image, Image.Image) else _open(image) for image in images]
-
-
-def _open(path: str) -> Image.Image:
-    with Image.open(path) as image:
-        return image.convert("RGB")
