@@ -11,7 +11,7 @@ test:
 	pytest -n 2 --durations=15
 
 slow:
-	pytest -m slow --durations=15
+	pytest -m slow -n 2 --dist loadfile --durations=15
 
 # Figures and tables of the README and of docs, from records; a test says when that is due.
 docs:
