@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from family_checkpoints import WITH_VIDEOS
 from foreign_task import Content, make_foreign, show
+from video_checkpoints import WITH_VIDEOS
 from video_files import greys, write_video
 
 from harness.accuracy import videos
