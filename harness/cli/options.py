@@ -17,6 +17,7 @@ from harness.run.request import Match, Per
 
 OUTPUT = Path("results/local")
 MOST_SEED = 2**31 - 1
+MOST_FRAMES = 4096
 _LIST, _NUMBER = "LIST", "NUMBER"
 
 
@@ -113,7 +114,7 @@ Frames = Annotated[
     typer.Option(
         metavar=_NUMBER,
         min=1,
-        max=MOST_COUNT,
+        max=MOST_FRAMES,
         help="Shown of each video, evenly from its first to its last.",
     ),
 ]

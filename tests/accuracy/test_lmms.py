@@ -99,6 +99,7 @@ def test_other_kinds_of_tasks_are_refused() -> None:
         ({"method": "fastv", "budget": 64.5}, "not 64.5"),
         ({"budget": 64}, "unpruned takes no budget"),
         ({"batch_size": "auto"}, "not 'auto'"),
+        ({"frames": 0}, "frames is a positive integer, not 0"),
         ({"pretrained": "tinny"}, "did you mean 'tiny'?"),
     ],
 )
@@ -259,6 +260,22 @@ def test_no_exception_reaches_lmms_eval_which_would_exit_with_0(error, status, c
     said = capsys.readouterr().err
     assert said.splitlines()[-1].startswith("harness: ")
     assert ("Traceback" in said) == isinstance(error, KeyError)
+
+
+def test_a_video_that_cannot_be_shown_is_bad_input(capsys) -> None:
+    from harness.accuracy.lmms.model import PrunedModel
+
+    model = PrunedModel("tiny", device="cpu", frames="4")  # type: ignore[arg-type]
+    assert model.videos.frames == 4
+    turn = {"role": "user", "content": [{"type": "video", "url": "a.mp4"}]}
+    model.task_dict["t"] = {"test": {0: "a document"}}
+    asked = request(0, {})
+    asked.arguments = ("words", lambda document: [turn], {}, 0, "t", "test")
+    with pytest.raises(SystemExit) as ended:
+        model.generate_until([asked])
+    assert ended.value.code == 2
+    said = "harness: t/0: a LlavaForConditionalGeneration takes no videos; allowed: LLaVA-OneVision"
+    assert capsys.readouterr().err.splitlines()[-1].startswith(said)
 
 
 class Raising:

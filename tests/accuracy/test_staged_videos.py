@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import staged_runs
-from family_checkpoints import WITH_VIDEOS
 from staged_rows import VIDEOS
 from staged_tasks import speller, stage, stage_videos
+from video_checkpoints import WITH_VIDEOS
 
 from harness.records.record import Record
 from harness.tables.layouts import tables

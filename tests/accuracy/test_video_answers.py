@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
-from family_checkpoints import WITH_VIDEOS
 from PIL import Image
+from video_checkpoints import WITH_VIDEOS
 from video_files import write_video
 
-from harness.accuracy.answers import Answer, Answerer, Question
+from harness.accuracy.answers import Answer, Answerer, Question, SampleError
 from harness.accuracy.videos import decoded
 from harness.errors import BadInput
 from harness.models.load import LoadedModel, load_model
@@ -113,6 +116,29 @@ def test_a_methods_budget_of_each_image_counts_a_video_as_one(
     assert sum(one.ledger["entering"]) / len(one.ledger["entering"]) == pytest.approx(6, abs=1)
     assert sum(both.ledger["entering"]) / len(both.ledger["entering"]) == pytest.approx(12, abs=1)
     assert both.ledger["images"] == 2
+
+
+def test_seconds_are_not_rounded_to_the_models_dtype(
+    tmp_path: Path, videos: list[Video], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    WITH_VIDEOS["qwen2.5-vl"](tmp_path / "qwen")
+    loaded = load_model(str(tmp_path / "qwen"), "cpu", "bfloat16")
+    seen: dict[str, torch.Tensor] = {}
+
+    def generate(**given: torch.Tensor) -> None:
+        seen.update(given)
+        raise RuntimeError("enough was seen")
+
+    monkeypatch.setattr(loaded.model, "generate", generate)
+    clip = replace(videos[0], fps=29.97)
+    text = OWN.prompt(loaded.processor, "how many ?", 0, 1)
+    with pytest.raises(SampleError, match="enough was seen"):
+        Answerer(loaded, get_method("unpruned"), Budget(fraction=1.0)).answer(
+            [Question("0", lambda: (text, [clip]))], FOUR
+        )
+    seconds = 2 * clip.total / clip.fps / len(clip.places)
+    assert seen["second_per_grid_ts"].tolist() == pytest.approx([seconds], rel=1e-6)
+    assert seen["pixel_values_videos"].dtype == torch.bfloat16
 
 
 def test_a_family_without_videos_is_named() -> None:

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from family_checkpoints import WITH_VIDEOS
 from foreign_task import Content, make_foreign, show
+from video_checkpoints import WITH_VIDEOS
 from video_files import greys, write_video
 
 from harness.accuracy import videos
@@ -38,10 +38,17 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 Build = Callable[..., Accuracy]
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
 @pytest.fixture
-def shows(loaded: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
+def shows(
+    loaded: LoadedModel, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Build:
     """An accuracy of a task that shows a video beside each question."""
-    make_foreign(monkeypatch, tmp_path, TASK)
+    make_foreign(monkeypatch, data, TASK)
     for i in range(ASKED // 2):
         write_video(tmp_path / f"{i}.mp4", greys(6 + i, (64, 48)))
 

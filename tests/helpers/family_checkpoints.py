@@ -15,11 +15,11 @@ from harness.embedded.architecture import CHAT_TEMPLATE, tokenizer
 from harness.embedded.questions import BEGIN, END, IMAGE, PAD, WORDS
 
 _EACH = "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}"
-_WITH_VIDEOS = CHAT_TEMPLATE.replace(
+VIDEO_TEMPLATE = CHAT_TEMPLATE.replace(
     _EACH, _EACH.replace("image", "video") + "{{ '<video>\n' }}{% endfor %}" + _EACH
 )
 """Videos first, then images, then text."""
-_TEXT = {
+TEXT = {
     **{"vocab_size": len(WORDS) + 8, "pad_token_id": PAD, "bos_token_id": BEGIN},
     "eos_token_id": END,
 }
@@ -29,7 +29,7 @@ def save_llava_next(directory: Path) -> None:
     """Crops of 28 pixels in patches of 7: 16 tokens a crop."""
     config = transformers.LlavaNextConfig(
         vision_config=transformers.CLIPVisionConfig(**TOWER, projection_dim=32),
-        text_config=text_config(transformers.LlamaConfig, **_TEXT),
+        text_config=text_config(transformers.LlamaConfig, **TEXT),
         image_token_index=IMAGE,
         image_grid_pinpoints=PINPOINTS,
         vision_feature_layer=-2,
@@ -48,7 +48,7 @@ def save_llava_next(directory: Path) -> None:
         num_additional_image_tokens=1,
         chat_template=CHAT_TEMPLATE,
     )
-    _save(made(transformers.LlavaNextForConditionalGeneration, config), processor, directory)
+    save(made(transformers.LlavaNextForConditionalGeneration, config), processor, directory)
 
 
 def save_onevision(directory: Path) -> None:
@@ -58,7 +58,7 @@ def save_onevision(directory: Path) -> None:
         vision_config=transformers.SiglipVisionConfig(
             **{**TOWER, "image_size": 35}, vision_use_head=False
         ),
-        text_config=text_config(transformers.Qwen2Config, **_TEXT),
+        text_config=text_config(transformers.Qwen2Config, **TEXT),
         **{"image_token_index": IMAGE, "video_token_index": len(WORDS)},
         **{"image_grid_pinpoints": grids, "vision_aspect_ratio": "anyres_max_3"},
     )
@@ -72,34 +72,9 @@ def save_onevision(directory: Path) -> None:
         num_image_tokens=25,
         vision_feature_select_strategy="full",
         vision_aspect_ratio="anyres_max_3",
-        chat_template=_WITH_VIDEOS,
+        chat_template=VIDEO_TEMPLATE,
     )
-    _save(made(transformers.LlavaOnevisionForConditionalGeneration, config), processor, directory)
-
-
-def save_llava_next_video(directory: Path) -> None:
-    """Frames of 28 pixels in patches of 7, pooled to 4 tokens a frame."""
-    with_videos = tokenizer()
-    with_videos.add_special_tokens({"additional_special_tokens": ["<video>"]})
-    config = transformers.LlavaNextVideoConfig(
-        vision_config=transformers.CLIPVisionConfig(**TOWER, projection_dim=32),
-        text_config=text_config(transformers.LlamaConfig, **_TEXT),
-        **{"image_token_index": IMAGE, "video_token_index": len(WORDS)},
-        image_grid_pinpoints=PINPOINTS,
-        vision_feature_layer=-2,
-        vision_feature_select_strategy="default",
-    )
-    crop = {"size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28}}
-    processor = transformers.LlavaNextVideoProcessor(
-        transformers.LlavaNextVideoVideoProcessor(**crop),
-        transformers.LlavaNextImageProcessor(**crop, image_grid_pinpoints=PINPOINTS),
-        with_videos,
-        patch_size=7,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=_WITH_VIDEOS,
-    )
-    _save(made(transformers.LlavaNextVideoForConditionalGeneration, config), processor, directory)
+    save(made(transformers.LlavaOnevisionForConditionalGeneration, config), processor, directory)
 
 
 _SIZES = {"patch_size": 4, "merge_size": 2, "temporal_patch_size": 2}
@@ -113,7 +88,7 @@ def save_qwen2_5_vl(directory: Path) -> None:
     windows = {"window_size": 16, "fullatt_block_indexes": [1], "out_hidden_size": 32}
     config = transformers.Qwen2_5_VLConfig(
         vision_config={**MERGING, **windows},
-        text_config=text_config(dict, rope_parameters=MROPE, **_TEXT),
+        text_config=text_config(dict, rope_parameters=MROPE, **TEXT),
         **marks,
     )
     processor = transformers.Qwen2_5_VLProcessor(
@@ -122,7 +97,7 @@ def save_qwen2_5_vl(directory: Path) -> None:
         transformers.Qwen2VLVideoProcessor(**_SIZES, **_PIXELS),
         chat_template=_BETWEEN_MARKS,
     )
-    _save(made(transformers.Qwen2_5_VLForConditionalGeneration, config), processor, directory)
+    save(made(transformers.Qwen2_5_VLForConditionalGeneration, config), processor, directory)
 
 
 def save_qwen3_vl(directory: Path) -> None:
@@ -132,7 +107,7 @@ def save_qwen3_vl(directory: Path) -> None:
     config = transformers.Qwen3VLConfig(
         vision_config={**MERGING, **deep, "out_hidden_size": 32},
         text_config=text_config(
-            dict, head_dim=8, rope_parameters={**MROPE, "mrope_interleaved": True}, **_TEXT
+            dict, head_dim=8, rope_parameters={**MROPE, "mrope_interleaved": True}, **TEXT
         ),
         **marks,
     )
@@ -142,10 +117,10 @@ def save_qwen3_vl(directory: Path) -> None:
         transformers.Qwen3VLVideoProcessor(**_SIZES, **_PIXELS),
         chat_template=_BETWEEN_MARKS,
     )
-    _save(made(transformers.Qwen3VLForConditionalGeneration, config), processor, directory)
+    save(made(transformers.Qwen3VLForConditionalGeneration, config), processor, directory)
 
 
-_BETWEEN_MARKS = _WITH_VIDEOS.replace("<video>", "<|video_pad|>")
+_BETWEEN_MARKS = VIDEO_TEMPLATE.replace("<video>", "<|video_pad|>")
 for _mark in ("<image>", "<|video_pad|>"):
     _BETWEEN_MARKS = _BETWEEN_MARKS.replace(_mark, f"<|vision_start|>{_mark}<|vision_end|>")
 
@@ -159,7 +134,7 @@ def _marked() -> tuple[Any, dict[str, int]]:
     return marked, {"image_token_id": IMAGE, **dict(ids)}
 
 
-def _save(model: Any, processor: Any, directory: Path) -> None:
+def save(model: Any, processor: Any, directory: Path) -> None:
     model.save_pretrained(directory)
     processor.save_pretrained(directory)
 
@@ -169,8 +144,4 @@ SAVED: dict[str, Callable[[Path], None]] = {
     "onevision": save_onevision,
     "qwen2.5-vl": save_qwen2_5_vl,
     "qwen3-vl": save_qwen3_vl,
-}
-WITH_VIDEOS = {
-    **{name: SAVED[name] for name in ("onevision", "qwen2.5-vl", "qwen3-vl")},
-    "llava-next-video": save_llava_next_video,
 }

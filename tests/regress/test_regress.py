@@ -269,6 +269,7 @@ def test_device_peaks_are_compared_as_ratios_and_process_peaks_are_not():
         ("model_digest", "fedcba"),
         ("task_version", "2.0"),
         ("limit", 7),
+        ("frames", 16),
         ("batch_size", 8),
         ("dtype", "bfloat16"),
     ],

@@ -236,7 +236,9 @@ def _ending_the_process() -> Iterator[None]:
         if not isinstance(error, BadInput | PruningError | SampleError):
             traceback.print_exc()
         warn(sentence(error))
-        raise SystemExit(2 if isinstance(error, BadInput | InfeasibleBudgetError) else 1) from error
+        mendable = isinstance(error, BadInput | InfeasibleBudgetError)
+        mendable = mendable or isinstance(error.__cause__, BadInput)
+        raise SystemExit(2 if mendable else 1) from error
 
 
 class SimplePrunedModel(PrunedModel):
