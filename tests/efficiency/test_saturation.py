@@ -46,6 +46,12 @@ def unheard(doing: str, number: int, total: int) -> None:
     """Of what nobody waits for."""
 
 
+@pytest.fixture(autouse=True)
+def _uncollected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To look through all that tests hold takes longer than all the rest."""
+    monkeypatch.setattr("gc.collect", lambda: 0)
+
+
 @pytest.fixture
 def climbed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Climb]]:
     """Climbs of cells by a planted clock, in a memory of which each sample takes a MiB."""
@@ -72,7 +78,6 @@ def climbed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Climb]]:
         def of(loaded, load):
             return SimpleNamespace(loaded=loaded, load=load)
 
-        monkeypatch.setattr("gc.collect", lambda: 0)  # which takes longer than all the rest
         monkeypatch.setattr(saturation, "TimedCell", Planted)
         monkeypatch.setattr(saturation, "Workload", SimpleNamespace(of=of))
         monkeypatch.setattr(saturation, "bytes_inside", lambda probe: held(*probe) * MIB)
