@@ -158,6 +158,7 @@ def efficiency(
     repeats: options.Repeats = 20,
     most_minutes: options.Minutes = None,
     memory_gib: options.FindMaxBatch = None,
+    saturate_gib: options.Saturate = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     attention: options.Attention = "sdpa",

@@ -165,6 +165,16 @@ FindMaxBatch = Annotated[
         show_default=False,
     ),
 ]
+Saturate = Annotated[
+    Any,
+    typer.Option(
+        "--saturate",
+        parser=words.above_zero("--saturate"),
+        metavar=_NUMBER,
+        help="Also find the batch, within so many GiB, at which requests a second stop growing.",
+        show_default=False,
+    ),
+]
 Device = Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `cuda:1`.")]
 Dtype = Annotated[str, typer.Option(metavar=_one_of(DTYPES), help="Of weights and activations.")]
 Attention = Annotated[str, typer.Option(metavar=_one_of(ATTENTIONS), help="How it is computed.")]

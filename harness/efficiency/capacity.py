@@ -24,28 +24,33 @@ def largest_batch(
     loaded: LoadedModel, method: Method, budget: Budget, load: Load, memory_gib: float
 ) -> int:
     """Samples that are answered at once within `memory_gib`, weights included; 0 if none is."""
-    device, weights = loaded.model.device, weight_bytes(loaded.model)
 
     def fits(batch: int) -> bool:
         try:
             workload = Workload.of(loaded, replace(load, batch_size=batch))
-            found = peaks(Probe(workload, method, budget).run, device)
+            return bytes_inside(Probe(workload, method, budget)) <= memory_gib * GIB
         except torch.OutOfMemoryError:
             return False
-        # on a GPU the peak has the weights already, and inputs that were there before
-        inside = found["peak_bytes"] + (0 if device.type == "cuda" else weights)
-        return inside <= memory_gib * GIB
 
     def tried(batch: int) -> bool:
         inside = fits(batch)
         give_back_memory()  # here nothing holds the tensors of a run that found none
         return inside
 
-    most = int((memory_gib * GIB - weights) / _cache_bytes(loaded, budget, load))
+    beside = memory_gib * GIB - weight_bytes(loaded.model)
+    most = int(beside / _cache_bytes(loaded, budget, load))
     if most < 1:
         return 0
-    with _capped(device, memory_gib):
+    with capped(loaded.model.device, memory_gib):
         return search(tried, first=most)
+
+
+def bytes_inside(probe: Probe) -> int:
+    """The most that is in use during a run, weights included. Raises torch.OutOfMemoryError."""
+    model = probe.workload.loaded.model
+    found: int = peaks(probe.run, model.device)["peak_bytes"]
+    # on a GPU the peak has the weights already, and inputs that were there before
+    return found + (0 if model.device.type == "cuda" else weight_bytes(model))
 
 
 def _cache_bytes(loaded: LoadedModel, budget: Budget, load: Load) -> float:
@@ -82,7 +87,7 @@ def give_back_memory() -> None:
 
 
 @contextmanager
-def _capped(device: torch.device, memory_gib: float) -> Iterator[None]:
+def capped(device: torch.device, memory_gib: float) -> Iterator[None]:
     """torch's allocator hands out no more than this; on a CPU nothing stops it."""
     if device.type != "cuda":
         yield

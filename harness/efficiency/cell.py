@@ -92,8 +92,7 @@ class TimedCell:
 
     def inspect(self) -> None:
         """What the trackers tell of a warm cell: none of it is timed."""
-        probe = Probe(self.workload, self._method, budget_of(self.cell))
-        self.measured = {**self.counts, **gathered(lambda tracker: tracker.of_cell(probe))}
+        self.measured = {**self.counts, **gathered(lambda tracker: tracker.of_cell(self.probe))}
 
     def _counts(self, prefill: Prefill) -> dict[str, Any]:
         """What entered, by which plan: the same in every run."""
@@ -125,6 +124,10 @@ class TimedCell:
         """Of a cell of which nothing else is asked."""
         steps = [run["decode"] for run in self.rounds]
         return {"status": self.status, "reason": self.reason, "decode": steps}
+
+    @property
+    def probe(self) -> Probe:
+        return Probe(self.workload, self._method, budget_of(self.cell))
 
     @property
     def _method(self) -> Method:

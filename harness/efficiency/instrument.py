@@ -12,6 +12,7 @@ import torch
 
 from harness.efficiency.cell import OUT_OF_MEMORY, WARMUPS, TimedCell
 from harness.efficiency.rounds import MOST_WARMUPS, Step, equal_contexts, rounds, warm_up
+from harness.efficiency.saturation import Sweep
 from harness.efficiency.trackers import gathered
 from harness.efficiency.workload import Load, Workload
 from harness.errors import BadInput
@@ -26,7 +27,8 @@ class Efficiency:
     """Times all cells at one batch size. An instrument of `harness.run`: a single piece.
 
     `most_minutes`: no round begins later after the first step; `memory_gib`: also find each cell's
-    largest batch in that much; `elsewhere`: what does as `timed` does, for who has no model.
+    largest batch in that much; `elsewhere`: what does as `timed` does, for who has no model;
+    `saturate_gib`: also find where each cell's requests a second stop growing in that much.
     """
 
     loaded: LoadedModel
@@ -35,6 +37,7 @@ class Efficiency:
     most_minutes: float | None = None
     memory_gib: float | None = None
     elsewhere: Callable[[Sequence[Cell], Step], dict[str, Any]] | None = None
+    saturate_gib: float | None = None
     kind = "efficiency"
 
     def pieces(self, cells: Sequence[Cell]) -> list[Piece]:
@@ -50,6 +53,8 @@ class Efficiency:
             "cells": [cell.text for cell in timed],
             "cell_identities": [cell.identity() for cell in timed],
         }
+        if self.saturate_gib is not None:
+            identity["saturate_gib"] = self.saturate_gib
         return [Piece("efficiency", timed, identity)]
 
     def prepare(self, pieces: Sequence[Piece]) -> None:
@@ -104,6 +109,8 @@ class Efficiency:
         if self.memory_gib is not None:
             for run in runs:
                 run.attempt(partial(run.find_largest_batch, self.memory_gib))
+        if self.saturate_gib is not None:
+            Sweep(workload, self.repeats, self.saturate_gib, last, on_step).saturate(runs)
         return {
             "cells": [run.record() for run in runs],
             "equal_context": [{"rows": rows, **run.decode_steps()} for rows, run in equal.items()],

@@ -181,6 +181,9 @@ def _rounds_faults(record: Values, done: Sequence[Values]) -> Iterator[str | Non
     lengths = {len(column) for column in columns} | {len(run["decode"]) for run in plain}
     if len(lengths) > 1:
         yield "its cells differ in their numbers of rounds"
+    rates = [cell["saturation"].get("saturated") for cell in done if "saturation" in cell]
+    if len({len(found["seconds"]) for found in rates if found}) > 1:
+        yield "its cells differ in their numbers of rounds at saturation"
     if len(record.get("stock_seconds", ())) > max(lengths, default=0):
         yield "it has more rounds without hooks than with them"
     if len({run["rows"] for run in plain}) < len(plain):

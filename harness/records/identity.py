@@ -29,6 +29,7 @@ TOLD_APART_BY = (*SAME_MODEL, "device", "batch_size", *CHOSEN, *ASKED)
 AS_ASKED = (
     *("model", "device", *SAME_MODEL[1:], *CHOSEN, "budget_per", "frames", "repeats"),
     *("prompt_tokens", "new_tokens", "images", "most_minutes", "memory_gib"),
+    "saturate_gib",
 )
 """What is in an identity under the name that a request has for it."""
 OF_A_RUN = (*AS_ASKED, "batch_size", "protocol")
@@ -86,6 +87,7 @@ class Identity:
     repeats: int | None = None
     most_minutes: float | None = None
     memory_gib: float | None = None
+    saturate_gib: float | None = None
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Identity:

@@ -11,6 +11,7 @@ from harness.records.cell import Cell
 from harness.records.ledger import LedgerRow, broken_promise, ledger_of
 from harness.records.phases import PHASES
 from harness.records.result import Result, outcome
+from harness.records.saturation import Saturation
 from harness.records.timed_bodies import EqualContextBody, TimedBody
 
 
@@ -52,6 +53,7 @@ class TimedCell(Result):
     decode_peak_bytes: float | None = None
     kv_cache_bytes: float = 0
     largest_batch: int | None = None
+    saturation: Saturation | None = None
     merged_rows: int = 0
     operators: Sequence[str] = ()
     kernels: Sequence[str] = ()
@@ -75,6 +77,7 @@ class TimedCell(Result):
             decode_peak_bytes=body.get("decode_peak_bytes"),
             kv_cache_bytes=body["kv_cache_bytes"],
             largest_batch=body["largest_batch"]["batch"] if "largest_batch" in body else None,
+            saturation=Saturation.of(body["saturation"]) if "saturation" in body else None,
             merged_rows=body.get("merged_rows", 0),
             operators=attention["operators"] if attention else (),
             kernels=attention["kernels"] if attention else (),

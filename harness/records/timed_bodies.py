@@ -84,6 +84,23 @@ class BatchBody(TypedDict):
     batch: Count
 
 
+class AtBatchBody(TypedDict):
+    """Rounds of whole generations of so many samples at once."""
+
+    batch: Positive
+    seconds: Annotated[list[Annotated[float, TOOK]], FULL_LIST]
+
+
+class SaturationBody(TypedDict):
+    """`batches` as they were tried, and rounds of all cells where each is saturated, if it is."""
+
+    gib: Amount
+    ended: Annotated[str, words("growth", "memory", "time", "failure")]
+    reason: str | None
+    batches: list[AtBatchBody]
+    saturated: NotRequired[AtBatchBody]
+
+
 class AttentionBody(TypedDict):
     operators: list[str]
     kernels: list[str]
@@ -113,6 +130,7 @@ class MeasuredBody(TypedDict):
     prefill_peak_bytes: NotRequired[Number]
     decode_peak_bytes: NotRequired[Number]
     largest_batch: NotRequired[BatchBody]
+    saturation: NotRequired[SaturationBody]
 
 
 class RatedCell(TypedDict):

@@ -101,6 +101,7 @@ def _timing(
     request: Request, loaded: LoadedModel, images: int, elsewhere: Elsewhere | None
 ) -> list[Instrument]:
     from harness.efficiency.instrument import Efficiency
+    from harness.efficiency.saturation import check_bound
     from harness.efficiency.workload import Load, check_room
 
     loads = [
@@ -109,6 +110,8 @@ def _timing(
     ]
     for load in loads if elsewhere is None else ():
         check_room(loaded, load)
+    if request.saturate_gib is not None and elsewhere is None:
+        check_bound(loaded, request.saturate_gib)
     return [
         Efficiency(
             loaded,
@@ -117,6 +120,7 @@ def _timing(
             request.most_minutes,
             request.memory_gib if number == 0 else None,
             None if elsewhere is None else partial(elsewhere.timed, number),
+            request.saturate_gib if number == 0 else None,
         )
         for number, load in enumerate(loads)
     ]

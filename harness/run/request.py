@@ -53,8 +53,9 @@ class Request:
     first `limit`, or `samples_per_task` that the seed `sample` draws; of a video, `frames` are
     shown. `images` of a timed prompt:
     None for the model's own number. `most_minutes`: no timed round begins later; `memory_gib`: the
-    largest batch in so much is found, too, at the first batch size. `allow_busy`: whether a busy
-    GPU is measured all the same; None where the GPU is not asked.
+    largest batch in so much is found, too, at the first batch size; `saturate_gib`: there also the
+    batch at which requests a second stop growing. `allow_busy`: whether a busy GPU is measured all
+    the same; None where the GPU is not asked.
     `workers`: so many on a Ray of this machine, or on the cluster at the address `ray`, answer;
     None for this process, or for as many as the cluster has room for.
     """
@@ -87,6 +88,7 @@ class Request:
     images: int | None = None
     most_minutes: float | None = None
     memory_gib: float | None = None
+    saturate_gib: float | None = None
     allow_busy: bool | None = None
     workers: int | None = None
     ray: str | None = None

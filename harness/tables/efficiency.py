@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isinf
 from statistics import median
@@ -30,8 +31,7 @@ def efficiency_table(record: EfficiencyRecord) -> Table:
         numbers.bytes_unit(cell.peak_bytes for cell in held),
         numbers.bytes_unit(cell.kv_cache_bytes for cell in held),
     )
-    asked = [cell.cell.asked for cell in cells]
-    begins = frozenset(i for i, a in enumerate(asked) if a.amount != asked[i - 1].amount)
+    begins, blocks = by_budget(cells)
     statuses = [*(cell.status for cell in cells), *(run.status for run in record.equal_context)]
     batch = f", batch {record.identity.batch_size}" if record.rates else ""
     rows, failed = tuple(map(run.row, cells)), "failed" in statuses
@@ -44,10 +44,16 @@ def efficiency_table(record: EfficiencyRecord) -> Table:
         failed,
         about=about(record),
         legend=legend(record, cells),
-        blocks={
-            i: f"{cells[i].cell.asked.tokens_label} a layer" for i in begins if cells[i].cell.budget
-        },
+        blocks=blocks,
     )
+
+
+def by_budget(cells: Sequence[TimedCell]) -> tuple[frozenset[int], dict[int, str]]:
+    """The rows at which another budget begins, and what stands above those of pruned cells."""
+    asked = [cell.cell.asked for cell in cells]
+    begins = frozenset(i for i, a in enumerate(asked) if a.amount != asked[i - 1].amount)
+    held = sorted(i for i in begins if cells[i].cell.budget)
+    return begins, {i: f"{asked[i].tokens_label} a layer" for i in held}
 
 
 @dataclass(frozen=True)

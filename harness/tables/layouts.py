@@ -12,10 +12,10 @@ from harness.errors import BadInput, unknown
 from harness.records.groups import configurations
 from harness.records.record import Record
 from harness.tables.accuracy import accuracy_table
-from harness.tables.efficiency import efficiency_table
 from harness.tables.long import long_table
 from harness.tables.markup import html_page, latex
 from harness.tables.paper import Style, paper_table
+from harness.tables.saturation import tables_of_run
 from harness.tables.table import Table, comma_separated, markdown
 
 LAYOUTS: dict[str, Callable[[Sequence[Record], Style], list[Table]]] = {}
@@ -60,7 +60,7 @@ def _accuracy(records: Sequence[Record], style: Style) -> list[Table]:
 
 @layout("efficiency")
 def _efficiency(records: Sequence[Record], style: Style) -> list[Table]:
-    return [efficiency_table(run) for run in configurations(records)[1]]
+    return [table for run in configurations(records)[1] for table in tables_of_run(run)]
 
 
 @layout("paper")

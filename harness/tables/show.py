@@ -18,7 +18,7 @@ from harness.records.method_versions import told_apart
 from harness.records.record import AccuracyRecord, EfficiencyRecord, Record
 from harness.records.selections import Selection
 from harness.tables import numbers
-from harness.tables.efficiency import efficiency_table
+from harness.tables.saturation import tables_of_run
 from harness.tables.table import Column, Parts, Table
 from harness.visible import visible
 
@@ -44,7 +44,7 @@ def cell_tables(path: Path, records: Sequence[Record], warn: Callable[[str], Non
     if path.is_dir():
         raise BadInput(f"{path} is a directory: name one of its records, or an item with --item")
     if isinstance(records[0], EfficiencyRecord):
-        return [efficiency_table(records[0])]
+        return tables_of_run(records[0])
     others = readable(sorted(path.parent.glob(f"efficiency-*{SUFFIX}")), warn)
     found = told_apart([records[0], *others])
     return [cell_table(record, runs_of(found)) for record in answers_of(found)]

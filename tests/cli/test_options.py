@@ -111,6 +111,12 @@ def test_every_option_of_efficiency_arrives(requested, tmp_path):
     )
 
 
+def test_where_requests_stop_growing_is_looked_for_if_it_is_asked_for(requested):
+    asked = ("efficiency", "--model", "random:tiny", "--methods", "fastv", "--budgets", "64")
+    assert requested(*asked, "--saturate", "4.5").saturate_gib == 4.5
+    assert requested(*asked).saturate_gib is None
+
+
 def test_a_part_that_is_not_wanted_is_left_out(requested):
     assert not requested("compare", "--no-accuracy").accuracy
     assert not requested("compare", "--no-efficiency").efficiency

@@ -17,7 +17,6 @@ from harness.errors import BadInput
 from harness.records.file import check_file, write_atomically
 from harness.records.record import AccuracyRecord, EfficiencyRecord, Record
 from harness.tables.choices import Intervals
-from harness.tables.efficiency import efficiency_table
 from harness.tables.markup import html
 from harness.tables.numbers import origin
 from harness.tables.page import costs, plots
@@ -27,6 +26,7 @@ from harness.tables.page.gallery import gallery
 from harness.tables.page.series import swatch
 from harness.tables.page.summary import findings
 from harness.tables.paper import Style, paper_table
+from harness.tables.saturation import tables_of_run
 from harness.visible import visible
 
 _HERE = Path(__file__).parent
@@ -79,6 +79,7 @@ def _shown(study: Study) -> dict:
     """What the template shows of a study; markup is finished, all other text is escaped there."""
     items, without = gallery(study.records)
     style = Style(Emphasis.SIGNIFICANT, Intervals.SMALL, fidelity=True)
+    timed = tables_of_run(study.run) if study.run else []
     return {
         "name": study.name,
         "best": answer(study),
@@ -87,7 +88,7 @@ def _shown(study: Study) -> dict:
         **_figures(study),
         "clock": clock(study.run) if study.run else "",
         "table": html(paper_table([study.records], style), "sortable"),
-        "efficiency": html(efficiency_table(study.run), "sortable") if study.run else "",
+        "efficiency": "".join(html(table, "sortable") for table in timed),
         "items": items,
         "without": without,
         "questions": sum(_questions(study).values()),
