@@ -47,10 +47,11 @@ SHAPE = {
         POSITIVE,
     ),
     "image_tokens?": ROWS,
+    **dict.fromkeys(("tower_matrices?", "projector_matrices?"), AMOUNT),
 }
 ShapeBody = Annotated[dict[str, int], SHAPE]
-"""The fields of `methods.interface.ModelShape` that costs are computed from; only the decoder's
-where an image's tokens, and what the tower makes of it, depend on the image.
+"""The fields of `methods.interface.ModelShape` that costs are computed from; none of an
+image where its tokens depend on it, and of the tower and the projector then what both weigh.
 """
 
 
@@ -64,6 +65,8 @@ class LedgerBody(TypedDict):
     samples: Positive
     selection_flops: NotRequired[Amount]
     tower: NotRequired[Any]
+    tower_flops: NotRequired[Amount]
+    projected: NotRequired[Count]
     visual: NotRequired[Count]
     images: NotRequired[Positive]
     resized: NotRequired[Count]
