@@ -77,16 +77,11 @@ def floors(cell: TimedCell, record: EfficiencyRecord) -> dict[str, Floor]:
     }
     if not tower_is_known(ledger, shape):
         return decoder
-    found = {
-        "vision_tower": Floor(
-            batch * mean_tower_flops(ledger, shape, images), size * cost.tower_weights(shape)
-        ),
-        **decoder,
-    }
+    tower = Floor(batch * mean_tower_flops(ledger, shape, images), size * cost.tower_weights(shape))
+    found = {"vision_tower": tower, **decoder}
     if projected := batch * mean_projected(ledger, shape, images) + cell.merged_rows:
-        found["projector"] = Floor(
-            cost.projector_flops(shape, projected), size * cost.projector_weights(shape)
-        )
+        flops = cost.projector_flops(shape, projected)
+        found |= {"projector": Floor(flops, size * cost.projector_weights(shape))}
     steps = identity.new_tokens - 1
     times = {phase: floor.seconds(record.rates) for phase, floor in found.items()}
     whole = sum(times.values()) + (steps - 1) * times["decode"]
