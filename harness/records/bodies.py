@@ -12,6 +12,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 from harness.records.cost import DTYPE_BYTES
 from harness.records.form import (
     AMOUNT,
+    BOOLEAN,
     BUDGET,
     COUNT,
     COUNT_OR_NONE,
@@ -24,6 +25,7 @@ from harness.records.form import (
     PLACE,
     POSITIVE,
     ROWS,
+    ROWS_OR_0,
     words,
 )
 
@@ -173,6 +175,17 @@ class SelectionBody(TypedDict):
     groups: NotRequired[list[Annotated[int, PLACE]]]
 
 
+class GridBody(TypedDict):
+    """A segment of a sample's image, as `methods.sizes.Segment` has it; see `grids`."""
+
+    h: Annotated[int, ROWS]
+    w: Annotated[int, ROWS]
+    newline: Annotated[str, words("none", "row", "end")]
+    has_cls: NotRequired[Annotated[bool, BOOLEAN]]
+    crops: NotRequired[list[Annotated[int, ROWS_OR_0]]]
+    resampled: NotRequired[Annotated[bool, BOOLEAN]]
+
+
 class SampleOutline(TypedDict):
     """A question and its answer; `ledger` is the number of its row there."""
 
@@ -189,6 +202,7 @@ class DetailsBody(TypedDict):
 
     first_token: FirstTokenBody
     selections: list[SelectionBody]
+    grids: NotRequired[list[GridBody]]
 
 
 class SampleBody(SampleOutline, DetailsBody):
