@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 from torch import Tensor, nn
 
 from methods.attention import QueriesKeys
+from methods.encoding import Encoded
 from methods.errors import PruningError
 from methods.sizes import ModelShape, Segment, Sizes
 
@@ -148,6 +149,14 @@ class Adapter(ABC):
     def shape(self) -> ModelShape:
         """The integers that costs are computed from. Raises PruningError where none are known."""
         raise PruningError(f"what a {self.name} costs is not computed yet")
+
+    def tower_shape(self) -> dict[str, int]:
+        """The fields of `ModelShape` that hold for images of any size; none where not known."""
+        return {}
+
+    def encoded(self, segment: Segment) -> Encoded | None:
+        """What tower and projector compute for a segment; None where that is not known."""
+        return None
 
     @property
     @abstractmethod

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import mul
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from methods.encoding import Encoded
 from methods.errors import PruningError, told
 from methods.groups import Group, group_samples
 from methods.plan import DecoderStage, EncoderStage, Plan, Selection, TowerStage
 from methods.reads import Read, TextRows, View, what_of
 from methods.sizes import ModelShape, Segment, Sizes
-from methods.stages import chosen
+from methods.stages import chosen, joined
 from methods.tensors import apply_cut, gather_rows
 from methods.trace import ImageRows, TowerRows
 
@@ -27,13 +29,19 @@ META = torch.device("meta")
 
 @lru_cache(maxsize=1024)
 def selection_flops(
-    plan: Plan, sizes: Sizes, shape: ModelShape, text: int, tower: ImageRows = ()
+    plan: Plan,
+    sizes: Sizes,
+    shape: ModelShape,
+    text: int,
+    tower: ImageRows = (),
+    encoded: tuple[Encoded, ...] = (),
 ) -> int:
     """FLOPs of all stages of a plan for one sample with `text` text tokens.
 
     2 per multiply-add of matrix products. Attention that a stage reads is counted too; projecting
     what a cut in the tower has merged is the projector's. `tower`: rows of the tower's layers for
-    each image, where they were counted; else as many as a cut inside it can leave. Raises
+    each image, where they were counted; else as many as a cut inside it can leave. `encoded`:
+    what the tower made of each segment, where images are of any size. Raises
     PruningError for a stage that needs values, not shapes alone.
     """
     if not plan.stages:
@@ -49,11 +57,16 @@ def selection_flops(
                         plan.tower, sizes.segments, counted, strict=bool(plan.tower)
                     )
                 ),
-                _run_encoder(group, plan.encoder, shape),
+                _run_encoder(group, plan.encoder, shape, encoded or _alike(sizes, shape)),
                 *(_run_decoder(group, stage, shape, text) for stage in plan.decoder),
             ]
         )
     return counter.get_total_flops() + reads
+
+
+def _alike(sizes: Sizes, shape: ModelShape) -> tuple[Encoded, ...]:
+    """Images of one size; what tower and projector cost is not asked here."""
+    return tuple(Encoded(shape.tower_rows, s.has_cls, 0, 0) for s in sizes.segments)
 
 
 def _run_inside(
@@ -93,43 +106,87 @@ def _run_inside(
     return total
 
 
-def _run_encoder(group: Group, stages: Sequence[EncoderStage], shape: ModelShape) -> int:
-    """Run the tower's stages, one an image; FLOPs of what they read."""
-    if not stages:
-        return 0
-    total, carries, counts = 0, [], []
-    for stage, segment in zip(stages, group.sizes.segments, strict=True):
-        rows, width, heads = shape.tower_rows, shape.tower_width, shape.tower_heads
-        # without a CLS row the mean over all rows stands in for it
-        queries = 1 if segment.has_cls else rows
-        shown = {
-            Read.FEATURES: _empty(1, rows, width),
-            Read.TOWER_KEYS: _empty(1, rows, width),
-            Read.CLS_QUERY: _empty(1, queries, width),
-            Read.CLS_ATTENTION: _empty(1, heads, segment.tokens),
-            Read.RECEIVED_ATTENTION: _empty(1, heads, segment.tokens),
-        }
-        attending = {Read.CLS_ATTENTION: queries, Read.RECEIVED_ATTENTION: rows}
-        total += sum(2 * rows * width * attending.get(what_of(read), 0) for read in stage.reads)
-        view = View(
-            count=segment.tokens,
-            segments=_empty(1, segment.tokens, dtype=torch.long),
-            seeds=group.seeds,
-            questions=group.questions,
-            reads={read: shown[what_of(read)] for read in stage.reads},
-        )
-        selection = _select(
-            f"stage {stage.name} in the vision tower",
-            stage,
-            view,
-            view.count + int(segment.has_cls),
-            Read.FEATURES,
-        )
-        cut = selection.cut
-        counts.append(segment.tokens if cut is None else cut.anchors.shape[1])
+def _run_encoder(
+    group: Group, stages: Sequence[EncoderStage], shape: ModelShape, encoded: Sequence[Encoded]
+) -> int:
+    """Run the tower's stages; FLOPs of what they read."""
+    total, i, carries, counts = 0, 0, [], []
+    for stage in stages:
+        own = slice(i, i + stage.segments)
+        segments, i = group.sizes.segments[own], i + stage.segments
+        view, rows = _encoder_view(group, stage, segments, encoded[own], shape)
+        where = f"stage {stage.name} in the vision tower"
+        selection = _select(where, stage, view, rows, Read.FEATURES)
+        tokens = sum(segment.tokens for segment in segments)
+        counts.append(tokens if selection.cut is None else selection.cut.anchors.shape[1])
         carries.append(selection.visual)
-    group.enter(counts, {n: torch.cat([carry[n] for carry in carries], 1) for n in carries[0]})
+        total += _encoder_reads(stage, segments, encoded[own], shape)
+    if stages:
+        group.enter(counts, joined(carries, counts))
     return total
+
+
+def _encoder_view(
+    group: Group,
+    stage: EncoderStage,
+    segments: Sequence[Segment],
+    encoded: Sequence[Encoded],
+    shape: ModelShape,
+) -> tuple[View, int]:
+    """The view of a stage for some segments, and how many rows it shows."""
+    images = sum(segment.tower_images for segment in segments)
+    patches = sum(map(_shown_of, segments))
+    # of frames tokens are shown, without CLS rows
+    with_cls = segments[0].has_cls and segments[0].kind == "image"
+    rows, width = patches + images * with_cls, shape.tower_width
+    weights = _empty(1, shape.tower_heads, patches)
+    shown = {
+        Read.FEATURES: _empty(1, rows, shape.projected_width or width),
+        Read.TOWER_KEYS: _empty(1, rows, width),
+        Read.CLS_QUERY: _empty(1, sum(_asking(_each(segments, encoded))), width),
+        Read.CLS_ATTENTION: weights,
+        Read.RECEIVED_ATTENTION: weights,
+    }
+    view = View(
+        count=patches,
+        segments=_empty(1, patches, dtype=torch.long),
+        seeds=group.seeds,
+        questions=group.questions,
+        reads={read: shown[what_of(read)] for read in stage.reads},
+    )
+    return view, rows
+
+
+def _shown_of(segment: Segment) -> int:
+    """Rows without CLS: patches of crops, or the tokens of a video."""
+    if segment.kind == "video":
+        return segment.tokens
+    return segment.tower_images * segment.patches
+
+
+def _encoder_reads(
+    stage: EncoderStage,
+    segments: Sequence[Segment],
+    encoded: Sequence[Encoded],
+    shape: ModelShape,
+) -> int:
+    """FLOPs of the attention that a stage reads of some segments."""
+    images = _each(segments, encoded)
+    rows = [image.rows for image in images]
+    asking = {Read.CLS_ATTENTION: _asking(images), Read.RECEIVED_ATTENTION: rows}
+    read = [asking[what] for what in map(what_of, stage.reads) if what in asking]
+    return sum(2 * sum(map(mul, queries, rows)) * shape.tower_width for queries in read)
+
+
+def _each(segments: Sequence[Segment], encoded: Sequence[Encoded]) -> list[Encoded]:
+    """Of each tower image that segments are made of."""
+    pairs = zip(segments, encoded, strict=True)
+    return [own for segment, own in pairs for _ in range(segment.tower_images)]
+
+
+def _asking(images: Sequence[Encoded]) -> list[int]:
+    """The CLS row of each; without one the mean over all rows stands in for it."""
+    return [1 if image.has_cls else image.rows for image in images]
 
 
 def _run_decoder(group: Group, stage: DecoderStage, shape: ModelShape, text: int) -> int:

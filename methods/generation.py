@@ -67,6 +67,7 @@ class Generation:
             plans=tuple(plans[own] for own in sizes),
             sizes=tuple(sizes),
             text_counts=tuple(n - v for n, v in zip(run.lengths, run.counts, strict=True)),
+            encoded=self.adapter.encoded,
         )
         self.cutting = Cutting(
             self.adapter, self.clock, self.method.name, run, self.groups, self.prefill

@@ -206,6 +206,9 @@ class ModelShape:
     patch_values: int  # channels · patch height · patch width
     projector_inner: int
     image_tokens: int  # per image
+    tower_matrices: int = 0  # values of all of them, where images are of any size
+    projector_matrices: int = 0  # likewise
+    projected_width: int = 0  # of features as they are projected, where not `tower_width`
 
 
 @dataclass(frozen=True)

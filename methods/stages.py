@@ -80,7 +80,7 @@ def run_encoder_stages(
         carries.append(selection.visual)
         start, i = start + tokens, i + stage.segments
     counts = [piece.shape[1] for piece in pieces]
-    group.enter(counts, _joined(carries, counts))
+    group.enter(counts, joined(carries, counts))
     if not selections:
         return None, []
     made = torch.cat(states, 1) if states else None
@@ -88,7 +88,7 @@ def run_encoder_stages(
     return piece, selections
 
 
-def _joined(carries: Sequence[Mapping[str, Tensor]], counts: Sequence[int]) -> dict[str, Tensor]:
+def joined(carries: Sequence[Mapping[str, Tensor]], counts: Sequence[int]) -> dict[str, Tensor]:
     """What the stages of segments left over their rows, of which each has so many; 0 where one left
     nothing.
     """

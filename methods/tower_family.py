@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from methods.encoding import Encoded, attending, matrices
 from methods.errors import PruningError
 from methods.family import Adapter
 from methods.sizes import Segment, Sizes
@@ -65,6 +67,31 @@ class TowerAdapter(Adapter):
     @abstractmethod
     def project(self, features: Tensor) -> Tensor:
         """Features [B, n, width], as they are projected, to the language model's [B, n, D]."""
+
+    @property
+    @abstractmethod
+    def side(self) -> int:
+        """Patches along each side of a tower image."""
+
+    def tower_shape(self) -> dict[str, int]:
+        vision = self.vision_config
+        return {
+            "tower_layers": len(self.tower_layers),
+            "tower_width": vision.hidden_size,
+            "tower_heads": vision.num_attention_heads,
+            "tower_matrices": self._matrices,
+            "projector_matrices": matrices([self.projector]),
+        }
+
+    @cached_property
+    def _matrices(self) -> int:
+        return matrices([self.tower])
+
+    def encoded(self, segment: Segment) -> Encoded:
+        rows, images = self.side**2 + self.has_cls, segment.tower_images
+        pairs = len(self.tower_layers) * rows**2
+        flops = 2 * rows * self._matrices + attending(pairs, self.vision_config.hidden_size)
+        return Encoded(rows, self.has_cls, images * flops, images * segment.patches)
 
     def sizes_of(self, segments: tuple[Segment, ...]) -> Sizes:
         return Sizes(len(self.layers), segments, self.feature_place)

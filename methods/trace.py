@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from methods.encoding import Encoded
 from methods.errors import PruningError
 from methods.plan import Cut, Plan
-from methods.sizes import Sizes
+from methods.sizes import Segment, Sizes
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Prefill:
     sound: list[tuple[str, Tensor]] = field(default_factory=list, repr=False)
     tower_rows: list[ImageRows] = field(default_factory=list, repr=False)
     """Of each sample's images, in the order of the samples; empty where nothing is cut inside."""
+    encoded: Callable[[Segment], Encoded | None] = field(default=lambda segment: None, repr=False)
+    """As the model's adapter has it."""
 
     @property
     def entering(self) -> Tensor:

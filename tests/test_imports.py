@@ -48,11 +48,16 @@ ALLOWED = {
     "methods/sequence.py": ["methods.plan", "methods.tensors"],
     "methods/attention.py": [],
     "methods/clock.py": [],
-    "methods/family.py": ["methods.attention", "methods.errors", "methods.sizes"],
-    "methods/tower_family.py": ["methods.errors", "methods.family", "methods.sizes"],
+    "methods/encoding.py": [],
+    "methods/family.py": [
+        *("methods.attention", "methods.encoding", "methods.errors", "methods.sizes"),
+    ],
+    "methods/tower_family.py": [
+        *("methods.encoding", "methods.errors", "methods.family", "methods.sizes"),
+    ],
     "methods/encoder_calls.py": ["methods.errors", "methods.family", "methods.sizes"],
     "methods/recording.py": ["methods.attention"],
-    "methods/trace.py": ["methods.errors", "methods.plan", "methods.sizes"],
+    "methods/trace.py": ["methods.encoding", "methods.errors", "methods.plan", "methods.sizes"],
     "methods/clustering.py": ["methods.tensors"],
     "methods/clip_checkpoint.py": ["methods.errors"],
     "methods/windows.py": ["methods.sizes"],
@@ -64,7 +69,8 @@ ALLOWED = {
         file: [
             *("methods.adapters._anyres", "methods.adapters._clip", "methods.adapters._decoder"),
             *("methods.adapters._frames", "methods.adapters._shuffled"),
-            *("methods.attention", "methods.errors", "methods.family", "methods.sizes"),
+            *("methods.attention", "methods.encoding", "methods.errors", "methods.family"),
+            "methods.sizes",
             *("methods.merged_tower", "methods.tensors", "methods.tower_family"),
         ]
         for file in FAMILY_FILES

@@ -25,6 +25,7 @@ from harness.models.shapes import shape_of
 from harness.models.videos import Video
 from harness.records.counted import broken_promises, ledgers_of
 from harness.records.digests import image_digest, video_digest
+from harness.records.grids import grid_bodies
 from harness.records.selections import selections_of
 from methods import Budget, Method, PruningError, attach
 from methods.sharing import SharedImages, TowerStore
@@ -69,7 +70,8 @@ class Answer:
 
     `first_token`: ids and natural log-probabilities of the most likely first tokens, best first;
     `ledger`: visual tokens entering each layer, KV rows, planned tokens, and text tokens; images,
-    where the budget is that of each of several.
+    where the budget is that of each of several; `grids`: where its visual tokens lie, where images
+    are of any size.
     """
 
     text: str
@@ -79,6 +81,7 @@ class Answer:
     ledger: dict[str, Any]
     selections: list[dict[str, Any]]
     parameters: dict[str, Any]
+    grids: list[dict[str, Any]] = field(default_factory=list)
 
 
 class SampleError(RuntimeError):
@@ -285,6 +288,7 @@ class Answerer:
                 ledger=ledgers[row],
                 selections=selections[row],
                 parameters=dict(prefill.plans[row].parameters),
+                grids=[] if shape.image_tokens else grid_bodies(prefill.sizes[row]),
             )
             for i, (row, text) in enumerate(zip(rows, texts, strict=True))
         ]

@@ -328,4 +328,5 @@ def _sample(task: str, doc_id: int, answer: Answer, row: int) -> dict[str, Any]:
         "ledger": row,
         "first_token": answer.first_token,
         "selections": answer.selections,
+        **({"grids": answer.grids} if answer.grids else {}),
     }

@@ -17,6 +17,7 @@ from harness.records.ledger import (
     mean_prefill_flops,
     mean_projected,
     mean_tower_flops,
+    tower_is_known,
 )
 from harness.records.phases import OF_TOKENS, ONCE
 from harness.records.record import EfficiencyRecord
@@ -74,18 +75,13 @@ def floors(cell: TimedCell, record: EfficiencyRecord) -> dict[str, Floor]:
             + batch * cost.kv_cache_bytes(shape, rows, identity.dtype),
         ),
     }
-    if "tower_rows" not in shape:
+    if not tower_is_known(ledger, shape):
         return decoder
-    projected = batch * mean_projected(ledger, shape, images) + cell.merged_rows
-    found = {
-        "vision_tower": Floor(
-            batch * mean_tower_flops(ledger, shape, images), size * cost.tower_weights(shape)
-        ),
-        "projector": Floor(
-            cost.projector_flops(shape, projected), size * cost.projector_weights(shape)
-        ),
-        **decoder,
-    }
+    tower = Floor(batch * mean_tower_flops(ledger, shape, images), size * cost.tower_weights(shape))
+    found = {"vision_tower": tower, **decoder}
+    if projected := batch * mean_projected(ledger, shape, images) + cell.merged_rows:
+        flops = cost.projector_flops(shape, projected)
+        found |= {"projector": Floor(flops, size * cost.projector_weights(shape))}
     steps = identity.new_tokens - 1
     times = {phase: floor.seconds(record.rates) for phase, floor in found.items()}
     whole = sum(times.values()) + (steps - 1) * times["decode"]

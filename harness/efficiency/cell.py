@@ -173,13 +173,15 @@ def stage_names(plan: Plan) -> list[str]:
 
 
 def _merged_rows(prefill: Any) -> int:
-    """Rows of the batch that the tower's stages merged: the projector runs again on them."""
+    """Rows of the batch that the projector runs on again: those that the tower's stages merged, and
+    all that they kept of samples with crops.
+    """
     cuts = [
-        (s.rows, s.cut)
+        (s.rows, s.cut, any(segment.crops for segment in prefill.sizes[s.rows[0]].segments))
         for s in prefill.selections
         if s.layer is None and not prefill.plans[s.rows[0]].tower
     ]
-    return sum(len(rows) * cut.anchors.shape[1] for rows, cut in cuts if cut.merges)
+    return sum(len(rows) * cut.anchors.shape[1] for rows, cut, crops in cuts if cut.merges or crops)
 
 
 def _columns(runs: Sequence[Seconds]) -> dict[str, list]:

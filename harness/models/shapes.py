@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 
 def shape_of(model: Any) -> ModelShape:
-    """Of all the model; of its decoder alone, with zeros elsewhere, where an image's tokens and
-    what its tower costs depend on the image.
+    """Of all the model; where an image's tokens depend on the image, with zeros for what is of one
+    image, and for the whole tower where it is not known what that costs.
     """
     from methods.adapters import adapter_for
     from methods.family import Adapter
@@ -28,7 +28,7 @@ def shape_of(model: Any) -> ModelShape:
         key_value_heads=text.num_key_value_heads,
         head_dim=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
         vocabulary=text.vocab_size,
-        **dict.fromkeys(_OF_AN_IMAGE, 0),
+        **dict.fromkeys(_OF_AN_IMAGE, 0) | adapter.tower_shape(),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 from harness.records.cost import DTYPE_BYTES
 from harness.records.form import (
     AMOUNT,
+    BOOLEAN,
     BUDGET,
     COUNT,
     COUNT_OR_NONE,
@@ -24,6 +25,7 @@ from harness.records.form import (
     PLACE,
     POSITIVE,
     ROWS,
+    ROWS_OR_0,
     words,
 )
 
@@ -47,10 +49,11 @@ SHAPE = {
         POSITIVE,
     ),
     "image_tokens?": ROWS,
+    **dict.fromkeys(("tower_matrices?", "projector_matrices?"), AMOUNT),
 }
 ShapeBody = Annotated[dict[str, int], SHAPE]
-"""The fields of `methods.interface.ModelShape` that costs are computed from; only the decoder's
-where an image's tokens, and what the tower makes of it, depend on the image.
+"""The fields of `methods.interface.ModelShape` that costs are computed from; none of an
+image where its tokens depend on it, and of the tower and the projector then what both weigh.
 """
 
 
@@ -64,6 +67,8 @@ class LedgerBody(TypedDict):
     samples: Positive
     selection_flops: NotRequired[Amount]
     tower: NotRequired[Any]
+    tower_flops: NotRequired[Amount]
+    projected: NotRequired[Count]
     visual: NotRequired[Count]
     images: NotRequired[Positive]
     resized: NotRequired[Count]
@@ -173,6 +178,17 @@ class SelectionBody(TypedDict):
     groups: NotRequired[list[Annotated[int, PLACE]]]
 
 
+class GridBody(TypedDict):
+    """A segment of a sample's image, as `methods.sizes.Segment` has it; see `grids`."""
+
+    h: Annotated[int, ROWS]
+    w: Annotated[int, ROWS]
+    newline: Annotated[str, words("none", "row", "end")]
+    has_cls: NotRequired[Annotated[bool, BOOLEAN]]
+    crops: NotRequired[list[Annotated[int, ROWS_OR_0]]]
+    resampled: NotRequired[Annotated[bool, BOOLEAN]]
+
+
 class SampleOutline(TypedDict):
     """A question and its answer; `ledger` is the number of its row there."""
 
@@ -189,6 +205,7 @@ class DetailsBody(TypedDict):
 
     first_token: FirstTokenBody
     selections: list[SelectionBody]
+    grids: NotRequired[list[GridBody]]
 
 
 class SampleBody(SampleOutline, DetailsBody):

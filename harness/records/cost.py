@@ -35,13 +35,17 @@ def decoder_weights(shape: Shape) -> int:
 
 def tower_weights(shape: Shape) -> int:
     """Weights that a forward of the vision tower reads."""
+    if found := shape.get("tower_matrices"):
+        return found
     width = shape["tower_width"]
     layer = 4 * width * width + 2 * width * shape["tower_intermediate"]
     return shape["patch_values"] * width + shape["tower_layers"] * layer
 
 
 def projector_weights(shape: Shape) -> int:
-    """Weights of the two-layer projector."""
+    """Weights of the projector: of two layers, unless the shape tells."""
+    if found := shape.get("projector_matrices"):
+        return found
     return shape["projector_inner"] * (shape["tower_width"] + shape["hidden_size"])
 
 
@@ -75,9 +79,8 @@ def tower_flops(shape: Shape, rows: Sequence[Sequence[int]] = ()) -> int:
 
 
 def projector_flops(shape: Shape, rows: float) -> float:
-    """The two-layer projector for `rows` visual tokens."""
-    widths = shape["tower_width"] + shape["hidden_size"]
-    return 2 * rows * shape["projector_inner"] * widths
+    """The projector for `rows` visual tokens."""
+    return 2 * rows * projector_weights(shape)
 
 
 def kv_cache_bytes(shape: Shape, cached: Sequence[float], dtype: str) -> float:

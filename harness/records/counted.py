@@ -12,8 +12,9 @@ from harness.records.ledger import broken_promise, ledger_of
 from harness.records.share import Share
 
 if TYPE_CHECKING:
+    from methods.encoding import Encoded
     from methods.interface import Budget, Method
-    from methods.sizes import ModelShape
+    from methods.sizes import ModelShape, Sizes
     from methods.trace import Prefill
 
 
@@ -22,7 +23,8 @@ def ledgers_of(
 ) -> list[dict[str, Any]]:
     """Of each sample: visual tokens that entered each layer, KV rows, planned tokens; its text;
     FLOPs of its selections, if no stage stands in a tower of unknown sizes; where its images were
-    cut inside the tower, the rows of its layers. `resized`: tokens of each sample's pictures as
+    cut inside the tower, the rows of its layers; where images are of any size, FLOPs of the tower
+    and the rows that are projected. `resized`: tokens of each sample's pictures as
     they were, where they were made smaller.
     """
     from methods.flops import selection_flops
@@ -30,10 +32,21 @@ def ledgers_of(
     rows = _counted(prefill, resized)
     tower = prefill.tower_rows or [()] * len(rows)
     for row, plan, sizes, images in zip(rows, prefill.plans, prefill.sizes, tower, strict=True):
-        if not shape.tower_rows and (plan.encoder or plan.tower):
+        encoded = () if shape.tower_rows else _encoded(prefill, sizes)
+        if encoded:
+            row["tower_flops"] = sum(own.tower_flops for own in encoded)
+            row["projected"] = sum(own.projected for own in encoded)
+        if not (shape.tower_rows or encoded) and (plan.encoder or plan.tower):
             continue
-        row["selection_flops"] = selection_flops(plan, sizes, shape, row["text"], images)
+        row["selection_flops"] = selection_flops(plan, sizes, shape, row["text"], images, encoded)
     return rows
+
+
+def _encoded(prefill: Prefill, sizes: Sizes) -> tuple[Encoded, ...]:
+    """What tower and projector computed for each segment of a sample; empty where not known."""
+    found = [prefill.encoded(segment) for segment in sizes.segments]
+    known = tuple(own for own in found if own is not None)
+    return known if len(known) == len(found) else ()
 
 
 def broken_promises(

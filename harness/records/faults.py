@@ -63,6 +63,7 @@ def _accuracy_faults(record: Values, whole: bool) -> Iterator[str | None]:
     if whole:
         yield misfit(samples, DETAILS, "samples")
         yield from (_selection_fault(kept) for sample in samples for kept in sample["selections"])
+        yield from (_grid_fault(grid) for sample in samples for grid in sample.get("grids", ()))
         yield from (_first_token_fault(sample["first_token"]) for sample in samples)
 
 
@@ -144,6 +145,13 @@ def _ledger_fault(ledger: Sequence[Values], shape: Values) -> str | None:
     columns = [row[name] for row in ledger for name in ("entering", "cached", "planned")]
     if any(len(column) != shape["layers"] for column in columns):
         return f"its ledger is not of {shape['layers']} layers"
+    return None
+
+
+def _grid_fault(grid: Values) -> str | None:
+    """Crops are five numbers: how many, the side of each, and where the first token lies."""
+    if "crops" in grid and (len(grid["crops"]) != 5 or min(grid["crops"][:3]) < 1):
+        return "a grid's crops are not rows, columns, side, top and left"
     return None
 
 

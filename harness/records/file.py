@@ -27,7 +27,7 @@ from harness.records.record import Record, record_of
 SCHEMA = 1
 SUFFIX = ".json.gz"
 KINDS = ("accuracy", "efficiency")
-DETAILS = ("first_token", "selections")
+DETAILS = ("first_token", "selections", "grids")
 _PARTIAL = re.compile(r"\..{1,40}\.[0-9a-f]{8}\.tmp")
 MOST_BYTES = 2**30
 """Of a file, and of each of its two parts unpacked."""

@@ -57,6 +57,8 @@ BUDGET = Leaf(
 )
 POSITIVE = number("a whole number from 1", 1, MOST_COUNT, int)
 ROWS = number(f"a whole number from 1 to {MOST_ROWS}", 1, MOST_ROWS, int)
+ROWS_OR_0 = number(f"a whole number from 0 to {MOST_ROWS}", 0, MOST_ROWS, int)
+BOOLEAN = Leaf("true or false", (bool,))
 PLACE = number("a row or -1", -1, MOST_ROWS, int)
 NUMBER = number("a number", -MOST, MOST, int, float)
 NUMBER_OR_NONE = number("a number or null", -MOST, MOST, int, float, NONE)

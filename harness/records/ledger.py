@@ -19,6 +19,7 @@ class LedgerRow:
     attention, rows into MLP]` of every tower layer. `visual`: tokens before any cut, None in old
     records; where the pictures were made smaller instead, of the pictures as they were, and
     `resized` those that are left. `images`: the budget is that of each of so many.
+    `tower_flops` and the rows that are `projected` are told where images are of any size.
     """
 
     entering: Sequence[int]
@@ -31,6 +32,8 @@ class LedgerRow:
     visual: int | None = None
     resized: int | None = None
     images: int = 1
+    tower_flops: float | None = None
+    projected: int | None = None
 
     @property
     def mean_entering(self) -> float:
@@ -124,25 +127,37 @@ def mean_prefill_flops(ledger: Ledger, shape: cost.Shape) -> float:
     )
 
 
+def tower_is_known(ledger: Ledger, shape: cost.Shape) -> bool:
+    """Whether what vision tower and projector cost follows from a record."""
+    told = all(row.tower_flops is not None for row in ledger)
+    return "tower_rows" in shape or (told and "tower_matrices" in shape)
+
+
 def mean_tower_flops(ledger: Ledger, shape: cost.Shape, images: int) -> float:
     """FLOPs of the vision tower for a sample's `images`, averaged over samples."""
     whole = [()] * images
     return _over_samples(
-        ledger, lambda row: sum(cost.tower_flops(shape, rows) for rows in row.tower or whole)
+        ledger,
+        lambda row: (
+            sum(cost.tower_flops(shape, rows) for rows in row.tower or whole)
+            if row.tower_flops is None
+            else row.tower_flops
+        ),
     )
 
 
 def mean_projected(ledger: Ledger, shape: cost.Shape, images: int) -> float:
     """Rows of a sample's `images` that leave the tower for the projector, averaged over samples."""
-    tokens = shape["image_tokens"]
-    return _over_samples(
-        ledger,
-        lambda row: (
-            sum(tokens - shape["tower_rows"] + rows[-1][1] for rows in row.tower)
-            if row.tower
-            else images * tokens
-        ),
-    )
+
+    def projected(row: LedgerRow) -> float:
+        if row.projected is not None:
+            return row.projected
+        tokens = shape["image_tokens"]
+        if row.tower:
+            return sum(tokens - shape["tower_rows"] + rows[-1][1] for rows in row.tower)
+        return images * tokens
+
+    return _over_samples(ledger, projected)
 
 
 def mean_cache_bytes(ledger: Ledger, shape: cost.Shape, dtype: str) -> float:

@@ -19,8 +19,8 @@ _LIBRARIES = ("torch", "transformers", "lmms_eval", "numpy")
 _MEASURING = (
     *("methods", "baselines", "harness/models", "harness/accuracy", "harness/efficiency"),
     *("harness/embedded", "harness/records/cell.py", "harness/records/counted.py"),
-    *("harness/records/ledger.py", "harness/records/phases.py", "harness/records/selections.py"),
-    "harness/records/task_metrics.py",
+    *("harness/records/grids.py", "harness/records/ledger.py", "harness/records/phases.py"),
+    *("harness/records/selections.py", "harness/records/task_metrics.py"),
 )
 """What decides a measurement: other rooms only plan it or read records."""
 _NOT_MEASURING = "harness/embedded/training"

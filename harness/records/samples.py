@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from harness.records.bodies import FirstTokenBody
+from harness.records.grids import Grid, grids_of
 from harness.records.selections import Selection
 
 FirstToken = Mapping[int, float]
@@ -74,6 +75,10 @@ class Samples:
         return tuple(
             tuple(map(Selection.of, sample.get("selections", ()))) for sample in self.bodies
         )
+
+    def grids(self, place: int) -> tuple[Grid, ...]:
+        """Of one of them, where its visual tokens lie; empty where that is not recorded."""
+        return grids_of(self.bodies[place].get("grids", ()))
 
     @cached_property
     def by_item(self) -> dict[str, Answer]:

@@ -43,6 +43,11 @@ class Selection:
         )
 
     @property
+    def count(self) -> int:
+        """How many rows it kept, merged ones as one each."""
+        return len(rows_of(self.kept or ""))
+
+    @property
     def digest(self) -> str:
         """Of all that was kept and merged, ten hexadecimal digits; what a baseline holds."""
         return self._body.get("digest") or json_digest(self._body)

@@ -26,4 +26,5 @@ def _slim(sample: Mapping[str, Any], selections: Sequence[Selection]) -> dict[st
         {**{k: body[k] for k in _KEPT if k in body}, "digest": selection.digest}
         for body, selection in zip(sample["selections"], selections, strict=True)
     ]
+    sample = {name: value for name, value in sample.items() if name != "grids"}
     return {**sample, "first_token": {}, "selections": kept}

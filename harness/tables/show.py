@@ -196,7 +196,8 @@ def sheet(records: Sequence[Record], item: str) -> Image.Image:
     from PIL import Image, ImageDraw
 
     from harness.tables.page.images import asked
-    from harness.tables.page.overlay import composed, patches
+    from harness.tables.page.overlay import composed
+    from harness.tables.page.views import traced
 
     side, head = 252, 20
     tiles = []
@@ -205,11 +206,14 @@ def sheet(records: Sequence[Record], item: str) -> Image.Image:
         known = asked(record.task, item, samples.images[place])
         if known is None:
             raise BadInput(f"there is no picture of {item}: its image is not at hand")
-        traced = patches(samples.selections[place], record.image_tokens)
-        if traced is None:
-            raise BadInput(f"there is no picture of {item}: not one square image, or only digests")
+        found = traced(record, place)
+        if found is None:
+            raise BadInput(
+                f"there is no picture of {item}: not one image, of places that are known, or only "
+                "digests"
+            )
         name = f"{record.cell.text}: {samples.answers[place]}"
-        tiles.append((name, composed(known.image, traced, side)))
+        tiles.append((name, composed(known.image, found, side)))
     across = min(len(tiles), 5)
     down = -(-len(tiles) // across)
     whole = Image.new("RGB", (across * (side + 8) - 8, down * (side + head + 8) - 8), "white")

@@ -18,11 +18,6 @@ class ShuffledTower(TowerAdapter):
 
     @property
     @abstractmethod
-    def side(self) -> int:
-        """Patches along each side of a tile."""
-
-    @property
-    @abstractmethod
     def square(self) -> int:
         """Patches along each side of a token."""
 
@@ -30,6 +25,10 @@ class ShuffledTower(TowerAdapter):
     @abstractmethod
     def norm_after_tower(self) -> nn.Module | None:
         """What the features go through before they are projected."""
+
+    def tower_shape(self) -> dict[str, int]:
+        shape = super().tower_shape()
+        return {**shape, "projected_width": self.square**2 * shape["tower_width"]}
 
     def token_patches(self, device: torch.device) -> Tensor:
         patch = torch.arange(self.side**2, device=device)

@@ -28,7 +28,7 @@ class Idefics3Adapter(LlamaLike, ShuffledTower):
 
     @property
     def projector(self) -> Any:
-        return self.model.model.connector
+        return self.model.model.connector.modality_projection
 
     @property
     def has_cls(self) -> bool:
@@ -59,7 +59,7 @@ class Idefics3Adapter(LlamaLike, ShuffledTower):
         return self.model.config.scale_factor
 
     def project(self, features: Tensor) -> Tensor:
-        return self.projector.modality_projection(features)
+        return self.projector(features)
 
     def check_tower_call(self, arguments: Mapping[str, Any]) -> None:
         mask = arguments.get("patch_attention_mask")

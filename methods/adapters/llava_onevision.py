@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -9,6 +11,7 @@ from torch.nn.functional import interpolate
 from methods.adapters._anyres import AnyResolution
 from methods.adapters._clip import ClipTower
 from methods.adapters._frames import PooledFrames
+from methods.encoding import Encoded
 from methods.family import EncoderCall, adapter
 from methods.sizes import Newline, Segment
 
@@ -36,6 +39,12 @@ class LlavaOnevisionAdapter(AnyResolution, ClipTower, PooledFrames):
             (self.whole(), self.picture(size, most)) if only else (self.whole(Newline.END),)
             for size, only in zip(sizes, alone, strict=True)
         ]
+
+    def encoded(self, segment: Segment) -> Encoded:
+        found = super().encoded(segment)
+        if segment.kind == "image":
+            return found
+        return replace(found, projected=segment.tower_images * self.side**2)
 
     def pooled(self, maps: Tensor) -> Tensor:
         pooled = -(-self.side // 2)

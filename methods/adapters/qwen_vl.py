@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from methods.adapters._decoder import LlamaLike
+from methods.encoding import Encoded, attending, matrices
 from methods.errors import PruningError
 from methods.family import EncoderCall, adapter
 from methods.merged_tower import MergingTower
@@ -36,6 +39,38 @@ class QwenVLAdapter(LlamaLike):
     @property
     def has_cls(self) -> bool:
         return False
+
+    def tower_shape(self) -> dict[str, int]:
+        tower, vision = self.tower, self.model.config.vision_config
+        return {
+            "tower_layers": len(tower.blocks),
+            "tower_width": self._width,
+            "tower_heads": vision.num_heads,
+            "tower_matrices": matrices([tower]),
+        }
+
+    @property
+    def _width(self) -> int:
+        return self.tower.patch_embed.embed_dim
+
+    @cached_property
+    def _matrices(self) -> tuple[int, int]:
+        """Those that multiply patches, and those of all mergers, which multiply tokens."""
+        mergers = [self.tower.merger, *getattr(self.tower, "deepstack_merger_list", ())]
+        merging = matrices(mergers)
+        return matrices([self.tower]) - merging, merging
+
+    def encoded(self, segment: Segment) -> Encoded:
+        tokens = segment.h * segment.w
+        rows = tokens * segment.merged**2
+        of_patches, of_tokens = self._matrices
+        flops = 2 * (rows * of_patches + tokens * of_tokens)
+        flops += attending(self.pairs(segment), self._width)
+        return Encoded(rows, False, segment.t * flops, 0)
+
+    def pairs(self, segment: Segment) -> int:
+        """Rows of the tower that see a row of the same frame, over all layers."""
+        return len(self.tower.blocks) * (segment.h * segment.w * segment.merged**2) ** 2
 
     def segments(self, call: EncoderCall) -> list[tuple[Segment, ...]]:
         merged = self.model.config.vision_config.spatial_merge_size
@@ -72,6 +107,23 @@ class WindowedQwenVLAdapter(QwenVLAdapter, MergingTower):
     def frame_rows(self, segment: Segment) -> int:
         return segment.frame_tokens * segment.merged**2
 
+    def pairs(self, segment: Segment) -> int:
+        seeing_all = len(set(self.model.config.vision_config.fullatt_block_indexes))
+        side = self._window
+        within = prod(
+            sum(min(side, length - i) ** 2 for i in range(0, length, side))
+            for length in (segment.h, segment.w)
+        )
+        whole = (segment.h * segment.w) ** 2
+        found = seeing_all * whole + (len(self.tower_layers) - seeing_all) * within
+        return found * segment.merged**4
+
+    @property
+    def _window(self) -> int:
+        """Tokens along each side of a window."""
+        vision = self.model.config.vision_config
+        return vision.window_size // vision.patch_size // vision.spatial_merge_size
+
     def of_tokens(self, states: Tensor, segment: Segment) -> Tensor:
         tokens = states.unflatten(2, (segment.frame_tokens, -1)).mean(3)
         first_to_last = self.tower_order(segment).to(states.device)
@@ -79,8 +131,7 @@ class WindowedQwenVLAdapter(QwenVLAdapter, MergingTower):
 
     def tower_order(self, segment: Segment) -> Tensor:
         """int64 [tokens]: which of a frame's tokens are the tower's first, second …"""
-        vision = self.model.config.vision_config
-        side = vision.window_size // vision.patch_size // vision.spatial_merge_size
+        side = self._window
         row, column = torch.arange(segment.h)[:, None], torch.arange(segment.w)
         windows = row // side * -(-segment.w // side) + column // side
         return windows.flatten().argsort(stable=True)

@@ -8,6 +8,7 @@ import pytest
 from family_checkpoints import SAVED
 from tiny_families import FAMILIES
 
+from harness.analysis import speed
 from harness.cli.app import main
 from harness.efficiency.workload import Load, Workload
 from harness.models import presets
@@ -54,6 +55,11 @@ def test_rounds_over_a_familys_model(tmp_path: Path, capsys: pytest.CaptureFixtu
     vitcop = next(cell for cell in record.cells if cell.cell.text == "vitcop@50%")
     assert vitcop.status == "ok"
     assert vitcop.ledger[0].mean_entering == pytest.approx(44, abs=1)
+    for cell in (fastv, vitcop, record.unpruned):
+        assert {"vision_tower", "projector", "end_to_end"} < speed.floors(cell, record).keys()
+        errors = speed.flop_errors(cell, record)
+        assert errors.keys() == {"vision_tower", "projector", "prefill"}
+        assert errors == {phase: pytest.approx(0, abs=0.01) for phase in errors}
 
 
 BILLIONS = {

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from harness.records.record import AccuracyRecord
 from harness.tables.page.images import asked, jpeg
-from harness.tables.page.overlay import overlay, patches, png
+from harness.tables.page.overlay import overlay, png
+from harness.tables.page.views import traced
 
 ITEMS = 24
 
@@ -109,15 +110,16 @@ def _shown(row: AccuracyRecord, place: int) -> Shown | None:
     if row.cell.is_unpruned:
         return None
     samples = row.samples
-    found = patches(samples.selections[place], row.image_tokens)
+    found = traced(row, place)
     if found is None:
         return None
     budget, answer = row.cell.asked.budget_label, samples.answers[place]
     judged = verdict(samples.scores[place])
     kept, merged = int(found.kept.sum()), int(found.merged.sum())
     tokens = len(set(found.row[found.row >= 0].tolist()))
+    what = "patches" if row.image_tokens else "tokens"
     description = (
-        f"{row.label} at {budget}: of {len(found.row)} patches {kept} kept, {merged} merged, "
+        f"{row.label} at {budget}: of {len(found.row)} {what} {kept} kept, {merged} merged, "
         f"{len(found.row) - kept - merged} dropped, {tokens} tokens left; answer "
         f"{answer}, {judged}"
     )

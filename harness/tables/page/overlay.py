@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 
 import numpy as np
@@ -43,12 +43,14 @@ _TINTS = np.array(
 @dataclass(frozen=True)
 class Patches:
     """`row` int64 [patches]: the token a patch ended in, -1 if dropped; `lost` int64 [patches]:
-    the number of the cut that dropped it, -1 if none did; `cuts`: how many there were.
+    the number of the cut that dropped it, -1 if none did; `cuts`: how many there were. `views` of
+    the image, int64 [rows, columns] each: the patch, or token, at each place.
     """
 
     row: Ints
     lost: Ints
     cuts: int
+    views: tuple[Ints, ...]
 
     @property
     def merged(self) -> NDArray[np.bool_]:
@@ -70,21 +72,32 @@ def patches(selections: Sequence[Selection], count: int) -> Patches | None:
     told = all(selection.kept is not None for selection in selections)
     if not (one and told and count and isqrt(count) ** 2 == count):
         return None
-    row, lost = np.arange(count), np.full(count, -1)
+    view = np.arange(count).reshape(isqrt(count), -1)
+    found = Patches(np.arange(count), np.full(count, DROPPED), 0, (view,))
     for number, selection in enumerate(selections):
         if number == 0 and selection.layer is None:
-            row = row + selection.rows - count  # the tower's rows begin with CLS
-        if row.max(initial=-1) >= selection.rows:
+            # the tower's rows begin with CLS
+            found = replace(found, row=found.row + selection.rows - count)
+        if found.row.max(initial=-1) >= selection.rows:
             return None
-        moved = np.where(row >= 0, _output_rows(selection)[np.maximum(row, 0)], DROPPED)
-        lost[(row >= 0) & (moved < 0)] = number
-        row = moved
-    return Patches(row, lost, len(selections))
+        found = after(found, output_rows(selection))
+    return found
 
 
-def _output_rows(selection: Selection) -> Ints:
-    """The output row that each input row went into, -1 for none: int64 [rows]."""
+def after(found: Patches, moved_to: Ints) -> Patches:
+    """What a cut makes of it that moves each row, -1: drops it."""
+    row = np.where(found.row >= 0, moved_to[np.maximum(found.row, 0)], DROPPED)
+    lost = np.where((found.row >= 0) & (row < 0), found.cuts, found.lost)
+    return replace(found, row=row, lost=lost, cuts=found.cuts + 1)
+
+
+def output_rows(selection: Selection, order: Ints | None = None) -> Ints:
+    """The output row that each input row went into, -1 for none: int64 [rows]. Rows go on in their
+    own `order`, or in that of these numbers.
+    """
     kept = np.array(rows_of(selection.kept or ""), dtype=np.int64)
+    if order is not None:
+        kept = kept[order[kept].argsort(kind="stable")]
     if selection.groups is None:
         out = np.full(selection.rows, DROPPED)
         out[kept] = np.arange(len(kept))
@@ -99,9 +112,8 @@ def _output_rows(selection: Selection) -> Ints:
 
 
 def overlay(found: Patches) -> Image.Image:
-    """RGBA, square, `PIXELS` a patch."""
-    side = isqrt(len(found.row))
-    colours = np.zeros((side * side, 4), np.uint8)
+    """RGBA, `PIXELS` a patch of the finest view; of several the one that kept a spot is seen."""
+    colours = np.zeros((len(found.row), 4), np.uint8)
     step = (_OPAQUE - _FAINT) / max(found.cuts - 1, 1)
     dropped = found.row < 0
     colours[dropped, :3] = _DARK
@@ -110,8 +122,25 @@ def overlay(found: Patches) -> Image.Image:
     token = found.row[merged]
     colours[merged, :3] = _TINTS[(5 * token + 3 * (token // len(_TINTS))) % len(_TINTS)]
     colours[merged, 3] = _TINTED
-    grid = colours.reshape(side, side, 4).repeat(PIXELS, 0).repeat(PIXELS, 1)
-    return Image.fromarray(grid, "RGBA")
+    spots = colours[_best(found)].repeat(PIXELS, 0).repeat(PIXELS, 1)
+    return Image.fromarray(spots, "RGBA")
+
+
+def _best(found: Patches) -> Ints:
+    """Of each spot the patch that went farthest in any view: int64 [rows, columns]."""
+    went = np.where(found.row < 0, found.lost, found.cuts + found.kept)
+    high, wide = (max(view.shape[axis] for view in found.views) for axis in (0, 1))
+    spread = [
+        view[
+            np.arange(high)[:, None] * view.shape[0] // high,
+            np.arange(wide) * view.shape[1] // wide,
+        ]
+        for view in found.views
+    ]
+    best = spread[0]
+    for other in spread[1:]:
+        best = np.where(went[other] > went[best], other, best)
+    return best
 
 
 def png(image: Image.Image) -> bytes:
