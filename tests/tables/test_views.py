@@ -78,6 +78,7 @@ def test_survivors_are_the_tokens_that_entered_the_last_layer(family: str, name:
     newlines = prefill.sizes[0].newlines
     assert sum(view.size for view in found.views) == len(found.row) - newlines
     clear = np.asarray(overlay(found))[..., 3] == 0
+    assert clear.shape[0] == clear.shape[1]
     assert clear.all() if name == "unpruned" else clear.any()
     assert name != "fastv" or not clear.all()
 
