@@ -112,7 +112,9 @@ def output_rows(selection: Selection, order: Ints | None = None) -> Ints:
 
 
 def overlay(found: Patches) -> Image.Image:
-    """RGBA, square, `PIXELS` a patch of the finest view; of several the one that kept a spot is seen."""
+    """RGBA, square, `PIXELS` a patch of the finest view; of several views the one that kept a spot
+    is seen.
+    """
     colours = np.zeros((len(found.row), 4), np.uint8)
     step = (_OPAQUE - _FAINT) / max(found.cuts - 1, 1)
     dropped = found.row < 0
