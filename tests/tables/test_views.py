@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from forbidden_keys import generated, pruned
+from synthetic_records import accuracy
 from tiny_families import FAMILIES, alone
 from tower_methods import OWN_IMAGES, images
 
+from harness.records.faults import fault
 from harness.records.grids import grid_bodies, grids_of
 from harness.records.selections import Selection, selections_of
 from harness.tables.page.overlay import Patches, overlay
@@ -110,3 +112,20 @@ def test_what_lies_nowhere_is_not_drawn() -> None:
     assert followed([], grids_of([{**body, "h": 10**6}]), 1) is None
     beyond = {**body, "crops": [1, 1, 2, 1, 0], "resampled": False}
     assert grids_of([beyond]) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, None),
+        ({"crops": [1, 1, 4, 0, 0], "resampled": False}, None),
+        ({"crops": [1, 1, 0, 0, 0]}, "a grid's crops are not rows, columns, side, top and left"),
+        ({"crops": [1, 1]}, "a grid's crops are not rows, columns, side, top and left"),
+        ({"h": 0}, "its samples grids h is 0, not a whole number from 1 to 1000000"),
+        ({"newline": "x"}, "its samples grids newline is 'x', not one of none, row, end"),
+    ],
+)
+def test_a_grid_of_wrong_content_is_named(changes: dict, said: str | None) -> None:
+    record = accuracy()
+    record["samples"][0]["grids"] = [{"h": 4, "w": 4, "newline": "none", **changes}]
+    assert fault(record, whole=True) == said
