@@ -121,6 +121,10 @@ def test_the_comparison_says_what_a_family_cannot_do(
     }
     assert records["fastv@6"].feasible == [16, 88]
     assert records["fastv@20"].ledger[0].mean_entering == pytest.approx(20, abs=1)
+    item, kept = records["fastv@20"].samples.items[0], tmp_path / "kept.png"
+    places = ["--item", item, "--png", str(kept)]
+    assert main(["show", str(tmp_path / "records"), *places]) == 0
+    assert Image.open(kept).size[0] > 1000
 
 
 def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -171,13 +175,14 @@ def test_a_share_is_kept_of_every_image(loaded: LoadedModel) -> None:
     assert len({answer.ledger["visual"] for answer in answers}) > 2
 
 
-def test_a_cut_of_crops_in_the_tower_is_counted_and_costs_are_left_out(tmp_path: Path) -> None:
+def test_a_cut_of_crops_in_the_tower_is_counted_and_so_are_its_costs(tmp_path: Path) -> None:
     SAVED["llava-next"](tmp_path / "next")
     loaded = load_model(str(tmp_path / "next"), "cpu")
     for answer in answered(loaded, "visionzip", Budget(fraction=0.5), batch=4)[:3]:
         entering, visual = answer.ledger["entering"], answer.ledger["visual"]
         assert sum(entering) / len(entering) == pytest.approx(visual / 2, abs=1)
-        assert "selection_flops" not in answer.ledger
+        assert answer.ledger["selection_flops"] > 0
+        assert answer.ledger["tower_flops"] > 0
         overview, picture = answer.selections
         assert overview["rows"] == 1 + 16
         assert picture["rows"] % (1 + 16) == 0

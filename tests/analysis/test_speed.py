@@ -15,6 +15,7 @@ from harness.records.ledger import mean_prefill_flops
 from harness.tables.terminal import plain
 
 RATES = {"flops_per_second": 1e12, "bytes_per_second": 1e9}
+TOWER = ("tower", "patch_values", "projector", "image_tokens")
 OPERATOR = "aten::_scaled_dot_product_flash_attention"
 
 
@@ -120,6 +121,24 @@ def test_rows_that_left_inside_the_tower_lower_the_floors_of_tower_and_projector
     assert before["projector"].flops == cost.projector_flops(SHAPE, 576)
     assert after["prefill"] == before["prefill"]
     assert after["end_to_end"].flops < before["end_to_end"].flops
+
+
+def test_floors_of_the_tower_are_of_what_was_encoded_where_a_record_tells() -> None:
+    old, told = cell("unpruned", None, 1.0, 0.01), cell("unpruned", None, 1.0, 0.01)
+    decoder = {name: SHAPE[name] for name in SHAPE if not name.startswith(TOWER)}
+    (record,) = made([run(old, shape=decoder)])
+    assert speed.floors(record.cells[0], record).keys() == {"prefill", "decode"}
+    told["ledger"][0] |= {"tower_flops": 7e12, "projected": 0}
+    (record,) = made([run(told, shape={**decoder, "tower_matrices": 10**6})])
+    inside = speed.floors(record.cells[0], record)
+    assert inside["vision_tower"] == speed.Floor(7e12, 4e6)
+    assert inside.keys() == {"vision_tower", "prefill", "decode", "end_to_end"}
+    told["ledger"][0]["projected"] = 5
+    weights = {"tower_matrices": 10**6, "projector_matrices": 10**3}
+    (record,) = made([run(told, shape={**decoder, **weights})])
+    behind = speed.floors(record.cells[0], record)
+    assert behind["projector"] == speed.Floor(2 * 5 * 10**3, 4 * 10**3)
+    assert behind["end_to_end"].flops > inside["end_to_end"].flops
 
 
 def _embedding() -> int:

@@ -112,7 +112,9 @@ def output_rows(selection: Selection, order: Ints | None = None) -> Ints:
 
 
 def overlay(found: Patches) -> Image.Image:
-    """RGBA, `PIXELS` a patch of the finest view; of several the one that kept a spot is seen."""
+    """RGBA, square, `PIXELS` a patch of the finest view; of several views the one that kept a spot
+    is seen.
+    """
     colours = np.zeros((len(found.row), 4), np.uint8)
     step = (_OPAQUE - _FAINT) / max(found.cuts - 1, 1)
     dropped = found.row < 0
@@ -127,14 +129,11 @@ def overlay(found: Patches) -> Image.Image:
 
 
 def _best(found: Patches) -> Ints:
-    """Of each spot the patch that went farthest in any view: int64 [rows, columns]."""
+    """Of each spot the patch that went farthest in any view: int64 [side, side]."""
     went = np.where(found.row < 0, found.lost, found.cuts + found.kept)
-    high, wide = (max(view.shape[axis] for view in found.views) for axis in (0, 1))
+    spots = np.arange(max(max(view.shape) for view in found.views))
     spread = [
-        view[
-            np.arange(high)[:, None] * view.shape[0] // high,
-            np.arange(wide) * view.shape[1] // wide,
-        ]
+        view[np.ix_(spots * view.shape[0] // len(spots), spots * view.shape[1] // len(spots))]
         for view in found.views
     ]
     best = spread[0]
