@@ -147,14 +147,14 @@ class Accuracy:
     def _questions(self, task: str, cells: Sequence[Cell]) -> dict[str, Any]:
         """What an identity says of a task's questions, of which some may be left out."""
         self._left_out.pop(task, None)
-        version = {"task_version": self.task_version(task), **self._frames_of(task)}
+        version = {"task_version": self.task_version(task), **self.frames_of(task)}
         missing = self.unaskable(task, cells)
         if missing is None:
             return version
         self._left_out[task] = missing
         return {**version, **missing.identity()}
 
-    def _frames_of(self, task: str) -> dict[str, int]:
+    def frames_of(self, task: str) -> dict[str, int]:
         """What an identity says of a task that shows videos."""
         if task in benchmark.TASKS:
             return {}
