@@ -61,10 +61,8 @@ class Climb:
             self.fail(run)
 
     def fail(self, run: TimedCell) -> None:
-        self.ended, self.reason = (
-            "failure",
-            f"at batch {run.workload.load.batch_size}: {run.reason}",
-        )
+        self.ended = "failure"
+        self.reason = f"at batch {run.workload.load.batch_size}: {run.reason}"
 
     def body(self, gib: float) -> dict[str, Any]:
         found = {"gib": gib, "ended": self.ended, "reason": self.reason, "batches": self.batches}
