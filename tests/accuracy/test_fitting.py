@@ -56,7 +56,7 @@ def test_nothing_is_left_out_where_all_fit_or_nothing_would_be_left():
 
 
 def test_a_method_that_is_not_defined_here_leaves_no_question_out(loaded: LoadedModel):
-    cells = [*CELLS, Cell.parse("dycoke@64")]
+    cells = [*CELLS, Cell.parse("downsample@64")]
     accuracy = Accuracy(loaded, [TASK])
     why = accuracy.refusal(cells[-1], 1)
     assert why is not None

@@ -71,7 +71,7 @@ def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_a_method_is_found_by_its_file_and_comes_after_older_papers(beside):
     before = list(methods())
     beside(baselines, "newest.py", METHOD)
-    controls = before.index("frames")
+    controls = before.index("downsample")
     assert list(methods()) == [*before[:controls], "newest", *before[controls:]]
 
 
