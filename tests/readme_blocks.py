@@ -18,11 +18,12 @@ from statistics import median
 from harness.analysis import speed
 from harness.analysis.emphasis import Emphasis
 from harness.analysis.metrics import how_to_read
-from harness.analysis.stats import round_ratio
+from harness.analysis.rows import rows_of
+from harness.analysis.stats import paired_difference, round_ratio
 from harness.analysis.studies import studies
 from harness.cli.listing import methods_tables
 from harness.records.file import read_all
-from harness.records.groups import runs_of
+from harness.records.groups import answers_of, runs_of
 from harness.records.record import EfficiencyRecord
 from harness.regress import table as gate_table
 from harness.tables import accuracy, efficiency_notes, long, paper, yardsticks
@@ -123,6 +124,46 @@ def _yardsticks() -> str:
     return f"{markdown(yardsticks.table())}\n{yardsticks.separation(records, 64)}"
 
 
+CLAIMED = (
+    ("vitcop", "visionzip"),
+    ("vitcop", "sparsevlm"),
+    ("vitcop", "pyramiddrop"),
+    ("vitcop", "fastv"),
+    ("visionzip", "fastv"),
+    ("visionzip", "sparsevlm"),
+    ("sparsevlm", "fastv"),
+    ("pyramiddrop", "fastv"),
+    ("divprune", "fastv"),
+    ("cdpruner", "divprune"),
+    ("cdpruner", "fastv"),
+)
+"""The former is ahead of the latter in its own paper."""
+
+
+def _claims() -> str:
+    """Differences of means over the tasks, by image, and how many of them have which sign."""
+    records = answers_of(read_all([ROOT / "results/benchmark"], warn=print))
+    rows = {(row.asked.method, row.asked.budget): row for row in rows_of(records)}
+    names = {row.asked.method: row.label for row in rows.values()}
+    lines = [
+        "| What the former's paper prints | 192 tokens | 128 tokens | 64 tokens | Here |",
+        "| :-- | --: | --: | --: | :-- |",
+    ]
+    for ours, theirs in CLAIMED:
+        found = [
+            paired_difference(rows[ours, budget].outcomes, rows[theirs, budget].outcomes)
+            for budget in (192, 128, 64)
+        ]
+        told = [f"{d.value:+.1f} [{d.low:.1f}, {d.high:.1f}]" for d in found]
+        ahead = sum(d.low > 0 for d in found)
+        behind = sum(d.high < 0 for d in found)
+        here = f"holds at {ahead} of 3" if ahead else "not seen"
+        here += f", reversed at {behind}" if behind else ""
+        claim = f"{names[ours]} before {names[theirs]}"
+        lines.append(f"| {claim} | {' | '.join(told)} | {here} |")
+    return "\n".join(lines)
+
+
 def _sharing() -> str:
     measured = json.loads((ROOT / "results/sharing.json").read_text())
     seconds = {name: sum(times.values()) for name, times in measured["seconds"].items()}
@@ -133,6 +174,24 @@ def _sharing() -> str:
         f"itself: {seconds['shared'] / one:.1f} times the unpruned cell alone "
         f"(`python tests/benchmarks/sharing.py`, {measured['cpu']}, commit "
         f"{measured['commit'][:10]})."
+    )
+
+
+def _peer() -> str:
+    measured = json.loads((ROOT / "results/peer.json").read_text())
+    ours, theirs = (
+        median(one["processor"] for one in measured["seconds"][side])
+        for side in ("compare", "peer")
+    )
+    ratios = measured["ratios"]["processor"]
+    return (
+        f"Unpruned and two methods at three budgets, {measured['questions']} questions: "
+        f"{ours:.0f} s of one core as one comparison, {theirs:.0f} s as seven runs of "
+        f"lmms-eval's own `llava_hf`, which answers unpruned each time. The ratio over "
+        f"{len(ratios)} interleaved rounds: {', '.join(f'{ratio:.1f}' for ratio in ratios)} "
+        "(processor seconds of both, "
+        f"since other work ran beside; `python tests/benchmarks/peer.py`, {measured['cpu']}, "
+        f"commit {measured['commit'][:10]})."
     )
 
 
@@ -189,6 +248,7 @@ def _legends() -> str:
 BLOCKS = {
     "legends": _legends,
     "sharing": _sharing,
+    "peer": _peer,
     "first": lambda: _printed("results/first", "Accuracy"),
     "times": lambda: _printed("results/first", "Efficiency"),
     "benchmark": lambda: _tables("results/benchmark"),
@@ -196,6 +256,7 @@ BLOCKS = {
     "needs": lambda: markdown(methods_tables()[0]),
     "at64": lambda: _tables("results/methods"),
     "embedded": _embedded,
+    "claims": _claims,
     "yardsticks": _yardsticks,
     "selection": _selection,
     "speed": _speed,

@@ -103,6 +103,7 @@ def test_warnings_and_progress_hold_none_either(capsys):
     for kind in (Progress, LiveProgress):
         out = io.StringIO()
         progress = kind(out, str)
+        progress.expect(2)
         progress.begin(ACTING)
         progress.advance(1, 2)
         progress.step(ACTING, 1, 2)

@@ -222,13 +222,13 @@ PICTURES = {
 }
 ON_CROPS = [
     name
-    for name in methods()
+    for name in CUTTING_ONE_IMAGE
     if get_method(name).crops or not (get_method(name).tower_reads or get_method(name).inside_tower)
 ]
 
 
 @pytest.mark.parametrize("tokens", PICTURES)
-@pytest.mark.parametrize("name", [name for name in ON_CROPS if name != "unpruned"])
+@pytest.mark.parametrize("name", [n for n in ON_CROPS if not get_method(n).of_video])
 def test_budgets_on_published_pictures_of_crops(name, tokens):
     """Of square, wide and very wide images at 336 pixels a crop, view and newlines included."""
     sizes = Sizes(32, (Segment(24, 24), PICTURES[tokens]))
