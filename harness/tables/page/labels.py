@@ -30,7 +30,10 @@ def beside(axes: Axes, ends: Sequence[End]) -> None:
             (1.06, place),
             textcoords=("axes fraction", "data"),
             va="center",
-            arrowprops={"arrowstyle": "-", "color": shade, "lw": 0.8, "shrinkB": 5},
+            arrowprops={
+                **{"arrowstyle": "-", "color": shade, "lw": 0.8, "shrinkB": 5},
+                "relpos": (0, 0.5),  # from where the name begins, and not through it
+            },
             color=TEXT,
         )
 
