@@ -19,7 +19,11 @@ OWN_VIDEOS: dict[str, dict[int, Parts]] = {
         0: {"pixel_values": slice(1), "image_sizes": slice(1), **_VIDEOS[0]},
         1: _VIDEOS[1],
     },
-    "video_llava": {0: _VIDEOS[0], 1: {"pixel_values": slice(1), **_VIDEOS[1]}},
+    # transformers before 5.23 names the pixels of its images otherwise
+    "video_llava": {
+        0: _VIDEOS[0],
+        1: {"pixel_values": slice(1), "pixel_values_images": slice(1), **_VIDEOS[1]},
+    },
     "internvl_frames": parts("pixel_values", of=(slice(0, 5), slice(5, 9))),
 }
 BOTH: dict[str, dict[int, Parts]] = {
