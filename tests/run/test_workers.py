@@ -32,6 +32,8 @@ from crewed_comparison import (
 
 pytestmark = pytest.mark.slow
 
+LOST = "is lost: its worker process has died"
+
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> Path:
@@ -55,13 +57,13 @@ def test_whoever_is_killed_nothing_is_lost(alone, tmp_path):
     driver = started(directory, TWO)
     wait_until(lambda: len(shards(directory)) > 1, "no shard was answered")
     workers_of(driver)[0].kill()
+    wait_until(lambda: LOST in log_of(directory).read_text(), "nobody was missed")
     wait_until(lambda: len(shards(directory)) > 3, "nobody went on")
     family = [driver, *driver.children(recursive=True)]
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     kept = {**shards(directory), **records(directory)}
     assert started(directory, TWO).wait(PATIENCE) == 0
-    assert "is lost: its worker process has died" in log_of(directory).read_text()
     made = records(directory)
     assert {name: made[name] for name in kept if name in made}.items() <= kept.items()
     assert measured(directory) == measured(alone, TWO)
