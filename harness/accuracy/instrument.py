@@ -25,7 +25,7 @@ from harness.accuracy.rehearsal import check_videos, most_images, rehearse, show
 from harness.accuracy.scores import running_score
 from harness.accuracy.shards import QUESTIONS, Shard, dealt, merged
 from harness.accuracy.videos import Videos
-from harness.embedded import benchmark
+from harness.embedded import benchmark, benchmarks
 from harness.errors import BadInput
 from harness.models.load import LoadedModel
 from harness.models.shapes import recorded_shape, sizes_of
@@ -307,7 +307,7 @@ def _teller(
     def tell(_: str, doc_id: int, answer: Answer) -> None:
         answers[doc_id] = answer
         if on_item is not None:
-            own = name in benchmark.TASKS
+            own = name in benchmarks.TASKS
             on_item(running_score(name, task, doc_id, answer.text) if own else None)
 
     return tell

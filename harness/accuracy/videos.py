@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from harness.errors import BadInput, blamed
 from harness.models.videos import FRAMES, Video
 
 MOST_BYTES = 2 * 2**30
+PICTURES = (".apng",)
+"""Animated ones, which need no decoder of videos; lmms-eval takes .gif and .png for images."""
 
 
 class Videos:
@@ -51,9 +54,29 @@ def decoded(path: str, count: int) -> Video:
     """So many frames of a file. Raises BadInput, which names it."""
     if not Path(path).is_file():
         raise BadInput(f"there is no video {path}")
+    blame = blamed(f"the video {path} cannot be read")
+    if Path(path).suffix.lower() in PICTURES:
+        with blame, Image.open(path) as picture:
+            return _of_picture(picture, count)
     av = _decoder()
-    with blamed(f"the video {path} cannot be read"), av.open(path) as container:
+    with blame, av.open(path) as container:
         return _chosen(container, count)
+
+
+def _of_picture(picture: Image.Image, count: int) -> Video:
+    total = getattr(picture, "n_frames", 1)
+    milliseconds = picture.info.get("duration")
+    places = _evenly(total, count)
+    found = {}
+    for place in dict.fromkeys(places):
+        picture.seek(place)
+        found[place] = np.asarray(picture.convert("RGB"))
+    fps = 1000 / milliseconds if milliseconds else None
+    return Video(np.stack([found[place] for place in places]), tuple(places), total, fps)
+
+
+def _evenly(total: int, count: int) -> list[int]:
+    return np.linspace(0, total - 1, count, dtype=int).tolist()
 
 
 def _decoder() -> Any:
@@ -78,7 +101,7 @@ def _chosen(container: Any, count: int) -> Video:
         raise ValueError("it holds no frames")
     times = sorted(time for time, _, _ in shown)
     keys = [(time, begin) for time, begin, is_key in shown if is_key]
-    places = np.linspace(0, len(times) - 1, count, dtype=int).tolist()
+    places = _evenly(len(times), count)
     found = {
         place: _frame(container, stream, keys, times[place]) for place in dict.fromkeys(places)
     }

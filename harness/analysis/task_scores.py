@@ -17,6 +17,11 @@ from harness.records.record import AccuracyRecord, TaskScore
 from harness.records.task_metrics import PERCENT, TASK_METRICS, Metric, metrics_of
 
 
+def short(task: str) -> str:
+    """Its name without what the embedded tasks of images or of clips have in common."""
+    return task.removeprefix("embedded_").removeprefix("video_")
+
+
 @dataclass(frozen=True)
 class Column:
     """`name` is the task's own for its first metric; `scale`: times what lmms-eval prints."""
@@ -34,7 +39,7 @@ class Column:
     @property
     def title(self) -> str:
         """What stands above the column."""
-        return f"{self.task.removeprefix('embedded_')} {self.metric.title}".strip()
+        return f"{short(self.task)} {self.metric.title}".strip()
 
     @property
     def unit(self) -> str:

@@ -67,7 +67,7 @@ def compare(
     match: options.Matched = "tokens",
     budget_per: options.BudgetPer = "sample",
     model: options.Model = "embedded",
-    tasks: options.Tasks = "embedded",
+    tasks: options.Tasks = None,
     suite: options.Suite = None,
     limit: options.Limit = None,
     samples_per_task: options.SamplesPerTask = None,
@@ -137,7 +137,7 @@ def compare(
         check_file(output / "report.html", replace=True)
     request = Request(
         **_alike(context),
-        tasks=suite.tasks if suite else tasks,
+        tasks=suite.tasks if suite else tasks or words.tasks_for(model),
         samples_per_task=samples_per_task,
         batch_sizes=(batch_size,),
         protocol=protocol_of(protocol, chat_template),

@@ -91,19 +91,21 @@ def models_tables() -> list[Table]:
 
 def tasks_tables() -> list[Table]:
     """The embedded tasks; lmms-eval's are hundreds, known by name."""
-    from harness.embedded import benchmark
+    from harness.embedded.benchmarks import BENCHMARKS
 
     rows = tuple(
-        ((task,), (str(len(benchmark.items(task))),), (number(100 * benchmark.majority(task)),))
-        for task in benchmark.TASKS
+        ((task,), (str(len(each.items(task))),), (number(100 * each.majority(task)),))
+        for each in BENCHMARKS
+        for task in each.tasks
     )
     columns = (
         Column("Name", ("name",), left=True),
         Column("Questions", ("questions",)),
         Column("Majority answer %", ("majority_percent",)),
     )
+    groups = " and ".join(repr(each.group) for each in BENCHMARKS)
     note = (
-        f"{benchmark.GROUP!r} stands for all of these. Any task of lmms-eval that generates one "
+        f"{groups} stand for the five of each. Any task of lmms-eval that generates one "
         "answer works by its name, where its data is at hand: --tasks pope,gqa."
     )
     return [Table("Tasks", columns, rows, notes=(note,))]

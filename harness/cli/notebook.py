@@ -21,7 +21,7 @@ _WORDS = {"match": words.parse_match, "budget_per": words.parse_budget_per}
 def compare(
     methods: str = "vitcop,fastv",
     budgets: str = "192,128,64",
-    tasks: str = "embedded",
+    tasks: str | None = None,
     model: str = "embedded",
     output: str | Path = OUTPUT,
     protocol: str = "hf",
@@ -41,7 +41,7 @@ def compare(
     request = Request(
         methods=words.parse_methods(methods),
         budgets=words.parse_budgets(budgets),
-        tasks=words.parse_tasks(tasks),
+        tasks=words.parse_tasks(tasks) if tasks else words.tasks_for(model),
         model=model,
         output=words.directory(str(output)),
         protocol=protocol_of(protocol),

@@ -62,9 +62,9 @@ BudgetPer = Annotated[
 Model = Annotated[
     str,
     typer.Option(
-        help="`embedded`, `tiny`, the directory of a checkpoint, or ORG/NAME[@REVISION] as on "
-        "the Hugging Face hub, from its cache where that is not reached; to be timed only, a "
-        "preset such as `random:llava-1.5-7b`."
+        help="`embedded`, `embedded-video`, `tiny`, the directory of a checkpoint, or "
+        "ORG/NAME[@REVISION] as on the Hugging Face hub, from its cache where that is not reached; "
+        "to be timed only, a preset such as `random:llava-1.5-7b`."
     ),
 ]
 Tasks = Annotated[
@@ -72,7 +72,9 @@ Tasks = Annotated[
     typer.Option(
         parser=words.parse_tasks,
         metavar=_LIST,
-        help="`embedded` for its five, or names of lmms-eval tasks; a group stands for its tasks.",
+        help="`embedded` or `embedded-video` for the five of each, or names of lmms-eval tasks; a "
+        "group stands for its tasks. The embedded video model's own if not given, else `embedded`.",
+        show_default=False,
     ),
 ]
 Suite = Annotated[

@@ -68,15 +68,20 @@ def method_blamed() -> Iterator[None]:
 
 
 def parse_tasks(text: str) -> tuple[str, ...]:
-    """Task names, `embedded` written out. Raises BadInput for an empty list."""
-    from harness.embedded import benchmark
+    """Task names, embedded groups written out. Raises BadInput for an empty list."""
+    from harness.embedded.benchmarks import BENCHMARKS
 
+    groups = {each.group: each.tasks for each in BENCHMARKS}
     names = parts("--tasks", text)
-    return tuple(
-        dict.fromkeys(
-            task for name in names for task in (benchmark.TASKS if name == EMBEDDED else (name,))
-        )
-    )
+    return tuple(dict.fromkeys(task for name in names for task in groups.get(name, (name,))))
+
+
+def tasks_for(model: str) -> tuple[str, ...]:
+    """What a model is asked where no tasks are given: an embedded one its own, others images."""
+    from harness.embedded.benchmarks import BENCHMARKS
+
+    groups = {each.group: each.tasks for each in BENCHMARKS}
+    return groups.get(model, groups[EMBEDDED])
 
 
 def parse_budgets(text: str) -> tuple[Amount, ...]:

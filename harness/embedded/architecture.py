@@ -30,12 +30,13 @@ from harness.embedded.scenes import PATCH, SIDE
 
 DECODER_LAYERS = 32
 TINY_SEED = 20
+MARKS = {"image_token": "<image>"}
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message['role'].upper() + ': ' }}"
     "{% if message['content'] is string %}{{ message['content'] + ' ' }}{% else %}"
-    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}"
-    "{{ '<image>\n' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'in', ['image', 'video']) %}"
+    "{{ '<' + content['type'] + '>\n' }}{% endfor %}"
     "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}"
     "{{ content['text'] + ' ' }}{% endfor %}{% endif %}"
     "{% if message['role'] == 'assistant' %}{{ '</s>' }}{% endif %}{% endfor %}"
@@ -65,32 +66,42 @@ TINY = Size(32, 3, 2, 32, 2, 48, 0.2)
 def configuration(size: Size) -> LlavaConfig:
     """A LLaVA-1.5 configuration of the given size."""
     return LlavaConfig(
-        vision_config=CLIPVisionConfig(
-            hidden_size=size.tower_width,
-            intermediate_size=4 * size.tower_width,
-            num_hidden_layers=size.tower_layers,
-            num_attention_heads=size.tower_heads,
-            image_size=SIDE,
-            patch_size=PATCH,
-            projection_dim=size.tower_width,
-        ),
-        text_config=LlamaConfig(
-            hidden_size=size.width,
-            intermediate_size=size.feed_forward,
-            num_hidden_layers=DECODER_LAYERS,
-            num_attention_heads=size.heads,
-            num_key_value_heads=size.heads,
-            vocab_size=len(WORDS),
-            max_position_embeddings=2048,
-            initializer_range=size.spread,
-            pad_token_id=PAD,
-            bos_token_id=BEGIN,
-            eos_token_id=END,
-            tie_word_embeddings=True,
-        ),
+        vision_config=tower_configuration(size, SIDE),
+        text_config=decoder_configuration(size, len(WORDS)),
         image_token_index=IMAGE,
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
+        tie_word_embeddings=True,
+    )
+
+
+def tower_configuration(size: Size, side: int) -> CLIPVisionConfig:
+    """A tower for images of `side` pixels."""
+    return CLIPVisionConfig(
+        hidden_size=size.tower_width,
+        intermediate_size=4 * size.tower_width,
+        num_hidden_layers=size.tower_layers,
+        num_attention_heads=size.tower_heads,
+        image_size=side,
+        patch_size=PATCH,
+        projection_dim=size.tower_width,
+    )
+
+
+def decoder_configuration(size: Size, words: int) -> LlamaConfig:
+    """A decoder of 32 layers with so many words."""
+    return LlamaConfig(
+        hidden_size=size.width,
+        intermediate_size=size.feed_forward,
+        num_hidden_layers=DECODER_LAYERS,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.heads,
+        vocab_size=words,
+        max_position_embeddings=2048,
+        initializer_range=size.spread,
+        pad_token_id=PAD,
+        bos_token_id=BEGIN,
+        eos_token_id=END,
         tie_word_embeddings=True,
     )
 
@@ -109,10 +120,11 @@ def build_tiny() -> LlavaForConditionalGeneration:
     return build(TINY, seed=TINY_SEED).eval()
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
+def tokenizer(
+    words: tuple[str, ...] = WORDS, marks: dict[str, str] = MARKS
+) -> PreTrainedTokenizerFast:
     """One token a word; "?" and "," are words even where no space parts them."""
-    words = {word: i for i, word in enumerate(WORDS)}
-    core = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    core = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     core.pre_tokenizer = Sequence([WhitespaceSplit(), Split(Regex("[?,]"), "isolated")])
     core.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", BEGIN)])
     fast = PreTrainedTokenizerFast(
@@ -122,7 +134,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
         eos_token="</s>",
         unk_token="<unk>",
         padding_side="left",
-        extra_special_tokens={"image_token": "<image>"},
+        extra_special_tokens=marks,
     )
     if fast.convert_tokens_to_ids(list(SPECIAL_WORDS)) != list(range(len(SPECIAL_WORDS))):
         raise RuntimeError("the tokenizer moved its special words")

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Protocol
 
 import numpy as np
 
@@ -30,9 +31,22 @@ DIGEST = "08d28998218cc57cf931bec5d68a7d7f02f8543ef1e5da316c60f29bfeecb16f"
 """What `digest` must give: the benchmark is the same wherever it is drawn."""
 
 
+Quotas = dict[tuple[str, str], int]
+"""How many questions of each (kind, answer) a task has."""
+
+
+class Asked(Protocol):
+    """A question as `fill` takes it."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def answer(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Item:
-    """One question of a task about the image `image_id`."""
+    """One question of a task about the image or clip `image_id`."""
 
     item_id: str
     image_id: str
@@ -65,26 +79,36 @@ def majority(task: str) -> float:
 
     A question's words tell its kind: "what color" is never answered by "circle".
     """
+    return most_frequent(items(task), stratum)
+
+
+def most_frequent(items: Sequence[Item], stratum: Callable[[str, str], tuple[str, str]]) -> float:
+    """Share of questions that the most frequent answer to their kind is right for."""
     answers: dict[str, Counter[str]] = defaultdict(Counter)
-    for item in items(task):
+    for item in items:
         kind, answer = stratum(item.question, item.answer)
         answers[kind][answer] += 1
-    return sum(max(kind.values()) for kind in answers.values()) / len(items(task))
+    return sum(max(kind.values()) for kind in answers.values()) / len(items)
 
 
 def digest() -> str:
     """SHA-256 over the pixels of all images and the text of all items, in hexadecimal."""
+    return digest_of(((i, image(i)) for i in image_ids()), map(items, TASKS))
+
+
+def digest_of(pictures: Iterable[tuple[str, np.ndarray]], tasks: Iterable[Sequence[Item]]) -> str:
+    """SHA-256 over pictures by their names and the text of all items, in hexadecimal."""
     total = hashlib.sha256()
-    for image_id in image_ids():
-        total.update(image_id.encode() + image(image_id).tobytes())
-    for task in TASKS:
-        for item in items(task):
+    for name, picture in pictures:
+        total.update(name.encode() + picture.tobytes())
+    for task in tasks:
+        for item in task:
             line = (item.item_id, item.image_id, item.question, item.answer)
             total.update("\t".join(line).encode() + b"\n")
     return total.hexdigest()
 
 
-def quotas(task: str) -> dict[tuple[str, str], int]:
+def quotas(task: str) -> Quotas:
     """How many questions of each (kind, answer) there are: in each kind the answers equally often.
 
     Kinds part questions whose words would otherwise tell which answers are likely.
@@ -97,9 +121,14 @@ def quotas(task: str) -> dict[tuple[str, str], int]:
         "embedded_position": {"where": [cell for row in questions.CELLS for cell in row]},
         "embedded_digits": {"digit": [str(n) for n in range(10)]},
     }
-    quota: dict[tuple[str, str], int] = {}
-    for kind, answers in kinds[task].items():
-        share, rest = divmod(QUESTIONS // len(kinds[task]), len(answers))
+    return evenly(kinds[task])
+
+
+def evenly(kinds: Mapping[str, Sequence[str]]) -> Quotas:
+    """Of 300 questions as many of each kind, in each the answers equally often (up to one)."""
+    quota: Quotas = {}
+    for kind, answers in kinds.items():
+        share, rest = divmod(QUESTIONS // len(kinds), len(answers))
         quota |= {(kind, answer): share + (i < rest) for i, answer in enumerate(answers)}
     return quota
 
@@ -123,33 +152,43 @@ def _random(number: int, task_number: int | None = None) -> np.random.RandomStat
 
 @cache
 def _all_items() -> dict[str, tuple[Item, ...]]:
-    """Goes through images until all quotas are met, one question of each task an image."""
-    left = {task: quotas(task) for task in TASKS}
-    found: dict[str, list[Item]] = {task: [] for task in TASKS}
+    def asked(number: int) -> Iterator[Sequence[questions.Question]]:
+        objects = _scene(number).objects
+        for name, task in zip(questions.TASKS, TASKS, strict=True):
+            crowded = len(objects) > CROWDED.get(task, len(objects))
+            yield [] if crowded else questions.possible(name, objects)
+
+    return fill({task: quotas(task) for task in TASKS}, asked, stratum, _random)
+
+
+def fill(
+    left: dict[str, Quotas],
+    asked: Callable[[int], Iterable[Sequence[Asked]]],
+    stratum: Callable[[str, str], tuple[str, str]],
+    random: Callable[[int, int], np.random.RandomState],
+) -> dict[str, tuple[Item, ...]]:
+    """Goes through pictures until all quotas are met, one question of each task a picture.
+
+    `asked` gives every question about the picture of a number, task by task.
+    """
+    found: dict[str, list[Item]] = {task: [] for task in left}
     number = 0
     while any(any(quota.values()) for quota in left.values()):
-        objects = _scene(number).objects
-        for task_number, task in enumerate(TASKS):
-            possible = questions.possible(questions.TASKS[task_number], objects)
-            if len(objects) > CROWDED.get(task, len(objects)):
-                continue
-            question = _scarcest(_random(number, task_number), possible, left[task])
-            if question is not None:
-                left[task][stratum(question.text, question.answer)] -= 1
+        for i, (task, possible) in enumerate(zip(left, asked(number), strict=True)):
+            kinds = [stratum(question.text, question.answer) for question in possible]
+            place = _scarcest(random(number, i), [left[task].get(kind, 0) for kind in kinds])
+            if place is not None:
+                left[task][kinds[place]] -= 1
                 item_id = f"{task}-{len(found[task]):03d}"
+                question = possible[place]
                 found[task].append(Item(item_id, f"{number:04d}", question.text, question.answer))
         number += 1
-    return {task: tuple(found[task]) for task in TASKS}
+    return {task: tuple(items) for task, items in found.items()}
 
 
-def _scarcest(
-    random: np.random.RandomState,
-    possible: list[questions.Question],
-    left: dict[tuple[str, str], int],
-) -> questions.Question | None:
-    """A question whose answer is wanted most often still: rare answers are never passed over."""
-    wants = [left.get(stratum(q.text, q.answer), 0) for q in possible]
+def _scarcest(random: np.random.RandomState, wants: Sequence[int]) -> int | None:
+    """The place of an answer that is wanted most often still: rare ones are never passed over."""
     if not any(wants):
         return None
-    best = [q for q, wanted in zip(possible, wants, strict=True) if wanted == max(wants)]
+    best = [place for place, wanted in enumerate(wants) if wanted == max(wants)]
     return best[random.randint(len(best))]

@@ -91,16 +91,16 @@ def draw(random: np.random.RandomState, grid: int, fewest: int, most: int) -> Sc
     if not 0 <= fewest <= most:
         raise ValueError(f"{fewest} to {most} objects is not a range")
     side = grid * PATCH
-    canvas = _background(random, side)
+    canvas = background(random, side)
     objects = _place(random, side, int(random.randint(fewest, most + 1)))
     owner = np.zeros((side, side), np.int8)
     for number, item in enumerate(objects, start=1):
-        _paint(random, canvas, owner, item, number)
+        paint(canvas, owner, item, number, tint(random))
     pixels = np.clip(canvas, 0, 255).astype(np.uint8)
     return Scene(pixels, objects, _labels(owner, objects, grid))
 
 
-def _background(random: np.random.RandomState, side: int) -> np.ndarray:
+def background(random: np.random.RandomState, side: int) -> np.ndarray:
     """int16 [side, side, 3]: tiles (or stripes) of similar colours under grainy noise."""
     rows, columns = random.randint(1, 7, 2)
     tiles = random.randint(60, 201, 3) + random.randint(-35, 36, (rows, columns, 3))
@@ -128,7 +128,7 @@ def _place(random: np.random.RandomState, side: int, wanted: int) -> tuple[Objec
         repeated = any((o.shape, o.colour) == (shape, colour) for o in placed)
         if repeated and random.randint(10) < 7:
             continue
-        if any(_close(o, x, y, size) for o in placed):
+        if any(close(o, x, y, size) for o in placed):
             continue
         has_digit = size >= SMALLEST_WITH_DIGIT and SHAPES[shape] != "ring"
         digit = int(random.randint(10)) if has_digit and random.randint(10) < 6 else None
@@ -136,22 +136,24 @@ def _place(random: np.random.RandomState, side: int, wanted: int) -> tuple[Objec
     return tuple(placed)
 
 
-def _close(other: Object, x: int, y: int, size: int) -> bool:
+def close(other: Object, x: int, y: int, size: int) -> bool:
+    """Whether a box is less than two pixels from another object's."""
     gap = 2
     across = x < other.x + other.size + gap and other.x < x + size + gap
     return across and y < other.y + other.size + gap and other.y < y + size + gap
 
 
-def _paint(
-    random: np.random.RandomState,
-    canvas: np.ndarray,
-    owner: np.ndarray,
-    item: Object,
-    number: int,
+def tint(random: np.random.RandomState) -> np.ndarray:
+    """int64 [3], how far one object's colour is from its name's."""
+    return random.randint(-20, 21, 3)
+
+
+def paint(
+    canvas: np.ndarray, owner: np.ndarray, item: Object, number: int, tinted: np.ndarray
 ) -> None:
     """Blends one object into `canvas` and writes its number into `owner`, cut at the border."""
     cover = shape_mask(item.shape, item.size)
-    colour = np.array(RGB[item.colour]) + random.randint(-20, 21, 3)
+    colour = np.array(RGB[item.colour]) + tinted
     tile = np.broadcast_to(np.clip(colour, 0, 255), (item.size, item.size, 3)).astype(np.int16)
     if item.digit is not None:
         ink = _digit_mask(item.digit, item.size, SHAPES[item.shape] == "triangle")

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from harness.embedded import checkpoint_path
+from harness.embedded import checkpoint_path, video_checkpoint_path
 from harness.errors import BadInput, blamed
 from harness.models.files import check_files, digest_files
 from harness.models.fit import check_fit, own_dtype
@@ -25,9 +25,10 @@ from harness.models.presets import digest as preset_digest
 from harness.models.processor import processor_of
 from harness.models.protocols import OWN, Protocol
 
-EMBEDDED, TINY = "embedded", "tiny"
+EMBEDDED, EMBEDDED_VIDEO, TINY = "embedded", "embedded-video", "tiny"
 NAMED = {
     EMBEDDED: "the trained LLaVA that comes with the package",
+    EMBEDDED_VIDEO: "the trained LLaVA-NeXT-Video that comes with the package",
     TINY: "an untrained model of the same form, for tests",
     **{name: f"{own.what}; random weights, to be timed only" for name, own in PRESETS.items()},
 }
@@ -144,6 +145,8 @@ def model_directory(name: str) -> Path:
     """The directory that `name` stands for. Raises BadInput with the nearest names there are."""
     if name == EMBEDDED:
         return checkpoint_path()
+    if name == EMBEDDED_VIDEO:
+        return video_checkpoint_path()
     directory = Path(name).expanduser()
     if directory.is_dir():
         return directory

@@ -18,6 +18,7 @@ from typing import Any
 from harness.analysis.outcomes import Outcomes, Scores
 from harness.analysis.rows import Row, rows_of
 from harness.analysis.stats import Estimate, mean_interval, paired_difference
+from harness.analysis.task_scores import short
 from harness.embedded import benchmark, checkpoint_path
 from harness.records.cell import UNPRUNED
 from harness.records.file import read_all
@@ -63,7 +64,7 @@ def measure(records: Sequence[Record]) -> dict[str, Any]:
 def table() -> Table:
     """The yardsticks by task, as they were measured."""
     measured = json.loads(FILE.read_text())
-    names = [task.removeprefix("embedded_") for task in benchmark.TASKS]
+    names = [short(task) for task in benchmark.TASKS]
     columns = (
         Column("Embedded model", ("yardstick",), left=True),
         *(Column(name, (name, f"{name}_low", f"{name}_high"), _interval) for name in names),
@@ -101,7 +102,7 @@ def separation(records: Sequence[Record], budget: int) -> str:
         f"At {budget} tokens {best.label} leads {control.label} by {number(lead.value)} points "
         f"[{number(lead.low)}, {number(lead.high)}] on the mean of the tasks (p = {lead.p:.2g})."
     )
-    parts = [f"{task.removeprefix('embedded_')} {_apart(others, task)}" for task in benchmark.TASKS]
+    parts = [f"{short(task)} {_apart(others, task)}" for task in benchmark.TASKS]
     pairs = len(list(combinations(others, 2)))
     return f"{text} Of {pairs} pairs of methods differ at p < {SETS_APART}: {', '.join(parts)}."
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +38,29 @@ from methods import Budget, attach, get_method
 CPU = torch.device("cpu")
 RECIPE = Recipe(2, 8, 1, 3, 4, by_shape=0.5, blind=1)
 PHASES = (
-    Phase("tower", 3, Recipe(2, 8, 0, 3, 0), 0, 1e-3, 0.1, 1.0, warm=1),
-    Phase("answers", 4, RECIPE, 8, 1e-3, 0.1, 0.125, 1, parts=2, naming=NAMED, pointing=0.5),
+    Phase(
+        name="tower",
+        steps=3,
+        recipe=Recipe(2, 8, 0, 3, 0),
+        layers=0,
+        rate=1e-3,
+        last=0.1,
+        tower_rate=1.0,
+        warm=1,
+    ),
+    Phase(
+        name="answers",
+        steps=4,
+        recipe=RECIPE,
+        layers=8,
+        rate=1e-3,
+        last=0.1,
+        tower_rate=0.125,
+        warm=1,
+        parts=2,
+        naming=NAMED,
+        pointing=0.5,
+    ),
 )
 
 
@@ -53,9 +75,15 @@ def _cheap(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def _stream(key: tuple[int, ...], first: int, last: int, recipe: Recipe) -> Iterator[batches.Batch]:
+def _stream(
+    make: Callable[[tuple[int, ...], Recipe], batches.Batch],
+    key: tuple[int, ...],
+    first: int,
+    last: int,
+    recipe: Recipe,
+) -> Iterator[batches.Batch]:
     for step in range(first, last):
-        yield batches.training_batch((*key, step), recipe)
+        yield make((*key, step), recipe)
 
 
 def test_batches_depend_on_their_key_alone() -> None:
@@ -70,7 +98,10 @@ def test_batches_depend_on_their_key_alone() -> None:
 def test_the_making_process_gives_the_batches_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     recipe = Recipe(1, 8, 1, 3, 2)
-    made = [batch.ids.tolist() for batch in batches.stream((1, 0, 0), 2, 5, recipe)]
+    made = [
+        batch.ids.tolist()
+        for batch in batches.stream(batches.training_batch, (1, 0, 0), 2, 5, recipe)
+    ]
     own = [batches.training_batch((1, 0, 0, step), recipe).ids.tolist() for step in range(2, 5)]
     assert made == own
 
@@ -169,7 +200,8 @@ def test_a_few_steps_reduce_the_loss_of_tower_and_answers() -> None:
         with train.depth(trainee.model, phase.layers or 32):
             optimiser = train.optimiser_of(trainee, phase)
             for _ in range(8):
-                step = train.train_step(trainee, optimiser, phase, 1, batch, CPU)
+                learn = partial(train.part_outcome, trainee, phase, CPU)
+                step = train.train_step(learn, optimiser, phase, 1, batch)
                 losses.append(step.loss.item())
         assert losses[-1] < 0.9 * losses[0]
 

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from types import FunctionType
 from typing import Any
 
-from harness.embedded import benchmark
+from harness.embedded import benchmarks
 from harness.errors import BadInput, cause, unknown
 from harness.models.environment import prepare_environment
 from harness.models.protocols import OWN, Protocol
@@ -29,9 +29,9 @@ def members(names: Sequence[str]) -> tuple[str, ...]:
     reads all its task files. Raises BadInput for what is neither a task nor a group.
     """
     for name in names:
-        if name not in benchmark.TASKS:
+        if name not in benchmarks.TASKS:
             _check_mentioned(name)
-    own = {task: [task] for task in benchmark.TASKS}
+    own = {task: [task] for task in benchmarks.TASKS}
     return tuple(dict.fromkeys(task for name in names for task in own.get(name) or _inside(name)))
 
 
@@ -39,7 +39,7 @@ def _check_mentioned(name: str) -> None:
     """Looks at the letters alone: what is no word of a task file is no name in it either."""
     words, names = _words_of_task_files()
     if name not in words:
-        raise unknown("task", name, [*benchmark.TASKS, *names])
+        raise unknown("task", name, [*benchmarks.TASKS, *names])
 
 
 @cache
@@ -62,7 +62,7 @@ class TaskLibrary:
 
     def __init__(self, names: Sequence[str], protocol: Protocol = OWN) -> None:
         self._protocol = protocol
-        self._own = [name for name in names if name in benchmark.TASKS]
+        self._own = [name for name in names if name in benchmarks.TASKS]
         self._loaded: dict[str, Any] = {}
         self._versions: dict[str, str] = {}
 
@@ -80,7 +80,8 @@ class TaskLibrary:
     def version(self, name: str) -> str:
         """Differs whenever questions, data, prompts or scoring of the task do. Raises BadInput."""
         if name in self._own:
-            return f"{benchmark.VERSION}-{benchmark.DIGEST[:12]}"
+            own = benchmarks.benchmark_of(name)
+            return f"{own.version}-{own.digest[:12]}"
         self.load(name)
         return self._versions[name]
 
@@ -136,7 +137,7 @@ def _inside(part: Any) -> Iterator[str]:
 def _named(name: str) -> Iterator[str]:
     index = _shipped().task_index
     if name not in index:
-        raise unknown("task", name, [*benchmark.TASKS, *index])
+        raise unknown("task", name, [*benchmarks.TASKS, *index])
     if index[name]["type"] not in ("group", "tag"):
         yield name
     elif isinstance(index[name]["task"], list):

@@ -6,8 +6,8 @@ from typing import Any
 
 
 def doc_to_visual(doc: dict[str, Any]) -> list[Any]:
-    """The question's image, a PIL image in RGB."""
-    return [doc["image"].convert("RGB")]
+    """The question's image, a PIL image in RGB, or the path of its clip."""
+    return [doc["video"] if "video" in doc else doc["image"].convert("RGB")]
 
 
 def doc_to_text(doc: dict[str, Any], lmms_eval_specific_kwargs: dict | None = None) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
@@ -129,14 +130,20 @@ def validation_batches(each: int, size: int, kind: Recipe = WHOLE) -> Iterator[B
             yield _collate(list(drawn), list(corners), turns, everything)
 
 
-def stream(key: tuple[int, ...], first: int, last: int, recipe: Recipe) -> Iterator[Batch]:
-    """The batches of steps `first` to `last` - 1 of a phase, made ahead by another process."""
+def stream(
+    make: Callable[[tuple[int, ...], Any], Any],
+    key: tuple[int, ...],
+    first: int,
+    last: int,
+    recipe: Any,
+) -> Iterator[Any]:
+    """What `make` gives for steps `first` to `last` - 1 of a phase, ahead in another process."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         waiting: deque = deque()
         for step in range(first, last + AHEAD):
             if step < last:
-                waiting.append(pool.apply_async(training_batch, ((*key, step), recipe)))
+                waiting.append(pool.apply_async(make, ((*key, step), recipe)))
             if step >= first + AHEAD:
                 yield waiting.popleft().get()
 
@@ -200,18 +207,18 @@ def _collate(
         corners=np.array(corners, np.int64),
         presence=presence,
         shown=shown,
-        ids=_padded([text.ids for text in texts], PAD),
-        targets=_padded([text.targets for text in texts], IGNORED),
-        tasks=_padded([text.tasks for text in texts], -1),
-        turns=_padded([text.turns for text in texts], -1),
-        places=_padded([text.places for text in texts], 0),
-        sighted=_padded([text.sighted for text in texts], 1),
-        shapes=_padded([text.shapes for text in texts], IGNORED),
-        colours=_padded([text.colours for text in texts], IGNORED),
+        ids=padded([text.ids for text in texts], PAD),
+        targets=padded([text.targets for text in texts], IGNORED),
+        tasks=padded([text.tasks for text in texts], -1),
+        turns=padded([text.turns for text in texts], -1),
+        places=padded([text.places for text in texts], 0),
+        sighted=padded([text.sighted for text in texts], 1),
+        shapes=padded([text.shapes for text in texts], IGNORED),
+        colours=padded([text.colours for text in texts], IGNORED),
     )
 
 
-def _padded(rows: list[list[int]], fill: int) -> np.ndarray:
+def padded(rows: list[list[int]], fill: int) -> np.ndarray:
     out = np.full((len(rows), max(map(len, rows))), fill, np.int64)
     for line, row in zip(out, rows, strict=True):
         line[: len(row)] = row

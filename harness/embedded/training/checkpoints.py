@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,11 +14,10 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
-from harness.embedded.architecture import save
 from harness.embedded.questions import WORDS
 from harness.errors import BadInput
 
-STATE_FILE, EXPORT_DIRECTORY = "state.safetensors", "export"
+STATE_FILE, EXPORT_DIRECTORY, LOG_FILE = "state.safetensors", "export", "log.jsonl"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 NEW_WORD_SPREAD = 0.3
 
@@ -44,6 +44,23 @@ def save_state(
     partial = directory / f"{STATE_FILE}.partial"
     save_file({n: t.cpu().contiguous() for n, t in tensors.items()}, partial, metadata)
     os.replace(partial, directory / STATE_FILE)
+
+
+def begin(out: Path, course: str, resume: bool, modules: nn.Module) -> Place:
+    """Where a run begins: anew, or with the values of one that stopped in the same directory.
+
+    Raises BadInput for a run that cannot be resumed, or that would be overwritten.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    if resume:
+        place = load_place(out)
+        if place.course != course:
+            raise BadInput(f"{out} holds a run of {place.course}, which {course} does not resume")
+        load_values(out, modules)
+        return place
+    if (out / LOG_FILE).exists():  # from its first moment on, a run has one
+        raise BadInput(f"{out} holds a run already; resume it or choose another directory")
+    return Place(0, 0, course)
 
 
 def load_place(directory: Path) -> Place:
@@ -96,13 +113,13 @@ def load_moments(directory: Path, modules: nn.Module, optimiser: torch.optim.Opt
                 }
 
 
-def export(model: LlavaForConditionalGeneration, directory: Path) -> None:
-    """Writes a directory that the Auto classes load, in place of the one before."""
+def export(save: Callable[[Path], None], directory: Path) -> None:
+    """Lets `save` write a directory that the Auto classes load, in place of the one before."""
     final = directory / EXPORT_DIRECTORY
     partial, old = (directory / f"{EXPORT_DIRECTORY}.{part}" for part in ("partial", "old"))
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    save(model, partial)
+    save(partial)
     if final.exists():
         final.rename(old)
     partial.rename(final)

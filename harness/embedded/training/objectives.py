@@ -62,7 +62,7 @@ class TowerHeads(nn.Module):
         self.presence = nn.Linear(width, 40)
 
 
-def tower_of(model: LlavaForConditionalGeneration) -> Any:
+def tower_of(model: Any) -> Any:
     """The CLIP transformer, which some transformers versions wrap once more."""
     tower = model.model.vision_tower
     return getattr(tower, "vision_model", tower)
@@ -70,11 +70,16 @@ def tower_of(model: LlavaForConditionalGeneration) -> Any:
 
 def pixel_values(batch: Batch, device: torch.device) -> torch.Tensor:
     """float32 [B, 3, side, side], normalised as the processor does it."""
-    pixels = torch.from_numpy(batch.pixels).to(device).permute(0, 3, 1, 2).float() / 255
+    return normalised(torch.from_numpy(batch.pixels).to(device))
+
+
+def normalised(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 [B, side, side, 3] to float32 [B, 3, side, side]."""
     mean, std = (
-        torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
+        torch.tensor(v, device=pixels.device).view(1, 3, 1, 1)
+        for v in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
     )
-    return (pixels - mean) / std
+    return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
 def tower_features(tower: Any, batch: Batch, device: torch.device) -> torch.Tensor:
@@ -112,11 +117,11 @@ def tower_outcome(
         weights = weight * torch.where(truth > 0, emphasis, 1.0)
         each = functional.cross_entropy(logits, truth, reduction="none")
         losses.append(factor * (each * weights).sum() / weights.sum())
-        right[name] = _share(logits.argmax(-1) == truth, truth > 0)
+        right[name] = share(logits.argmax(-1) == truth, truth > 0)
     centre, truth = heads.centre(patches).float()[..., 0], labels[..., 3].float()
     scale = torch.tensor(CENTRE_WEIGHT, device=device)
     losses.append(functional.binary_cross_entropy_with_logits(centre, truth, pos_weight=scale))
-    right["centre"] = _share(centre > 0, truth > 0)
+    right["centre"] = share(centre > 0, truth > 0)
     grid, corners = batch.pixels.shape[1] // PATCH, torch.from_numpy(batch.corners).to(device)
     line = torch.arange(grid, device=device)
     rows = (corners[:, 0, None, None] + line[:, None]).expand(-1, grid, grid).flatten()
@@ -124,10 +129,10 @@ def tower_outcome(
     for name, truth in (("row", rows), ("column", columns)):
         logits = getattr(heads, name)(patches).float().flatten(0, 1)
         losses.append(functional.cross_entropy(logits, truth))
-        right[name] = _share(logits.argmax(-1) == truth)
+        right[name] = share(logits.argmax(-1) == truth)
     seen, truth = heads.presence(hidden[:, 0]).float(), torch.from_numpy(batch.presence).to(device)
     losses.append(2 * functional.binary_cross_entropy_with_logits(seen, truth))
-    right["presence"] = _share(seen > 0, truth > 0)
+    right["presence"] = share(seen > 0, truth > 0)
     return Outcome(torch.stack(losses).sum(), right)
 
 
@@ -177,7 +182,7 @@ def answer_outcome(
     tasks = torch.from_numpy(batch.tasks).to(device)[scored]
     hit = logits.argmax(-1) == truth
     names = {**dict(enumerate(TASKS)), LISTED: "listing"}
-    right = {n: _share(hit, tasks == i) for i, n in names.items() if bool((tasks == i).any())}
+    right = {n: share(hit, tasks == i) for i, n in names.items() if bool((tasks == i).any())}
     weight = torch.ones_like(tasks, dtype=torch.float32)
     weight[tasks == LISTED], weight[tasks < 0] = LISTING_WEIGHT, END_WEIGHT
     each = functional.cross_entropy(logits, truth, reduction="none")
@@ -189,6 +194,7 @@ def answer_outcome(
     return Outcome(loss, right)
 
 
-def _share(hit: torch.Tensor, among: torch.Tensor | None = None) -> float:
+def share(hit: torch.Tensor, among: torch.Tensor | None = None) -> float:
+    """Of those that are right, among all or some; NaN among none."""
     chosen = hit if among is None else hit[among]
     return float(chosen.float().mean()) if chosen.numel() else float("nan")

@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import LlavaForConditionalGeneration
 
 from harness.embedded import scenes
-from harness.embedded.architecture import DECODER_LAYERS, SHIPPED, build
+from harness.embedded.architecture import DECODER_LAYERS, SHIPPED, build, save
 from harness.embedded.questions import TASKS
 from harness.embedded.training import batches, checkpoints
 from harness.embedded.training.batches import Batch
-from harness.embedded.training.checkpoints import Place
+from harness.embedded.training.checkpoints import LOG_FILE, Place
 from harness.embedded.training.objectives import (
     Outcome,
     TowerHeads,
@@ -34,12 +36,11 @@ from harness.embedded.training.objectives import (
     tower_of,
     tower_outcome,
 )
-from harness.embedded.training.phases import CONTINUED, FULL, REDUCED, Phase
+from harness.embedded.training.phases import CONTINUED, FULL, REDUCED, Phase, Steps
 from harness.embedded.training.training_log import Log
 from harness.embedded.training.turns import TURNS
 from harness.errors import BadInput
 
-LOG_FILE = "log.jsonl"
 CLIP_NORM, BETAS, DECAY = 1.0, (0.9, 0.98), 0.02
 
 
@@ -91,15 +92,7 @@ def train(
         checkpoints.load_saved(init, trainee.model)
     trainee.to(device)
     course = " ".join(phase.name for phase in phases)
-    place = Place(0, 0, course)
-    out.mkdir(parents=True, exist_ok=True)
-    if resume:
-        place = checkpoints.load_place(out)
-        if place.course != course:
-            raise BadInput(f"{out} holds a run of {place.course}, which {course} does not resume")
-        checkpoints.load_values(out, trainee)
-    elif (out / LOG_FILE).exists():  # from its first moment on, a run has one
-        raise BadInput(f"{out} holds a run already; resume it or choose another directory")
+    place = checkpoints.begin(out, course, resume, trainee)
     log = Log(out / LOG_FILE)
     log.write(
         "resume" if resume else "start",
@@ -147,12 +140,17 @@ def run_phase(
     if start.step:
         checkpoints.load_moments(out, trainee, optimiser)
     stream = batches.stream(
-        (scenes.TRAINING_KEY, seed, start.phase), start.step, phase.steps, phase.recipe
+        batches.training_batch,
+        (scenes.TRAINING_KEY, seed, start.phase),
+        start.step,
+        phase.steps,
+        phase.recipe,
     )
     tracked = log.track(phase.name, stream, start.step, phase.steps)
     for step, batch in enumerate(tracked, start.step):
         with depth(model, phase.layers or DECODER_LAYERS):
-            outcome = train_step(trainee, optimiser, phase, step, batch, device)
+            learn = partial(part_outcome, trainee, phase, device)
+            outcome = train_step(learn, optimiser, phase, step, batch)
         done = step + 1
         log.add(phase.name, done, outcome)
         if done == phase.steps:
@@ -162,7 +160,7 @@ def run_phase(
         if phase.layers and (done == phase.steps or done % phase.check == 0):
             right = held_out(model, phase, device)
             log.write("held-out", phase=phase.name, step=done, right=right)
-            checkpoints.export(model, out)
+            checkpoints.export(partial(save, model), out)
 
 
 def choose_attention(model: LlavaForConditionalGeneration, grid: int) -> None:
@@ -187,14 +185,13 @@ def optimiser_of(trainee: Trainee, phase: Phase) -> torch.optim.AdamW:
 
 
 def train_step(
-    trainee: Trainee,
+    outcome_of: Callable[[Any], Outcome],
     optimiser: torch.optim.AdamW,
-    phase: Phase,
+    phase: Steps,
     step: int,
-    batch: Batch,
-    device: torch.device,
+    batch: Any,
 ) -> Outcome:
-    """One update; returns the loss and accuracies from before it.
+    """One update by `outcome_of` a part of the batch; loss and accuracies are from before it.
 
     Each part of the batch has a thread of its own: on busy cores two threads that wait for nothing
     but the end of a step get more done than two that share every operation. A sum of two has no
@@ -206,8 +203,8 @@ def train_step(
         group["lr"] = group["peak"] * scale
     optimiser.zero_grad(set_to_none=True)
 
-    def learn(part: Batch) -> Outcome:
-        outcome = part_outcome(trainee, phase, part, device)
+    def learn(part: Any) -> Outcome:
+        outcome = outcome_of(part)
         (outcome.loss / phase.parts).backward()
         return Outcome(outcome.loss.detach(), outcome.right)
 
@@ -219,7 +216,7 @@ def train_step(
     return mean_outcome(outcomes)
 
 
-def part_outcome(trainee: Trainee, phase: Phase, part: Batch, device: torch.device) -> Outcome:
+def part_outcome(trainee: Trainee, phase: Phase, device: torch.device, part: Batch) -> Outcome:
     """What the phase asks of a part of a batch."""
     with torch.autocast(device.type, torch.bfloat16):
         if phase.layers:

@@ -42,16 +42,17 @@ def turns_attention(
     attention_mask: torch.Tensor,
     scaling: float,
     looks: list[Look] | None = None,
+    pointers: tuple[tuple[int, int], ...] = POINTERS,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention [B, heads, shared + L, width] under a mask of `turns_mask`.
 
     What is shared is causal, which needs no mask and half the work. `looks` takes what
-    `guides.pointing_loss` wants.
+    `guides.pointing_loss` wants of `pointers`, layers and heads.
     """
     attend, shared = functional.scaled_dot_product_attention, key.shape[2] - attention_mask.shape[2]
     first, last = query[:, :, :shared], query[:, :, shared:]
-    for layer, head in POINTERS:
+    for layer, head in pointers:
         if looks is not None and layer == module.layer_idx:
             looks.append(Look(last[:, head], key[:, head], attention_mask[:, 0], scaling))
     start = attend(first, key[:, :, :shared], value[:, :, :shared], is_causal=True, scale=scaling)

@@ -13,6 +13,7 @@ from typing import Any
 from harness.analysis.blocks import AVERAGE
 from harness.analysis.emphasis import Emphasis
 from harness.analysis.studies import Study, studies
+from harness.analysis.task_scores import short
 from harness.errors import BadInput
 from harness.records.file import check_file, write_atomically
 from harness.records.record import AccuracyRecord, EfficiencyRecord, Record
@@ -118,7 +119,7 @@ def _figures(study: Study) -> dict:
         "speed": plots.accuracy_against_speedup(study),
         "benchmarks": [
             (
-                task.removeprefix("embedded_"),
+                short(task),
                 plots.accuracy_against_tokens(
                     study, task, scores if overall == AVERAGE else plots.limits_of(study, [task])
                 ),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from harness.analysis.blocks import AVERAGE, RELATIVE
 from harness.analysis.stats import Estimate
 from harness.analysis.studies import Point, Study, series_label
+from harness.analysis.task_scores import short
 from harness.records.cell import Asked
 from harness.tables.page.costs import called
 from harness.tables.page.drawing import (
@@ -207,7 +208,7 @@ def _reach(estimates: Sequence[Estimate]) -> list[list[float]]:
 
 
 def _told(study: Study, task: str) -> str:
-    name = _NAMES.get(task) or f"score in {task.removeprefix('embedded_')}"
+    name = _NAMES.get(task) or f"score in {short(task)}"
     said = [
         f"{p.label}{' at ' * bool(p.asked.budget)}{p.asked.budget_label} {p.scores[task].value:.1f}"
         for p in study.points
