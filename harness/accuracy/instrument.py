@@ -32,7 +32,7 @@ from harness.models.shapes import recorded_shape, sizes_of
 from harness.models.videos import FRAMES, check_takes_videos
 from harness.records.cell import Cell, budget_of
 from harness.records.counted import distinct
-from harness.records.piece import Listener, OnItem, Piece
+from harness.records.piece import OnItem, Piece
 from methods.interface import Sizes
 from methods.sharing import TowerStore
 
@@ -103,17 +103,6 @@ class Accuracy:
             cells.setdefault(piece.identity["task"], []).extend(piece.cells)
         for task, asked in cells.items():
             self.rehearse(task, asked)
-
-    def measure(
-        self,
-        piece: Piece,
-        cells: Sequence[Cell],
-        listener: Listener,
-        earlier: Mapping[str, Any] | None,
-    ) -> tuple[dict[Cell, dict[str, Any]], dict[str, Any]]:
-        """`run` for the one cell. Raises as it does."""
-        (cell,) = cells
-        return {cell: self.run(cell, piece.identity["task"], None, earlier)}, {}
 
     def body(
         self, piece: Piece, results: Mapping[Cell, Mapping[str, Any]], whole: Mapping[str, Any]
@@ -193,11 +182,8 @@ class Accuracy:
         if refused and len(refused) == sum(cell.budget is not None for cell in cells):
             raise BadInput(f"task {task!r} has questions with {images} images: {refused[0]}")
 
-    def shards(self, piece: Piece) -> list[Shard]:
-        """The documents of a piece's task, in the parts that are answered by themselves."""
-        return self.shards_of(piece.identity["task"])
-
     def shards_of(self, task: str) -> list[Shard]:
+        """The documents of a task, in the parts that are answered by themselves."""
         documents = self.documents(task)
         if len(documents) <= self.shard_questions:
             return [tuple(documents)]
