@@ -3,49 +3,34 @@
 Inside `attach`, plain `model.generate(**inputs)` prunes in its prefill. Cuts make hidden states,
 masks, position ids and the KV cache of later layers shorter; nothing is masked. When the context
 ends, also by an exception, model and attention registry are as they were.
-
-The state of a generation lives as long as its KV cache, so that several may interleave.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
 
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache
 
 from methods.adapters import adapter_for
 from methods.attention import QueriesKeys
-from methods.caches import PrunedCache, cache_of, check_kind, expect, refused
 from methods.clock import Clock, NoClock
-from methods.encoder_calls import EncoderCalls
-from methods.errors import MechanismError, PruningError
+from methods.errors import PruningError
 from methods.family import KINDS
-from methods.generation import Generation
+from methods.forwards import Forwards
 from methods.inside_tower import InsideTower
-from methods.mechanism import broken
-from methods.merged_tower import MergedWatch, MergingTower
 from methods.method import Method
 from methods.recording import Observer, observing
 from methods.registry import check_method
 from methods.sharing import SharedImages
 from methods.sizes import Budget
-from methods.tower_family import TowerAdapter, with_tower
-from methods.tower_views import Recording
 from methods.tower_watch import TowerWatch
-from methods.trace import Prefill, Trace
+from methods.trace import Trace
+from methods.vision import Vision
 
 _ATTACHED = "_visual_token_pruning"
-_FILLED_ELSEWHERE = "the KV cache of this step was not filled by a prompt inside this context"
-_PRUNED_ANEW = (
-    "use_cache=False: the prompt is pruned anew for every new token, and a method that looks at "
-    "the last token may choose differently each time"
-)
 
 
 @contextmanager
@@ -85,12 +70,12 @@ def attach(
         for module, name, function in runtime.replacements():
             _replace(stack, module, name, function)
         try:
-            yield runtime.trace
+            yield runtime.forwards.trace
         except Exception as error:
-            if runtime.lost is not None and not isinstance(error, PruningError):
-                raise runtime.lost from error
+            if runtime.forwards.lost is not None and not isinstance(error, PruningError):
+                raise runtime.forwards.lost from error
             raise
-        runtime.trace.check_numbers()
+        runtime.forwards.trace.check_numbers()
 
 
 def _replace(stack: ExitStack, module: nn.Module, name: str, function: Callable) -> None:
@@ -125,52 +110,18 @@ class _Runtime:
     ) -> None:
         self.adapter = adapter_for(model)
         self.model, self.body = model, self.adapter.body
-        self.method, self.budget, self.seeds = method, budget, seeds
-        self.questions = questions
         self.clock = clock
-        self.trace = Trace()
-        self.input_ids: Tensor | None = None
-        self.calls = EncoderCalls(self.adapter)
-        self.inside: InsideTower | None = None
-        self.watches: tuple[TowerWatch | MergedWatch, ...] = ()
-        if method.inside_tower:
-            tower = with_tower(self.adapter, method.label, crops=False)
-            self.inside = InsideTower(tower, clock, method, budget, seeds)
-            images = None  # what is cut inside the tower is one method's own
-        if images is not None or method.tower_reads:
-            self.watches = self._watches(images)
-        self.phase = "prefill"
-        self.entered = self.placed = False
-        self.lost: MechanismError | None = None
-        self.use_cache = True
-        self.uncached: int | None = None
-        self.current: Generation | None = None
-        self.cache: Cache | None = None
-        self.generations: WeakKeyDictionary[Cache, Generation] = WeakKeyDictionary()
-
-    def _watches(self, images: SharedImages | None) -> tuple[TowerWatch | MergedWatch, ...]:
-        """Of tokens, where the tower shows those, and of its rows for what it does not show so."""
-        method, adapter = self.method, self.adapter
-        watches: tuple[TowerWatch | MergedWatch, ...] = ()
-        crops = method.crops and images is None
-        if images is None and method.merged_reads and isinstance(adapter, MergingTower):
-            watches = (MergedWatch(adapter, method.merged_reads, lambda: self.calls.within),)
-            rows = isinstance(adapter, TowerAdapter) and (crops or not adapter.crops)
-            if not rows or "image" in adapter.shown_kinds:
-                return watches
-        needs = method.label if method.tower_reads else "sharing what the vision tower made"
-        tower = with_tower(adapter, needs, crops)
-        return *watches, TowerWatch(tower, method, self.calls, images)
-
-    # --- what is registered -----------------------------------------------------------------
+        self.vision = Vision(self.adapter, clock, method, budget, seeds, images)
+        self.forwards = Forwards(self.adapter, clock, method, budget, seeds, questions, self.vision)
 
     def observers(self) -> dict[nn.Module, Observer]:
         """Decoder layers show q and k to the stage before the next one, tower layers to theirs."""
         observers: dict[nn.Module, Observer] = {
-            self.adapter.attention(layer): self._decoder_observer(i)
+            self.adapter.attention(layer): self.forwards.observer(i)
             for i, layer in enumerate(self.adapter.layers)
         }
-        watching = [*self.watches, *([] if self.inside is None else [self.inside])]
+        inside = self.vision.inside
+        watching = [*self.vision.watches, *([] if inside is None else [inside])]
         for own in (watch.observers() for watch in watching):
             both = {m: _each(observers[m], own[m]) for m in own.keys() & observers.keys()}
             observers |= own | both
@@ -183,38 +134,38 @@ class _Runtime:
             encode = getattr(self.body, name, None)
             if encode is None:
                 continue
-            for watch in self.watches:
+            for watch in self.vision.watches:
                 if isinstance(watch, TowerWatch) and watch.images is not None:
                     encode = watch.sharing(watch.images, encode)
-            yield self.body, name, self.calls.seeing(kind, encode)
-        if self.inside is not None:
-            yield self.model, "generate", self.inside.telling_the_prompt(self.model.generate)
+            yield self.body, name, self.vision.calls.seeing(kind, encode)
+        if self.vision.inside is not None:
+            yield self.model, "generate", self.vision.inside.telling_the_prompt(self.model.generate)
 
     def register(self) -> Iterator[Any]:
         """Register all hooks; yields their handles."""
-        adapter = self.adapter
-        yield self.model.register_forward_pre_hook(self._begin, with_kwargs=True)
-        yield self.body.register_forward_pre_hook(self._see_prompt, with_kwargs=True)
-        if self.inside is not None:
-            yield from self._register_inside_tower(self.inside)
+        adapter, forwards = self.adapter, self.forwards
+        yield self.model.register_forward_pre_hook(forwards.begin, with_kwargs=True)
+        yield self.body.register_forward_pre_hook(forwards.see_prompt, with_kwargs=True)
+        if self.vision.inside is not None:
+            yield from self._register_inside_tower(self.vision.inside)
         phases = [("vision_tower", tower) for tower in adapter.towers]
         if adapter.projector is not None:
             phases.append(("projector", adapter.projector))
         for phase, module in phases:
             yield module.register_forward_pre_hook(self._starter(phase))
             yield module.register_forward_hook(self._stopper(phase))
-        for watch in self.watches:
+        for watch in self.vision.watches:
             for module, before in watch.before().items():
                 yield module.register_forward_pre_hook(before, with_kwargs=True)
             for module, after in watch.after().items():
                 yield module.register_forward_hook(after)
-        yield adapter.text_model.register_forward_pre_hook(self._enter, with_kwargs=True)
+        yield adapter.text_model.register_forward_pre_hook(forwards.enter, with_kwargs=True)
         for i, layer in enumerate(adapter.layers):
-            yield layer.register_forward_pre_hook(self._layer_hook(i), with_kwargs=True)
-            yield layer.register_forward_hook(self._after_layer(i))
-        yield adapter.text_model.register_forward_hook(self._leave, always_call=True)
-        yield adapter.head.register_forward_hook(self._after_head)
-        yield self.model.register_forward_hook(self._end)
+            yield layer.register_forward_pre_hook(forwards.before_layer(i), with_kwargs=True)
+            yield layer.register_forward_hook(forwards.after_layer(i))
+        yield adapter.text_model.register_forward_hook(forwards.leave, always_call=True)
+        yield adapter.head.register_forward_hook(forwards.after_head)
+        yield self.model.register_forward_hook(forwards.end)
 
     def _register_inside_tower(self, inside: InsideTower) -> Iterator[Any]:
         adapter = inside.adapter
@@ -233,126 +184,3 @@ class _Runtime:
 
     def _stopper(self, phase: str) -> Callable[..., None]:
         return lambda *_: self.clock.stop(phase)
-
-    # --- language model ---------------------------------------------------------------------
-
-    def _begin(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
-        self.entered = False
-        if kwargs.get("labels") is not None:
-            raise PruningError("labels cannot be given: the logits of a pruned prompt are fewer")
-
-    def _see_prompt(self, body: nn.Module, args: tuple, kwargs: dict) -> None:
-        ids = kwargs.get("input_ids")
-        self.input_ids = args[0] if ids is None and args else ids
-        self.placed = kwargs.get("position_ids") is not None
-        if self.inside is not None and self.input_ids is not None:
-            self.inside.prompt = self.input_ids, kwargs.get("attention_mask")
-
-    def _enter(self, text_model: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        self.entered = True
-        cache = cache_of(kwargs)
-        if cache is None or cache.get_seq_length() == 0:
-            self.phase = "prefill"
-            return args, self._enter_prefill(cache, kwargs)
-        self.phase = "decode"
-        self.clock.start(self.phase)
-        self.current = self.generations.get(cache)
-        if self.current is None:
-            raise refused() if isinstance(cache, PrunedCache) else broken(_FILLED_ELSEWHERE)
-        kwargs = self.current.enter_step(kwargs, self.placed)
-        self.cache = cache
-        expect(cache, True)
-        return args, kwargs
-
-    def _enter_prefill(self, cache: Cache | None, kwargs: dict) -> dict:
-        if cache is not None:
-            check_kind(cache)
-        asked = kwargs.get("use_cache")
-        self.use_cache = self.adapter.text_config.use_cache if asked is None else asked
-        if self.input_ids is None:
-            raise PruningError("pruning needs input_ids, to know which tokens are visual")
-        self.current = None
-        generation = Generation(self.adapter, self.clock, self.method, self.calls)
-        # plans wait for the device once: before the phase begins, so that nothing does within it
-        kwargs, added = self.adapter.added(kwargs)
-        prefill = generation.plan(
-            self.budget, self.seeds, self.questions, self.input_ids, kwargs, added
-        )
-        self.trace.prefills.append(prefill)
-        self.clock.start(self.phase)
-        self.current = generation
-        # not cleared: without a cache every step is a prefill, and the tower runs only once
-        inside = None if self.inside is None else self.inside.last
-        return generation.enter_prefill(self._recording(prefill), kwargs, inside)
-
-    def _recording(self, prefill: Prefill) -> Recording | None:
-        """What the tower showed of the prompt's images."""
-        if not any(plan.encoder for plan in prefill.plans):
-            return None
-        present = {s.kind for sizes in prefill.sizes for s in sizes.segments}
-        encoded = {
-            kind: [segment for own in self.calls.encoded.get(kind, ()) for segment in own]
-            for kind in present
-        }
-        shown = (watch.recording_of(encoded) for watch in self.watches)
-        return next((recording for recording in shown if recording is not None), None)
-
-    def _layer_hook(self, i: int) -> Callable[..., tuple[tuple, dict] | None]:
-        def before_layer(layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-            generation = self.current
-            if generation is None:
-                return None
-            if i == 0 and generation.prefilling:
-                self._keep(generation, cache_of(kwargs))
-            return generation.before_layer(i, args, kwargs)
-
-        return before_layer
-
-    def _after_layer(self, i: int) -> Callable[..., Tensor | None]:
-        def after_layer(layer: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
-            if self.current is None:
-                return None
-            self.current.layers.done += 1
-            return self.current.after_layer(i, output)
-
-        return after_layer
-
-    def _keep(self, generation: Generation, cache: Cache | None) -> None:
-        """Find the generation again by its cache, which the text model may have made just now."""
-        length = generation.cutting.run.valid.shape[1]
-        self.cache = cache
-        if cache is not None:
-            check_kind(cache)
-            self.generations[cache] = generation
-        elif self.use_cache:
-            raise broken("decoder layer 0 got no KV cache under a known name, though one is used")
-        elif length - 1 == self.uncached:
-            warnings.warn(_PRUNED_ANEW, stacklevel=2)
-        self.uncached = length if cache is None else None
-
-    def _decoder_observer(self, i: int) -> Observer:
-        def observe(attended: QueriesKeys) -> None:
-            if self.current is not None:
-                self.current.observe(i, attended)
-
-        return observe
-
-    def _leave(self, text_model: nn.Module, args: tuple, output: Any) -> None:
-        """Also after an exception, which leaves no output."""
-        cache, self.cache = self.cache, None
-        expect(cache, False)
-        if self.current is None:
-            return
-        if output is not None:
-            self.current.leave(cache)
-        else:
-            self.lost = self.current.layers.fault()
-
-    def _after_head(self, head: nn.Module, args: tuple, output: Any) -> None:
-        self.clock.stop(self.phase)
-
-    def _end(self, model: nn.Module, args: tuple, output: Any) -> None:
-        if self.inside is not None:
-            self.inside.prompt = None
-        if not self.entered:
-            raise broken("the model ran without calling its text model's hooks")

@@ -73,6 +73,11 @@ class TowerStore:
             self._images[key] = image
             self.stored_bytes = grown
 
+    def clear(self) -> None:
+        """Keep none of the images."""
+        self._images.clear()
+        self.stored_bytes = 0
+
     def projected(self, keys: Sequence[str]) -> list[Tensor]:
         return [self._images[key].projected for key in keys]
 

@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 from harness.accuracy.rehearsal import shown_of
+from harness.errors import BadInput
 from harness.records.cell import Cell, budget_of, unmeasurable
 from methods import PruningError, Sizes
 
@@ -73,6 +74,13 @@ def left_out(images: Mapping[int, int], cells: Sequence[Cell], refusal: Refusal)
         return None
     fewest = min(refused)
     return LeftOut(kept, len(images), f"with {fewest} images {refused[fewest]}")
+
+
+def check_some_fit(task: str, images: int, cells: Sequence[Cell], refusal: Refusal) -> None:
+    """Raises BadInput where every pruned cell refuses questions with so many images."""
+    refused = [why for cell in cells if (why := refusal(cell, images))]
+    if refused and len(refused) == sum(cell.budget is not None for cell in cells):
+        raise BadInput(f"task {task!r} has questions with {images} images: {refused[0]}")
 
 
 def images_shown_by(name: str, task: Any, documents: Sequence[int]) -> dict[int, int]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from time import perf_counter, process_time
 from typing import Any
 
 from harness.accuracy.aggregation import Items, aggregated, left_out
-from harness.accuracy.answers import SampleError
+from harness.accuracy.answers import Answer, SampleError
+from harness.embedded import benchmarks
+from harness.records.piece import OnItem
 from harness.records.task_metrics import Metric, metrics_of
 
 SCALES = (1.0, 100.0)
@@ -132,6 +134,23 @@ def _printed(results: Mapping[str, Any]) -> dict[str, float]:
         if isinstance(value, Real) and "_stderr" not in metric and math.isfinite(value):
             found.setdefault(metric, float(value))
     return found
+
+
+def teller(
+    name: str, task: Any, answers: dict[int, Answer], on_item: OnItem | None
+) -> Callable[[str, int, Answer], None]:
+    """Collects answers, and scores those of embedded tasks at once, for a running mean.
+
+    Other tasks may ask a paid judge, so they are scored once, by lmms-eval.
+    """
+
+    def tell(_: str, doc_id: int, answer: Answer) -> None:
+        answers[doc_id] = answer
+        if on_item is not None:
+            own = name in benchmarks.TASKS
+            on_item(running_score(name, task, doc_id, answer.text) if own else None)
+
+    return tell
 
 
 def running_score(name: str, task: Any, doc_id: int, answer: str) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from time import monotonic
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
@@ -57,23 +57,8 @@ class Efficiency:
             identity["saturate_gib"] = self.saturate_gib
         return [Piece("efficiency", timed, identity)]
 
-    def prepare(self, pieces: Sequence[Piece]) -> None:
-        """Nothing."""
-
-    def shards(self, piece: Piece) -> list[tuple[int, ...]]:
-        """None: rounds go over all cells."""
-        return []
-
-    def answer(self, *asked: object) -> NoReturn:
-        """Never asked, since there are no parts."""
-        raise NotImplementedError
-
     def measure(
-        self,
-        piece: Piece,
-        cells: Sequence[Cell],
-        listener: Listener,
-        earlier: Mapping[str, Any] | None,
+        self, cells: Sequence[Cell], listener: Listener
     ) -> tuple[dict[Cell, dict[str, Any]], dict[str, Any]]:
         """Each cell's part of what is `timed`, and the others. Raises as it does."""
         measured = (self.elsewhere or self.timed)(cells, listener.step)

@@ -13,7 +13,7 @@ from harness.records.shards import Shards
 from harness.records.store import Store
 from harness.run.deal import Deal, Unit
 from harness.run.failures import Failure, failed, failure_of, not_kept
-from harness.run.instruments import Instrument
+from harness.run.instruments import Asking
 from harness.run.progress import Progress, mean_told
 
 Answered = Record | Shards | Failure | None
@@ -34,20 +34,20 @@ class Done:
 
 Begin = Callable[[Unit], OnItem]
 """Told that a unit is begun; gives whom to tell of each of its questions."""
-Engine = Callable[[Instrument, Deal, Begin], Iterator[Done]]
+Engine = Callable[[Asking, Deal, Begin], Iterator[Done]]
 """Has the units answered, and gives them back in the order in which they are done."""
 
 
-def alone(instrument: Instrument, deal: Deal, begin: Begin) -> Iterator[Done]:
+def alone(asking: Asking, deal: Deal, begin: Begin) -> Iterator[Done]:
     """In this process, one after the other."""
     while (unit := deal.next()) is not None:
-        yield attempted(instrument, unit, begin(unit))
+        yield attempted(asking, unit, begin(unit))
 
 
-def attempted(instrument: Instrument, unit: Unit, on_item: OnItem | None, worker: str = "") -> Done:
+def attempted(asking: Asking, unit: Unit, on_item: OnItem | None, worker: str = "") -> Done:
     """Whatever goes wrong is the unit's failure."""
     try:
-        answers = instrument.answer(unit.cell, unit.task, unit.documents, on_item)
+        answers = asking.answer(unit.cell, unit.task, unit.documents, on_item)
     except Exception as error:  # whatever it is, it becomes the cell's result and is shown
         return Done(unit, None, failure_of(error), worker)
     if wrong := unwritable(answers):
@@ -65,7 +65,7 @@ class Answering:
     progress: Progress
     told: dict[int, OnItem] = field(default_factory=dict, init=False)
 
-    def by(self, engine: Engine, instrument: Instrument) -> Iterator[tuple[int, Answered]]:
+    def by(self, engine: Engine, asking: Asking) -> Iterator[tuple[int, Answered]]:
         """Each piece when its last part is there, or its first failed. Raises BadInput."""
         for i in [i for i, shards in self.shards.items() if not shards.missing]:
             yield i, self.shards.pop(i)
@@ -76,7 +76,7 @@ class Answering:
         deal = Deal(sorted(units, key=lambda unit: (unit.shard, tasks.index(unit.task))))
         left = sum(s.questions - s.answered for s in self.shards.values())
         self.progress.expect_questions(left)
-        for done in engine(instrument, deal, self._begun):
+        for done in engine(asking, deal, self._begun):
             i = done.unit.piece
             if i in self.shards and (answered := self._taken(done)):
                 del self.shards[i]

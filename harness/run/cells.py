@@ -19,7 +19,7 @@ from harness.records.shards import Shards, origin_of
 from harness.records.store import Store
 from harness.run.answering import Answered, Answering, Engine, alone
 from harness.run.failures import Failure, failed, failure_of, not_kept
-from harness.run.instruments import Instrument, Results
+from harness.run.instruments import Instrument, Results, Timing
 from harness.run.progress import Progress
 from harness.run.request import Feasible
 
@@ -67,7 +67,6 @@ class Work:
         found: dict[int, Record] = {i: record for i, record in enumerate(known) if record}
         self._say_reused(instrument.kind, len(found), len(pieces))
         new = [i for i in range(len(pieces)) if i not in found]
-        instrument.prepare([pieces[i] for i in new])
         self.progress.expect(sum(bool(self._feasible(pieces[i])) for i in new))
         for i, answered in self._in_turn(instrument, pieces, new):
             found[i] = self._made(instrument, pieces[i], answered)
@@ -90,17 +89,21 @@ class Work:
         return [cell for cell in piece.cells if cell not in self.infeasible]
 
     def _in_turn(
-        self, instrument: Instrument, pieces: Sequence[Piece], new: Iterable[int]
+        self, instrument: Instrument, pieces: Sequence[Piece], new: Sequence[int]
     ) -> Iterator[tuple[int, Answered]]:
         """The numbers of the pieces as each can become a record, and what there is of it then."""
+        if isinstance(instrument, Timing):
+            yield from ((i, None) for i in new)
+            return
+        instrument.prepare([pieces[i] for i in new])
         parted: dict[int, Shards] = {}
         for i in new:
             piece = pieces[i]
             feasible = self._feasible(piece)
             earlier = self.store.answered(self._identity(piece)) if feasible else None
-            parts = instrument.shards(piece) if feasible and earlier is None else ()
-            if parts:
+            if feasible and earlier is None:
                 outline = self._body(instrument, piece, {cell: {} for cell in piece.cells}, {})
+                parts = instrument.shards_of(piece.identity["task"])
                 parted[i] = self.store.shards(outline, parts)
             else:
                 yield i, earlier
@@ -139,8 +142,12 @@ class Work:
         if isinstance(answered, Failure):
             return self._failed(cells, answered), whole, origin
         try:
-            earlier, origin = _answers(answered)
-            results, whole = instrument.measure(piece, cells, self.progress, earlier)
+            if isinstance(instrument, Timing):
+                results, whole = instrument.measure(cells, self.progress)
+            else:
+                (cell,), task = cells, piece.identity["task"]
+                earlier, origin = _answers(answered)
+                results = {cell: instrument.run(cell, task, None, earlier)}
         except Exception as error:  # whatever it is, it becomes the cells' result and is shown
             return self._failed(cells, failure_of(error)), whole, origin
         if wrong := unwritable(whole):

@@ -21,7 +21,7 @@ from harness.run.answering import Begin, Done
 from harness.run.deal import Deal, Unit
 from harness.run.facts import Facts
 from harness.run.failures import FailedElsewhere, Failure, failed
-from harness.run.instruments import Instrument
+from harness.run.instruments import Asking
 from harness.run.progress import Progress
 from harness.run.rayed import Room, connected, room
 from harness.run.request import Request
@@ -149,7 +149,7 @@ class Crew:
         reason = f"{TRIES} workers died of part {unit.shard + 1}, the last one so: {why}"
         return [Done(unit, None, Failure(failed(reason)), hand.name)]
 
-    def answers(self, instrument: Instrument, deal: Deal, begin: Begin) -> Iterator[Done]:
+    def answers(self, asking: Asking, deal: Deal, begin: Begin) -> Iterator[Done]:
         """An engine: whoever is free gets the next unit, before what came is written."""
         self.deal = deal
         self._hand_out()

@@ -1,10 +1,10 @@
-"""What measures: accuracy and efficiency behind one protocol, made for a request."""
+"""What measures, made for a request: accuracy asks, efficiency times."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from harness.records.cell import Cell
 from harness.records.piece import Listener, OnItem, Piece
@@ -18,8 +18,8 @@ Results = Mapping[Cell, Mapping[str, Any]]
 """What was measured of each cell."""
 
 
-class Instrument(Protocol):
-    """Measures cells piece by piece; each piece becomes one record of this `kind`."""
+class _Instrument(Protocol):
+    """Each piece of its work becomes one record of this `kind`."""
 
     @property
     def kind(self) -> str: ...
@@ -27,32 +27,55 @@ class Instrument(Protocol):
     def pieces(self, cells: Sequence[Cell]) -> list[Piece]:
         """The work on these cells in order, with all that its records' identities hold of it."""
 
-    def prepare(self, pieces: Sequence[Piece]) -> None:
-        """Before the first of them is measured. Raises BadInput for what could not be."""
+    def body(self, piece: Piece, results: Results, whole: Mapping[str, Any]) -> dict[str, Any]:
+        """The record's own part; a result has a status unless it is "ok"."""
 
-    def shards(self, piece: Piece) -> Sequence[tuple[int, ...]]:
-        """The documents of its parts, where it is answered in parts; else nothing."""
+
+@runtime_checkable
+class Asking(_Instrument, Protocol):
+    """Has one cell's questions of one task answered, shard by shard, and scores them."""
+
+    def prepare(self, pieces: Sequence[Piece]) -> None:
+        """Before the first of them is answered. Raises BadInput for what could not be."""
+
+    def shards_of(self, task: str) -> Sequence[tuple[int, ...]]:
+        """The task's documents, in the parts that are answered by themselves."""
 
     def answer(
         self, cell: Cell, task: str, documents: Sequence[int], on_item: OnItem | None
     ) -> Mapping[str, Any]:
         """Of one part. Raises whatever fails the cell."""
 
+    def run(
+        self, cell: Cell, task: str, on_item: OnItem | None, earlier: Mapping[str, Any] | None
+    ) -> Mapping[str, Any]:
+        """Its result, from its answers: of all parts as one, or as a record that was not scored.
+
+        Raises BadInput, ScoringError, and whatever else fails the cell.
+        """
+
+
+@runtime_checkable
+class Timing(_Instrument, Protocol):
+    """Times all cells in rounds."""
+
     def measure(
-        self,
-        piece: Piece,
-        cells: Sequence[Cell],
-        listener: Listener,
-        earlier: Mapping[str, Any] | None,
+        self, cells: Sequence[Cell], listener: Listener
     ) -> tuple[Results, Mapping[str, Any]]:
         """Of those `cells` of a piece that can be; and what belongs to the piece as a whole.
 
-        `earlier`: its answers, of all parts as one or as a record that could not be scored. Raises
-        BadInput, ScoringError, MechanismError, and whatever else fails all the cells.
+        Raises as `timed` does.
         """
 
-    def body(self, piece: Piece, results: Results, whole: Mapping[str, Any]) -> dict[str, Any]:
-        """The record's own part; a result has a status unless it is "ok"."""
+    def timed(
+        self, cells: Sequence[Cell], on_step: Callable[[str, int, int], None]
+    ) -> dict[str, Any]:
+        """Both in one, by the model that is here. Raises BadInput, MechanismError, and whatever
+        else fails all the cells.
+        """
+
+
+Instrument = Asking | Timing
 
 
 class Elsewhere(Protocol):
@@ -94,12 +117,14 @@ def instruments_of(
         for method in request.methods:  # so that the tower runs once for all of them
             accuracy.store.expect(method.build().tower_reads)
         found.append(accuracy)
-    return found + (_timing(request, loaded, images, elsewhere) if request.efficiency else [])
+    if request.efficiency:
+        found += _timing(request, loaded, images, elsewhere)
+    return found
 
 
 def _timing(
     request: Request, loaded: LoadedModel, images: int, elsewhere: Elsewhere | None
-) -> list[Instrument]:
+) -> Sequence[Timing]:
     from harness.efficiency.instrument import Efficiency
     from harness.efficiency.saturation import check_bound
     from harness.efficiency.workload import Load, check_room
