@@ -212,6 +212,10 @@ class _Runtime:
         for i, layer in enumerate(adapter.layers):
             yield layer.register_forward_pre_hook(self._layer_hook(i), with_kwargs=True)
             yield layer.register_forward_hook(self._after_layer(i))
+            if self.method.inside_layers:
+                norm, mlp = adapter.decoder_mlp(layer)
+                yield norm.register_forward_pre_hook(self._enter_mlp(i))
+                yield mlp.register_forward_hook(self._leave_mlp)
         yield adapter.text_model.register_forward_hook(self._leave, always_call=True)
         yield adapter.head.register_forward_hook(self._after_head)
         yield self.model.register_forward_hook(self._end)
@@ -307,6 +311,15 @@ class _Runtime:
             return generation.before_layer(i, args, kwargs)
 
         return before_layer
+
+    def _enter_mlp(self, i: int) -> Callable[..., Tensor | None]:
+        def enter_mlp(norm: nn.Module, args: tuple) -> Tensor | None:
+            return None if self.current is None else self.current.enter_mlp(i, args[0])
+
+        return enter_mlp
+
+    def _leave_mlp(self, mlp: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        return output if self.current is None else self.current.mlp.leave_mlp(output)
 
     def _after_layer(self, i: int) -> Callable[..., Tensor | None]:
         def after_layer(layer: nn.Module, args: tuple, output: Tensor) -> Tensor | None:

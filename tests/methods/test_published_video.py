@@ -129,5 +129,5 @@ def test_framefusion_needs_what_its_cost_leaves():
     assert framefusion.need((), 0.3) == pytest.approx(0.7)
     assert framefusion.need((0.7,), 0.3) == pytest.approx(0)
     assert framefusion.need((0.5,), 0.3, layers=10) == pytest.approx(1 - 2.5 / 4.5)
-    with pytest.raises(PruningError, match="8.48 layers' tokens are spent of 0.3 in each of 28"):
+    with pytest.raises(PruningError, match=r"8\.48 layers' tokens are spent of 0\.3 in each of 28"):
         framefusion.need((0.1,) * 27, 0.3)
