@@ -34,7 +34,10 @@ def run_decoder_stage(
     where = f"{method}, stage {stage.name} {stage.place}"
     selection = selected(where, stage, view, view.count, group.sound)
     if selection.cut is not None and selection.cut.counts is not None:
-        selection = first_rows(selection, int(selection.cut.counts), view.count)
+        count = int(selection.cut.counts)
+        if not 1 <= count <= selection.cut.anchors.shape[1]:
+            raise PruningError(f"{where}: 1 to {view.count} rows can be kept, not {count}")
+        selection = first_rows(selection, count, view.count)
     group.follow(selection)
     cut = selection.cut
     if cut is None:
@@ -247,6 +250,9 @@ def _check(where: str, cut: Cut, batch: int, rows: int, reads: Sequence[AnyRead]
         whole = (batch, rows)
         if groups.shape != whole or groups.dtype != torch.long or cut.add_anchor is None:
             raise PruningError(f"{where}: groups are int64 {list(whole)}, with add_anchor")
+    if cut.counts is not None and (cut.counts.shape != (batch,) or cut.counts.dtype != torch.long):
+        found = f"{cut.counts.dtype} {list(cut.counts.shape)}"
+        raise PruningError(f"{where}: counts are int64 [{batch}], not {found}")
     if cut.weights is not None:
         wanted = [batch, anchors.shape[1], rows]
         if list(cut.weights.shape) != wanted or cut.add_anchor is None or groups is not None:
