@@ -154,6 +154,7 @@ class Cutting:
         if not asked:
             return hidden
         self._move(hidden.device)
+        self.prefill.asked.add((layer, before_mlp))
         self.clock.start("selection")
         attended, entered = self.attended, self.entered
         seen = Shown(self.adapter, layer, self.run, hidden, entered, attended, self.counts)

@@ -48,6 +48,8 @@ class Prefill:
     mlp_by_layer: list[Tensor] = field(default_factory=list, repr=False)
     """Empty where nothing is cut inside a layer."""
     sound: list[tuple[str, Tensor]] = field(default_factory=list, repr=False)
+    asked: set[tuple[int, bool]] = field(default_factory=set, repr=False)
+    """Layer, and whether before its MLP, of decoder stages that were asked: by data not all are."""
     tower_rows: list[ImageRows] = field(default_factory=list, repr=False)
     """Of each sample's images, in the order of the samples; empty where nothing is cut inside."""
     encoded: Callable[[Segment], Encoded | None] = field(default=lambda segment: None, repr=False)

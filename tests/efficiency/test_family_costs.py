@@ -11,6 +11,7 @@ from tiny_families import FAMILIES, alone
 from tower_methods import IN_TOWER, OWN_IMAGES
 from video_prompts import OWN_VIDEOS, Parts
 
+from harness.efficiency.cell import stage_names
 from harness.efficiency.clocks import FlopWatch
 from harness.efficiency.trackers.kernels import flop_counter
 from harness.models.shapes import recorded_shape, shape_of
@@ -81,5 +82,7 @@ def test_layers_that_are_cut_inside_are_what_torchs_counter_counts(family: str) 
     expected = mean_prefill_flops([ledger], shape)
     assert found["prefill"] == pytest.approx(expected - row["selection_flops"], rel=0.01)
     assert found["selection"] == pytest.approx(row["selection_flops"], rel=0.01)
+    cut = {f"fuse@{selection.layer - 1}" for selection in prefill.selections}
+    assert cut <= set(stage_names(prefill))
     plain = cost.prefill_flops(shape, row["entering"], row["text"])
     assert found["prefill"] != pytest.approx(plain, rel=0.02)
