@@ -13,6 +13,8 @@ from methods.errors import PruningError
 from methods.family import Adapter
 from methods.groups import Group, images_of, stages_by_layer
 from methods.mechanism import broken
+from methods.plan import DecoderStage
+from methods.planning import due
 from methods.reads import Read
 from methods.sequence import Piece, Run, after_cut
 from methods.stages import run_decoder_stage, run_encoder_stages
@@ -49,13 +51,26 @@ class Cutting:
         self.stages = stages_by_layer(groups, len(adapter.layers), method)
         self.attended: QueriesKeys | None = None
         self.entered: Tensor | None = None
+        self.counts: list[tuple[int, ...]] = []
 
     def is_read(self, layer: int) -> bool:
-        """Whether a stage before the layer after this one reads this one's queries and keys."""
+        """Whether a stage before this layer's MLP, or the next layer, reads its q and k."""
         return self._next_reads(layer, _OF_ATTENTION)
 
     def _next_reads(self, layer: int, reads: set[Read]) -> bool:
-        return any(reads & set(stage.reads) for _, stage in self.stages.get(layer + 1, ()))
+        coming = [*self._asked(layer, True), *self._asked(layer + 1, False)]
+        return any(reads & set(stage.reads) for _, stage in coming)
+
+    def _asked(self, layer: int, before_mlp: bool) -> list[tuple[Group, DecoderStage]]:
+        """The stages there; of those by data the ones whose promise needs a cut."""
+        stages = self.stages.get((layer, before_mlp), ())
+        return [(g, stage) for g, stage in stages if not stage.by_data or self._is_due(g)]
+
+    def _is_due(self, group: Group) -> bool:
+        (row,) = group.rows
+        entered = [own[row] for own in self.counts]
+        total, layers = sum(group.plan.entering), len(group.plan.entering)
+        return due(total, entered, self.run.counts[row], layers) > 0
 
     def before_the_decoder(
         self, hidden: Tensor, tower: Recording | None, inside: TowerPass | None
@@ -66,7 +81,7 @@ class Cutting:
         """
         hidden = self._take_cuts_inside(hidden, inside)
         hidden = self._cut_in_tower(hidden, tower)
-        return self._cut_before(0, hidden)
+        return self._cut(0, False, hidden)
 
     def before_layer(self, layer: int, hidden: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
         """States [B, L, D] that leave the layer before to those that enter `layer`.
@@ -74,17 +89,24 @@ class Cutting:
         `rotary`: what transformers hands to the layer. Raises MechanismError for states of other
         rows than were left.
         """
+        if self.run.rotary is None:
+            self.run.rotary = rotary
         if layer > 0:
-            if self.run.rotary is None:
-                self.run.rotary = rotary
-            hidden = self._cut_before(layer, hidden)
-        found, due = hidden.shape[1], self.run.valid.shape[1]
-        if found != due:
-            raise broken(f"layer {layer} got {found} tokens where {due} were left")
+            hidden = self._cut(layer, False, hidden)
+        found, left = hidden.shape[1], self.run.valid.shape[1]
+        if found != left:
+            raise broken(f"layer {layer} got {found} tokens where {left} were left")
         self.prefill.visual_by_layer.append(self.run.visual_counts)
+        self.counts.append(self.run.counts)
         if self._next_reads(layer, {Read.PREVIOUS_HIDDEN}):
             self.entered = hidden
         return hidden
+
+    def before_mlp(self, layer: int, states: Tensor) -> Tensor:
+        """States [B, L, D] that a layer's attention hands to its MLP to those that it works on."""
+        states = self._cut(layer, True, states)
+        self.prefill.mlp_by_layer.append(self.run.visual_counts)
+        return states
 
     def _take_cuts_inside(self, hidden: Tensor, inside: TowerPass | None) -> Tensor:
         """Leave out the rows of the prompt that were dropped between the tower's layers."""
@@ -127,17 +149,17 @@ class Cutting:
         self.clock.stop("selection")
         return hidden
 
-    def _cut_before(self, layer: int, hidden: Tensor) -> Tensor:
-        if layer not in self.stages:
+    def _cut(self, layer: int, before_mlp: bool, hidden: Tensor) -> Tensor:
+        asked = self._asked(layer, before_mlp)
+        if not asked:
             return hidden
         self._move(hidden.device)
+        self.prefill.asked.add((layer, before_mlp))
         self.clock.start("selection")
-        seen = Shown(self.adapter, layer, self.run, hidden, self.entered, self.attended)
-        found = [
-            run_decoder_stage(self.method, group, stage, seen)
-            for group, stage in self.stages[layer]
-        ]
-        hidden = self._go_on(layer, hidden, found)
+        attended, entered = self.attended, self.entered
+        seen = Shown(self.adapter, layer, self.run, hidden, entered, attended, self.counts)
+        found = [run_decoder_stage(self.method, group, stage, seen) for group, stage in asked]
+        hidden = self._go_on(layer + before_mlp, hidden, found)
         self.attended = self.entered = None
         self.clock.stop("selection")
         return hidden

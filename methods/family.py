@@ -186,6 +186,12 @@ class Adapter(ABC):
         its kernel.
         """
 
+    def decoder_mlp(self, layer: Any) -> tuple[nn.Module, nn.Module]:
+        """Of a decoder layer: the norm before its MLP, and the MLP, whose result is added to what
+        the norm was given and leaves the layer. Only for methods that cut inside layers.
+        """
+        raise PruningError(f"inside its decoder's layers a {self.name} is not cut")
+
     @property
     def name(self) -> str:
         """Of the model's class."""

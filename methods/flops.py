@@ -7,6 +7,7 @@ at all shows that it never reads a value back to the host.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -18,9 +19,10 @@ from methods.encoding import Encoded
 from methods.errors import PruningError, told
 from methods.groups import Group, group_samples
 from methods.plan import DecoderStage, EncoderStage, Plan, Selection, TowerStage
+from methods.planning import due
 from methods.reads import Read, TextRows, View
 from methods.sizes import ModelShape, Segment, Sizes
-from methods.stages import chosen, joined
+from methods.stages import Stage, chosen, first_rows, joined
 from methods.tensors import apply_cut, gather_rows
 from methods.trace import ImageRows, TowerRows
 
@@ -33,13 +35,15 @@ def selection_flops(
     text: int,
     tower: ImageRows = (),
     encoded: tuple[Encoded, ...] = (),
+    entering: tuple[int, ...] = (),
 ) -> int:
     """FLOPs of all stages of a plan for one sample with `text` text tokens.
 
     2 per multiply-add of matrix products. Attention that a stage reads is counted too; projecting
     what a cut in the tower has merged is the projector's. `tower`: rows of the tower's layers for
     each image, where they were counted; else as many as a cut inside it can leave. `encoded`:
-    what the tower made of each segment, where images are of any size. Raises
+    what the tower made of each segment, where images are of any size. `entering`: the visual
+    tokens of each decoder layer, where data decide them; else as planned. Raises
     PruningError for a stage that needs values, not shapes alone.
     """
     if not plan.stages:
@@ -56,7 +60,10 @@ def selection_flops(
                     )
                 ),
                 _run_encoder(group, plan.encoder, shape, encoded or alike(sizes, shape)),
-                *(_run_decoder(group, stage, shape, text) for stage in plan.decoder),
+                *(
+                    _run_decoder(group, stage, shape, text, entering or plan.entering)
+                    for stage in plan.decoder
+                ),
             ]
         )
     return counter.get_total_flops() + reads
@@ -119,11 +126,16 @@ def _run_encoder(
     return total
 
 
-def _run_decoder(group: Group, stage: DecoderStage, shape: ModelShape, text: int) -> int:
-    """Run a stage and follow its cut; FLOPs of what it reads."""
-    view = _decoder_view(group, stage, shape, text)
-    where = f"stage {stage.name} before layer {stage.layer}"
-    group.follow(_select(where, stage, view, view.count, Read.HIDDEN))
+def _run_decoder(
+    group: Group, stage: DecoderStage, shape: ModelShape, text: int, entering: tuple[int, ...]
+) -> int:
+    """Run a stage and follow its cut, where it is asked for one; FLOPs of what it reads."""
+    view = replace(_decoder_view(group, stage, shape, text), entered=entering[: stage.first])
+    if stage.by_data and due(sum(group.plan.entering), view.entered, view.count, len(entering)) < 1:
+        return 0
+    left = entering[stage.first] if stage.by_data else None
+    where = f"stage {stage.name} {stage.place}"
+    group.follow(_select(where, stage, view, view.count, Read.HIDDEN, left))
     queries = shape.attention_heads * shape.head_dim
     length = view.count + text
     total = 0
@@ -141,11 +153,20 @@ def _run_decoder(group: Group, stage: DecoderStage, shape: ModelShape, text: int
 
 
 def _select(
-    where: str, stage: TowerStage | EncoderStage | DecoderStage, view: View, rows: int, merged: Read
+    where: str,
+    stage: Stage,
+    view: View,
+    rows: int,
+    merged: Read,
+    left: int | None = None,
 ) -> Selection:
-    """Run a stage on shapes alone, and the merging of what is `merged` that its cut asks for."""
+    """Run a stage on shapes alone, and the merging of what is `merged` that its cut asks for; with
+    so many rows `left` where data decide it.
+    """
     try:
         selection = chosen(where, stage, view, rows)
+        if left is not None:
+            selection = first_rows(selection, left, rows)
         if selection.cut is not None and selection.cut.merges:
             apply_cut(view[merged], selection.cut)
     except PruningError:

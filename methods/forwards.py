@@ -123,6 +123,15 @@ class Forwards:
 
         return before_layer
 
+    def enter_mlp(self, i: int) -> Callable[..., Tensor | None]:
+        def enter_mlp(norm: nn.Module, args: tuple) -> Tensor | None:
+            return None if self.current is None else self.current.enter_mlp(i, args[0])
+
+        return enter_mlp
+
+    def leave_mlp(self, mlp: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        return output if self.current is None else self.current.mlp.leave_mlp(output)
+
     def after_layer(self, i: int) -> Callable[..., Tensor | None]:
         def after_layer(layer: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
             if self.current is None:

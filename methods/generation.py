@@ -26,6 +26,7 @@ from methods.plan import Plan
 from methods.positions import AXES, check_plan
 from methods.prompt import read_prompt
 from methods.sequence import Run, run_of
+from methods.shorter_mlp import ShorterMlp
 from methods.sizes import Budget, Sizes
 from methods.tower import TowerPass
 from methods.tower_views import Recording
@@ -40,6 +41,7 @@ class Generation:
         self.prefilling = True
         self.steps = 0
         self.layers = LayerCount(len(adapter.layers))
+        self.mlp = ShorterMlp()
 
     def plan(
         self,
@@ -69,12 +71,22 @@ class Generation:
             text_counts=tuple(n - v for n, v in zip(run.lengths, run.counts, strict=True)),
             encoded=self.adapter.encoded,
         )
+        self._check_inside()
         self.cutting = Cutting(
             self.adapter, self.clock, self.method.name, run, self.groups, self.prefill
         )
         self._check_window()
         self.new_positions = NewPositions(run, self.groups)
         return self.prefill
+
+    def _check_inside(self) -> None:
+        """Raises PruningError for stages that no hook would call."""
+        stages = [stage for group in self.groups for stage in group.plan.decoder]
+        if any(stage.before_mlp for stage in stages) and not self.method.inside_layers:
+            raise PruningError(
+                f"{self.method.name} cuts before a layer's MLP; such a method sets "
+                "inside_layers = True"
+            )
 
     def _check_window(self) -> None:
         """Raises PruningError where a layer would not see the whole sequence: rows that are left
@@ -161,10 +173,17 @@ class Generation:
             "position_embeddings": run.rotary or kwargs["position_embeddings"],
         }
 
-    def after_layer(self, i: int, output: Tensor) -> Tensor | None:
-        """What leaves layer i where something is added to it; None to leave it as it is."""
+    def enter_mlp(self, i: int, states: Tensor) -> Tensor:
+        """What layer i's MLP works on, instead of all rows that its attention gave."""
+        if not self.prefilling:
+            return states
+        return self.mlp.enter(states, self.cutting.before_mlp(i, states))
+
+    def after_layer(self, i: int, output: Tensor) -> Tensor:
+        """What leaves layer i."""
+        output = self.mlp.leave_layer(output)
         if not self.prefilling or i >= len(self.cutting.run.added):
-            return None
+            return output
         return output + self.cutting.run.added[i].to(output.device)
 
     def _take_over(self, run: Run) -> None:

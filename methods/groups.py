@@ -5,7 +5,7 @@ Samples of equal sizes have the same plan, so the same counts at every layer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, count, islice
 from typing import TypeVar
@@ -23,7 +23,8 @@ Given = TypeVar("Given")
 
 @dataclass
 class Group:
-    """Samples of a batch with equal sizes, so with one plan and equal counts at every layer.
+    """Samples of a batch with equal sizes, so with one plan and equal counts at every layer; one
+    sample where data decide these.
 
     `at` is `rows` as an index. `segments` int64 [b, v] is the image of each visual row; `visual`
     and `text` are what stages left over visual and text rows, followed through every cut; `sound`
@@ -95,10 +96,11 @@ def group_samples(
     device: torch.device,
     questions: Sequence[str] = (),
 ) -> list[Group]:
-    """Samples of equal sizes together, in the order of their first; `questions` of all or none."""
+    """Samples of equal sizes together, in the order of their first; `questions` of all or none.
+    Where data decide counts, each for itself.
+    """
     groups = []
-    for own in dict.fromkeys(sizes):
-        rows = tuple(row for row, other in enumerate(sizes) if other == own)
+    for own, rows in _together(sizes, plans):
         whole = len(rows) == len(sizes)
         counts = [segment.tokens for segment in own.segments]
         group = Group(
@@ -113,6 +115,15 @@ def group_samples(
         group.enter(counts, {})
         groups.append(group)
     return groups
+
+
+def _together(
+    sizes: Sequence[Sizes], plans: Mapping[Sizes, Plan]
+) -> Iterator[tuple[Sizes, tuple[int, ...]]]:
+    for own in dict.fromkeys(sizes):
+        rows = tuple(row for row, other in enumerate(sizes) if other == own)
+        for together in [(row,) for row in rows] if plans[own].by_data else [rows]:
+            yield own, together
 
 
 def images_of(
@@ -146,19 +157,20 @@ def _tower_images(sizes: Sequence[Sizes], kind: str) -> int:
 
 def stages_by_layer(
     groups: Sequence[Group], layers: int, method: str
-) -> dict[int, list[tuple[Group, DecoderStage]]]:
-    """The stages before each decoder layer that has any, with the groups that they are for.
+) -> dict[tuple[int, bool], list[tuple[Group, DecoderStage]]]:
+    """The stages by decoder layer and whether they lie before its MLP, with the groups that they
+    are for.
 
     Raises PruningError for a layer that is none of the model's `layers`.
     """
-    found: dict[int, list[tuple[Group, DecoderStage]]] = {}
+    found: dict[tuple[int, bool], list[tuple[Group, DecoderStage]]] = {}
     for group in groups:
         for stage in group.plan.decoder:
             if not 0 <= stage.layer < layers:
                 raise PruningError(
                     f"{method}, stage {stage.name}: the model has no layer {stage.layer}"
                 )
-            found.setdefault(stage.layer, []).append((group, stage))
+            found.setdefault((stage.layer, stage.before_mlp), []).append((group, stage))
     return found
 
 

@@ -98,7 +98,7 @@ class InsideTower:
         return lambda _, args: self._now.enter_mlp(i, args[0])
 
     def leave_mlp(self, mlp: nn.Module, args: tuple, output: Tensor) -> Tensor:
-        return self._now.leave_mlp(output)
+        return self._now.mlp.leave_mlp(output)
 
     def leave_layer(self, i: int) -> Callable[..., Tensor]:
         return lambda _, args, output: self._now.leave_layer(i, output)

@@ -23,7 +23,8 @@ class Method(ABC):
     words), `tower_reads` (all that its encoder stages read), `crops` (whether these are defined for
     an image that the tower sees in crops), `merged_reads` (what they read of a tower that shows
     tokens, and not its rows, where they are defined for one), `inside_tower` (whether it has stages
-    between the tower's layers), `resizes` (whether it asks for smaller pictures instead of cutting
+    between the tower's layers), `inside_layers` (whether it has stages before a decoder layer's
+    MLP), `resizes` (whether it asks for smaller pictures instead of cutting
     anything), `of_video` (whether it is made for videos), `fewest_frames` (how many it has to be
     given) and `solve`.
     """
@@ -34,6 +35,7 @@ class Method(ABC):
     link: ClassVar[str] = ""
     cuts: ClassVar[str] = ""
     inside_tower: ClassVar[bool] = False
+    inside_layers: ClassVar[bool] = False
     resizes: ClassVar[bool] = False
     crops: ClassVar[bool] = False
     merged_reads: ClassVar[tuple[AnyRead, ...]] = ()

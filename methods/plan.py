@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fractions import Fraction
 from functools import cached_property
@@ -25,8 +25,8 @@ class Cut:
     the rows shall follow one another; `groups` int64 [b, in], -1 for a row that is dropped;
     `add_anchor` bool [b, out]. Where groups overlap `weights` float [b, out, in] stand for them,
     but not inside the tower: sum of weights[i, j] · row j in the place of the mean. Neither: each
-    output row is its anchor as it stands. `counts` int64 [b], inside the tower alone: only so many
-    of an image's output rows are rows, where data decide it.
+    output row is its anchor as it stands. `counts` int64 [b], inside the tower and of stages by
+    data alone: only so many of the first output rows are rows.
     """
 
     anchors: Tensor
@@ -39,6 +39,11 @@ class Cut:
     def merges(self) -> bool:
         """Whether rows come out that are not their anchors as they stand."""
         return self.groups is not None or self.weights is not None
+
+    def to_first(self, count: int) -> Cut:
+        """The same with its first `count` output rows only, into which no other row may go."""
+        add = None if self.add_anchor is None else self.add_anchor[:, :count]
+        return replace(self, anchors=self.anchors[:, :count], add_anchor=add, counts=None)
 
 
 @dataclass(frozen=True)
@@ -105,19 +110,39 @@ class EncoderStage:
 
 @dataclass(frozen=True)
 class DecoderStage:
-    """On the hidden states that enter decoder layer `layer`."""
+    """On the hidden states that enter decoder layer `layer`; with `before_mlp` on those that its
+    attention hands to its MLP: the layer's cache keeps all that entered it. Such stages are for
+    methods that are `inside_layers`.
+
+    `by_data`: data decide how many rows stay (`Cut.counts`). It is asked while more tokens would
+    enter the later layers than the plan has promised together, of one sample at a time.
+    """
 
     name: str
     layer: int
     reads: tuple[Read, ...]
     select: Select
     positions: Positions = Positions.ORIGINAL
+    before_mlp: bool = False
+    by_data: bool = False
+
+    @property
+    def first(self) -> int:
+        """The first layer that what it leaves enters."""
+        return self.layer + self.before_mlp
+
+    @property
+    def place(self) -> str:
+        """Where it stands, in words."""
+        return f"before {'the MLP of ' * self.before_mlp}layer {self.layer}"
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
     """A method's promise for one sample: visual tokens entering each decoder layer, and the stages.
 
+    Where it is `by_data`, all layers' tokens together are the promise, and `entering` one way to
+    keep it.
     `tower` has the stages of each segment; each segment is that of one stage of `encoder`, if any.
     `parameters` are the solved ones, for records.
     """
@@ -132,6 +157,19 @@ class Plan:
     @property
     def stages(self) -> tuple[TowerStage | EncoderStage | DecoderStage, ...]:
         return *chain(*self.tower), *self.encoder, *self.decoder
+
+    @cached_property
+    def by_data(self) -> bool:
+        """Whether data decide how many tokens enter a layer."""
+        return any(stage.by_data for stage in self.decoder)
+
+    @cached_property
+    def into_mlp(self) -> tuple[int, ...]:
+        """Visual tokens that enter each layer's MLP."""
+        cut = {stage.layer for stage in self.decoder if stage.before_mlp}
+        after = (*self.entering[1:], self.entering[-1])
+        both = enumerate(zip(self.entering, after, strict=True))
+        return tuple(later if i in cut else own for i, (own, later) in both)
 
     @cached_property
     def mean_entering(self) -> Fraction:
@@ -166,6 +204,8 @@ def _stages_fault(plan: Plan, sizes: Sizes) -> str | None:
         for stage in stages:
             if not callable(stage.select) or not are_reads(stage.reads):
                 return f"stage {stage.name} has no select to call, or reads what is no Read"
+            if Read.NEXT_LAST_ATTENTION in stage.reads and getattr(stage, "before_mlp", False):
+                return f"stage {stage.name} reads attention of a layer that has run"
     staged = sum(stage.segments for stage in plan.encoder)
     if plan.encoder and staged != len(sizes.segments):
         return f"encoder has {staged} stages for {len(sizes.segments)} images"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from itertools import pairwise
-from math import floor
+from math import ceil, floor
 
 from methods.errors import PruningError, nearest
 from methods.sizes import Part, Sizes
@@ -23,6 +23,14 @@ def one_of(method: str, setting: str, value: object, allowed: tuple[str, ...]) -
 def half_up(value: Fraction) -> int:
     """To the nearest integer, halves up."""
     return floor(value + Fraction(1, 2))
+
+
+def due(total: int, entered: Sequence[int], count: int, layers: int) -> int:
+    """How many of `count` tokens have to go, so that all that go on into each later layer keep the
+    sum over so many `layers` at `total`; `entered` went into the first of them.
+    """
+    later = layers - len(entered)
+    return count - ceil(Fraction(total - sum(entered), later)) if later else 0
 
 
 def scaled_layers(printed: Iterable[int], layers: int) -> tuple[int, ...]:

@@ -17,8 +17,8 @@ class Read(StrEnum):
     Shapes: b samples (tower: images), v visual rows, t text rows, H heads, d head width,
     D hidden width. Text rows are all tokens that are not visual, in order, and after them once
     more the prompt's last token, whatever it is. In the decoder, keys and attention belong to
-    the layer that has just run; inside the tower, to the stage's layer, and v counts all its
-    rows, CLS first.
+    the layer that has just run, before an MLP to that layer; inside the tower, to the stage's
+    layer, and v counts all its rows, CLS first.
     """
 
     HIDDEN = "hidden"  # [b, v, D] hidden states (before layer 0: embeddings)
@@ -100,7 +100,8 @@ class View:
 
     Only what the stage `reads` is filled. `segments` [b, v] int64 tells each visual row's image,
     `seeds` [b] the seed of each sample, `questions` its text where that was given; `carry` holds
-    what earlier stages left, see `Selection`.
+    what earlier stages left, see `Selection`; `entered` tells in the decoder how many visual tokens
+    entered each layer so far.
     Text rows are left-padded to a common t. Inside the tower, where data may decide how many rows
     an image keeps, `valid` bool [b, v] tells rows from the padding after them.
     """
@@ -113,6 +114,7 @@ class View:
     reads: Mapping[AnyRead, Tensor] = field(default_factory=dict)
     text: TextRows | None = None
     valid: Tensor | None = None
+    entered: tuple[int, ...] = ()
 
     @property
     def text_after_image(self) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -26,10 +27,17 @@ def run_decoder_stage(
     stage: DecoderStage,
     seen: Shown,
 ) -> tuple[Piece | None, list[StageSelection]]:
-    """The cut of a group before `stage.layer`, None if it kept every row; the carry follows."""
+    """The cut of a group by a stage, None if it kept every row; the carry follows. Waits for the
+    device where data decide how many rows stay.
+    """
     view, slots = decoder_view(group, stage.reads, seen)
-    where = f"{method}, stage {stage.name} before layer {stage.layer}"
+    where = f"{method}, stage {stage.name} {stage.place}"
     selection = selected(where, stage, view, view.count, group.sound)
+    if selection.cut is not None and selection.cut.counts is not None:
+        count = int(selection.cut.counts)
+        if not 1 <= count <= selection.cut.anchors.shape[1]:
+            raise PruningError(f"{where}: 1 to {view.count} rows can be kept, not {count}")
+        selection = first_rows(selection, count, view.count)
     group.follow(selection)
     cut = selection.cut
     if cut is None:
@@ -41,8 +49,17 @@ def run_decoder_stage(
     slots = gather_rows(slots, cut.anchors)
     return (
         Piece(group.rows, group.at, slots, states, stage.positions),
-        [StageSelection(stage.name, stage.layer, group.rows, None, cut)],
+        [StageSelection(stage.name, stage.first, group.rows, None, cut)],
     )
+
+
+def first_rows(selection: Selection, count: int, rows: int) -> Selection:
+    """A selection of `rows` rows whose cut has only so many output rows; without a cut where it is
+    as many.
+    """
+    visual = {name: left[:, :count] for name, left in selection.visual.items()}
+    cut = None if selection.cut is None or count == rows else selection.cut.to_first(count)
+    return replace(selection, cut=cut, visual=visual)
 
 
 def run_encoder_stages(
@@ -170,10 +187,16 @@ def chosen(where: str, stage: Stage, view: View, rows: int) -> Selection:
         raise PruningError(f"{where}: a cut is a Cut or None, not {repr(selection.cut)[:60]}")
     _check_devices(where, selection, view.segments.device)
     if selection.cut is not None:
-        if selection.cut.counts is not None and not isinstance(stage, TowerStage):
-            raise PruningError(f"{where}: counts by data are for stages inside the vision tower")
+        if selection.cut.counts is not None and not _may_count(stage):
+            raise PruningError(
+                f"{where}: counts by data are for stages inside the vision tower, and by_data"
+            )
         _check(where, selection.cut, len(view.segments), rows, stage.reads)
     return selection
+
+
+def _may_count(stage: Stage) -> bool:
+    return isinstance(stage, TowerStage) or (isinstance(stage, DecoderStage) and stage.by_data)
 
 
 def _check_devices(where: str, selection: Selection, device: torch.device) -> None:
@@ -227,6 +250,9 @@ def _check(where: str, cut: Cut, batch: int, rows: int, reads: Sequence[AnyRead]
         whole = (batch, rows)
         if groups.shape != whole or groups.dtype != torch.long or cut.add_anchor is None:
             raise PruningError(f"{where}: groups are int64 {list(whole)}, with add_anchor")
+    if cut.counts is not None and (cut.counts.shape != (batch,) or cut.counts.dtype != torch.long):
+        found = f"{cut.counts.dtype} {list(cut.counts.shape)}"
+        raise PruningError(f"{where}: counts are int64 [{batch}], not {found}")
     if cut.weights is not None:
         wanted = [batch, anchors.shape[1], rows]
         if list(cut.weights.shape) != wanted or cut.add_anchor is None or groups is not None:

@@ -21,6 +21,7 @@ from methods.groups import Group, ImageGroup
 from methods.mechanism import broken
 from methods.plan import Cut, Plan, Positions, TowerStage
 from methods.sequence import Piece, Run
+from methods.shorter_mlp import ShorterMlp
 from methods.sizes import Segment, Sizes
 from methods.stages import merged_numbers, selected
 from methods.tensors import first_true, gather_rows, index_of
@@ -52,7 +53,7 @@ class TowerPass:
         self.layer_rows: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
         self.sound: list[tuple[str, Tensor]] = []
         self.attended: QueriesKeys | None = None
-        self.leaving: Tensor | None = None
+        self.mlp = ShorterMlp()
         self._check_stages()
 
     def _check_stages(self) -> None:
@@ -102,23 +103,11 @@ class TowerPass:
         """What the layer's MLP works on, instead of all rows that its attention gave."""
         cut = self._cut(layer, True, states)
         self.layer_rows[-1] = (self.layer_rows[-1][0], tuple(self.rows.counts))
-        self.leaving = None if cut is states else cut
-        return cut
-
-    def leave_mlp(self, output: Tensor) -> Tensor:
-        """The MLP's result; nothing where rows were cut before it: `leave_layer` has the sum then,
-        which the layer itself would form with all the rows that its attention gave.
-        """
-        if self.leaving is None:
-            return output
-        self.leaving = self.leaving + output
-        return output.new_zeros(1)
+        return self.mlp.enter(states, cut)
 
     def leave_layer(self, layer: int, output: Tensor) -> Tensor:
         """What leaves the layer, cut."""
-        states = output if self.leaving is None else self.leaving
-        self.leaving = None
-        states = self._cut(layer, False, states)
+        states = self._cut(layer, False, self.mlp.leave_layer(output))
         self.attended = None
         return states
 

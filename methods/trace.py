@@ -45,7 +45,11 @@ class Prefill:
     selections: list[StageSelection] = field(default_factory=list)
     visual_by_layer: list[Tensor] = field(default_factory=list, repr=False)
     cached_by_layer: list[Tensor] = field(default_factory=list, repr=False)
+    mlp_by_layer: list[Tensor] = field(default_factory=list, repr=False)
+    """Empty where nothing is cut inside a layer."""
     sound: list[tuple[str, Tensor]] = field(default_factory=list, repr=False)
+    asked: set[tuple[int, bool]] = field(default_factory=set, repr=False)
+    """Layer, and whether before its MLP, of decoder stages that were asked: by data not all are."""
     tower_rows: list[ImageRows] = field(default_factory=list, repr=False)
     """Of each sample's images, in the order of the samples; empty where nothing is cut inside."""
     encoded: Callable[[Segment], Encoded | None] = field(default=lambda segment: None, repr=False)
@@ -57,6 +61,12 @@ class Prefill:
         return torch.stack([count.cpu() for count in self.visual_by_layer], 1)
 
     @property
+    def into_mlp(self) -> Tensor:
+        """int64 [batch, layers]: visual tokens that entered each decoder layer's MLP."""
+        counts = self.mlp_by_layer or self.visual_by_layer
+        return torch.stack([count.cpu() for count in counts], 1)
+
+    @property
     def cached(self) -> Tensor:
         """int64 [batch, layers]: KV rows after the prefill without padding; 0 without a cache."""
         if not self.cached_by_layer:
@@ -65,7 +75,7 @@ class Prefill:
 
     @property
     def planned(self) -> Tensor:
-        """int64 [batch, layers]: what the plans promised."""
+        """int64 [batch, layers]: what the plans promised, of one by data the sum alone."""
         return torch.tensor([plan.entering for plan in self.plans], dtype=torch.long)
 
     @property

@@ -31,8 +31,9 @@ _OF_TEXT = {
 class Shown:
     """What the decoder shows before `layer`, to which `run` is the way.
 
-    `hidden` [B, L, D] enter it; `entered` [B, L, D] entered the layer that has just run, `attended`
-    are its queries and keys: both only where a stage reads them.
+    `hidden` [B, L, D] enter it, or its MLP; `entered` [B, L, D] entered the layer that has just
+    run, `attended` are its queries and keys: both only where a stage reads them. `counts`: visual
+    tokens of each sample that entered each layer so far.
     """
 
     adapter: Adapter
@@ -41,6 +42,7 @@ class Shown:
     hidden: Tensor
     entered: Tensor | None
     attended: QueriesKeys | None
+    counts: Sequence[tuple[int, ...]]
 
     def about_to(self) -> QueriesKeys:
         """Of the layer about to run: q of each prompt's last token, and k of all."""
@@ -99,6 +101,7 @@ def decoder_view(group: Group, reads: Sequence[Read], seen: Shown) -> tuple[View
         carry={**group.visual, **group.text},
         reads=shown,
         text=text,
+        entered=tuple(own[group.rows[0]] for own in seen.counts),
     )
     return view, slots
 

@@ -37,7 +37,7 @@ def methods_tables() -> list[Table]:
             plan = m.plan(Budget(max(m.feasible(sizes)[0] or 0, 64)), sizes)
         except PruningError:
             return "", "", ""
-        first = "yes" if all(stage.layer == 0 for stage in plan.decoder) else "no"
+        first = "yes" if all(stage.first == 0 for stage in plan.decoder) else "no"
         return needs(plan), "" if m.name == UNPRUNED else first, feasible(m)
 
     def row(m: Method) -> tuple[Parts, ...]:

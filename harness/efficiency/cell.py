@@ -19,7 +19,7 @@ from harness.records.cell import Cell, budget_of, unmeasurable
 from harness.records.counted import broken_promises, distinct, ledgers_of
 from harness.records.phases import ONCE, PHASES
 from methods import Method
-from methods.interface import MechanismError, Plan
+from methods.interface import MechanismError
 from methods.trace import Prefill
 
 WARMUPS = 2
@@ -101,7 +101,7 @@ class TimedCell:
             "parameters": dict(prefill.plans[0].parameters),
             "ledger": ledger,
             "text": ledger[0]["text"],
-            "stages": stage_names(prefill.plans[0]),
+            "stages": stage_names(prefill),
             "merged_rows": _merged_rows(prefill),
         }
 
@@ -160,16 +160,19 @@ def seconds_of(workload: Workload) -> float:
     return perf_counter() - began
 
 
-def stage_names(plan: Plan) -> list[str]:
-    """The selecting stages in the order in which they run; those of one layer run as one."""
-    layers = sorted({stage.layer for stage in plan.decoder})
+def stage_names(prefill: Prefill) -> list[str]:
+    """The selecting stages of the first sample's plan in the order in which they ran; those of one
+    place in the decoder ran as one.
+    """
+    plan = prefill.plans[0]
+    decoder: dict[tuple[int, bool], list[str]] = {}
+    for stage in plan.decoder:
+        decoder.setdefault((stage.layer, stage.before_mlp), []).append(stage.name)
     inside = sorted({(s.layer, not s.before_mlp, s.name) for own in plan.tower for s in own})
     tower = [f"{name} in tower layer {layer}" for layer, _, name in inside]
     tower += [f"{plan.encoder[0].name} in the tower"] if plan.encoder else []
-    return tower + [
-        "+".join(stage.name for stage in plan.decoder if stage.layer == layer) + f"@{layer}"
-        for layer in layers
-    ]
+    asked = sorted(decoder.keys() & prefill.asked)
+    return tower + ["+".join(decoder[place]) + f"@{place[0]}" for place in asked]
 
 
 def _merged_rows(prefill: Any) -> int:

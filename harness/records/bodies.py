@@ -72,6 +72,8 @@ class LedgerBody(TypedDict):
     visual: NotRequired[Count]
     images: NotRequired[Positive]
     resized: NotRequired[Count]
+    mlp: NotRequired[Layers]
+    by_data: NotRequired[Annotated[bool, BOOLEAN]]
 
 
 class MethodBody(TypedDict):

@@ -14,18 +14,30 @@ Shape = Mapping[str, int]
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
-def layer_flops(shape: Shape, tokens: int) -> int:
-    """One decoder layer that `tokens` tokens enter: q, k, v, o, gated MLP, QK^T and AV."""
+def layer_flops(shape: Shape, tokens: int, mlp: int | None = None) -> int:
+    """One decoder layer that `tokens` tokens enter: q, k, v, o, gated MLP, QK^T and AV. `mlp`:
+    those that its MLP works on, where others leave before it.
+    """
     queries = shape["attention_heads"] * shape["head_dim"]
-    return 2 * tokens * layer_weights(shape) + 2 * 2 * tokens * tokens * queries
+    attention = 2 * tokens * attention_weights(shape) + 2 * 2 * tokens * tokens * queries
+    return attention + 2 * (tokens if mlp is None else mlp) * mlp_weights(shape)
+
+
+def attention_weights(shape: Shape) -> int:
+    """Weights of one decoder layer's attention."""
+    queries = shape["attention_heads"] * shape["head_dim"]
+    keys = shape["key_value_heads"] * shape["head_dim"]
+    return shape["hidden_size"] * (2 * queries + 2 * keys)
+
+
+def mlp_weights(shape: Shape) -> int:
+    """Weights of one decoder layer's gated MLP."""
+    return 3 * shape["hidden_size"] * shape["intermediate_size"]
 
 
 def layer_weights(shape: Shape) -> int:
     """Weights of one decoder layer's matrices."""
-    hidden = shape["hidden_size"]
-    queries = shape["attention_heads"] * shape["head_dim"]
-    keys = shape["key_value_heads"] * shape["head_dim"]
-    return hidden * (2 * queries + 2 * keys) + 3 * hidden * shape["intermediate_size"]
+    return attention_weights(shape) + mlp_weights(shape)
 
 
 def decoder_weights(shape: Shape) -> int:
@@ -55,13 +67,17 @@ def decode_flops(shape: Shape, rows: Sequence[float]) -> float:
     return 2 * decoder_weights(shape) + 2 * 2 * queries * sum(rows)
 
 
-def prefill_flops(shape: Shape, entering: Sequence[int], text: int) -> int:
+def prefill_flops(
+    shape: Shape, entering: Sequence[int], text: int, mlp: Sequence[int] | None = None
+) -> int:
     """All decoder layers, and the language-model head for one row.
 
-    `entering[l]` visual tokens enter layer l together with the `text` tokens.
+    `entering[l]` visual tokens enter layer l together with the `text` tokens, and `mlp[l]` its MLP,
+    where that is told.
     """
     head = 2 * shape["hidden_size"] * shape["vocabulary"]
-    return sum(layer_flops(shape, visual + text) for visual in entering) + head
+    layers = zip(entering, mlp or entering, strict=True)
+    return sum(layer_flops(shape, own + text, left + text) for own, left in layers) + head
 
 
 def tower_flops(shape: Shape, rows: Sequence[Sequence[int]] = ()) -> int:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def ledgers_of(
     prefill: Prefill, shape: ModelShape, resized: Sequence[int] = ()
 ) -> list[dict[str, Any]]:
-    """Of each sample: visual tokens that entered each layer, KV rows, planned tokens; its text;
+    """Of each sample: visual tokens that entered each layer, and its MLP where these are others; KV
+    rows, planned tokens, and whether data decide how many enter which layer; its text;
     FLOPs of its selections, if no stage stands in a tower of unknown sizes; where its images were
     cut inside the tower, the rows of its layers; where images are of any size, FLOPs of the tower
     and the rows that are projected. `resized`: tokens of each sample's pictures as
@@ -38,7 +39,10 @@ def ledgers_of(
             row["projected"] = sum(own.projected for own in encoded)
         if not (shape.tower_rows or encoded) and (plan.encoder or plan.tower):
             continue
-        row["selection_flops"] = selection_flops(plan, sizes, shape, row["text"], images, encoded)
+        entering = tuple(row["entering"]) if plan.by_data else ()
+        row["selection_flops"] = selection_flops(
+            plan, sizes, shape, row["text"], images, encoded, entering
+        )
     return rows
 
 
@@ -75,6 +79,11 @@ def _counted(prefill: Prefill, resized: Sequence[int]) -> list[dict[str, Any]]:
     rows = [{"entering": e, "cached": c, "planned": p, "text": t} for e, c, p, t in columns]
     for row, sizes in zip(rows, prefill.sizes, strict=True):
         row["visual"] = sizes.tokens
+    for row, plan, mlp in zip(rows, prefill.plans, prefill.into_mlp.tolist(), strict=True):
+        if mlp != row["entering"]:
+            row["mlp"] = mlp
+        if plan.by_data:
+            row["by_data"] = True
     for row, images in zip(rows, prefill.tower_rows or [()] * len(rows), strict=True):
         if images:
             row["tower"] = [[list(layer) for layer in image] for image in images]

@@ -142,7 +142,8 @@ def _cell_fault(
 
 
 def _ledger_fault(ledger: Sequence[Values], shape: Values) -> str | None:
-    columns = [row[name] for row in ledger for name in ("entering", "cached", "planned")]
+    names = ("entering", "cached", "planned", "mlp")
+    columns = [row[name] for row in ledger for name in names if name in row]
     if any(len(column) != shape["layers"] for column in columns):
         return f"its ledger is not of {shape['layers']} layers"
     return None

@@ -19,7 +19,9 @@ class LedgerRow:
     attention, rows into MLP]` of every tower layer. `visual`: tokens before any cut, None in old
     records; where the pictures were made smaller instead, of the pictures as they were, and
     `resized` those that are left. `images`: the budget is that of each of so many.
-    `tower_flops` and the rows that are `projected` are told where images are of any size.
+    `tower_flops` and the rows that are `projected` are told where images are of any size. `mlp`:
+    visual tokens that entered each layer's MLP, where they are others. `by_data`: data decided how
+    many entered each layer, and the plan promised their sum.
     """
 
     entering: Sequence[int]
@@ -34,6 +36,8 @@ class LedgerRow:
     images: int = 1
     tower_flops: float | None = None
     projected: int | None = None
+    mlp: Sequence[int] | None = None
+    by_data: bool = False
 
     @property
     def mean_entering(self) -> float:
@@ -56,11 +60,11 @@ def broken_promise(
 ) -> str | None:
     """Why these counts must not be printed as the budget's, or None when they hold.
 
-    Every layer of every sample must have been entered by exactly what was planned, and must cache
-    what entered. Unless the schedule is a paper's own list (`published`), the mean over layers
-    lies within 1 of the `budget`, of each of its `images` or of a share of the sample's own tokens;
-    rows in `whole` had fewer tokens than that and were not cut. Pictures made smaller have at most
-    so many.
+    Every layer of every sample must have been entered by exactly what was planned, or all of them
+    together where data decide, and must cache what entered. Unless the schedule is a paper's own
+    list (`published`), the mean over layers lies within 1 of the `budget`, of each of its `images`
+    or of a share of the sample's own tokens; rows in `whole` had fewer tokens than that and were
+    not cut. Pictures made smaller have at most so many.
     """
     if not ledger:
         return "no tokens were counted"
@@ -77,8 +81,10 @@ def _against_plan(row: LedgerRow) -> str | None:
     counted, planned, cached = row.entering, row.planned, row.cached
     if not len(counted) == len(planned) == len(cached):
         return f"{len(counted)} layers were counted, {len(planned)} planned, {len(cached)} cached"
+    if row.by_data and sum(counted) != sum(planned):
+        return f"{sum(counted)} visual tokens entered all layers together, not {sum(planned)}"
     for layer, (entered, promised, kept) in enumerate(zip(counted, planned, cached, strict=True)):
-        if entered != promised:
+        if entered != promised and not row.by_data:
             return f"{entered} visual tokens entered layer {layer}, planned were {promised}"
         if kept != entered + row.text:
             return f"layer {layer} caches {kept} rows, {entered + row.text} tokens entered it"
@@ -123,7 +129,9 @@ def mean_prefill_flops(ledger: Ledger, shape: cost.Shape) -> float:
     """FLOPs of the decoder's prefill with all selections, averaged over samples."""
     return _over_samples(
         ledger,
-        lambda row: cost.prefill_flops(shape, row.entering, row.text) + row.selection_flops,
+        lambda row: (
+            cost.prefill_flops(shape, row.entering, row.text, row.mlp) + row.selection_flops
+        ),
     )
 
 

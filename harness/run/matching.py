@@ -31,7 +31,7 @@ def method_flops(method: Method, tokens: int, sizes: Sizes, shape: ModelShape, t
         selections = selection_flops(plan, sizes, shape, text)
     except PruningError as error:
         raise PruningError(f"{origin(type(method))}: {error}") from error
-    return cost.prefill_flops(vars(shape), plan.entering, text) + selections
+    return cost.prefill_flops(vars(shape), plan.entering, text, plan.into_mlp) + selections
 
 
 def matched(cell: Cell, sizes: Sizes, shape: ModelShape, text: int) -> Cell:

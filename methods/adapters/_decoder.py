@@ -47,6 +47,9 @@ class LlamaLike(Adapter):
     def attention(self, layer: Any) -> nn.Module:
         return layer.self_attn
 
+    def decoder_mlp(self, layer: Any) -> tuple[nn.Module, nn.Module]:
+        return layer.post_attention_layernorm, layer.mlp
+
     def kinds(self, input_ids: Tensor) -> Tensor:
         config = self.model.config
         kinds = (input_ids == config.image_token_id).byte()

@@ -9,12 +9,15 @@ import pytest
 import torch
 from tiny_families import FAMILIES, alone
 from tower_methods import IN_TOWER, OWN_IMAGES
+from video_prompts import OWN_VIDEOS, Parts
 
+from harness.efficiency.cell import stage_names
 from harness.efficiency.clocks import FlopWatch
 from harness.efficiency.trackers.kernels import flop_counter
 from harness.models.shapes import recorded_shape, shape_of
 from harness.records import cost
 from harness.records.counted import ledgers_of
+from harness.records.ledger import ledger_of, mean_prefill_flops
 from methods import Budget, attach, get_method
 from methods.trace import Prefill
 
@@ -28,11 +31,13 @@ VIDEOS = (
 )
 
 
-def counted(family: str, name: str) -> tuple[Mapping[str, int], Prefill]:
-    """FLOPs of a prefill by phase, and the prefill."""
+def counted(
+    family: str, name: str, own: Mapping[str, Mapping[int, Parts]] = OWN_IMAGES
+) -> tuple[Mapping[str, int], Prefill]:
+    """FLOPs of a prefill by phase, and the prefill; of one prompt, where its `own` are known."""
     model, inputs = FAMILIES[family]()
-    if family in OWN_IMAGES:  # rows of a batch are padded, and padding is counted
-        inputs = alone(inputs, 0, OWN_IMAGES[family][0])
+    if family in own:  # rows of a batch are padded, and padding is counted
+        inputs = alone(inputs, 0, own[family][0])
     counter = flop_counter()
     clock, budget = FlopWatch(torch.device("cpu"), counter), Budget(fraction=0.5)
     with counter, attach(model, get_method(name), budget, clock=clock) as trace, torch.no_grad():
@@ -63,3 +68,21 @@ def test_selections_in_the_tower_are_what_torchs_counter_counts(family: str, nam
     found, prefill = counted(family, name)
     rows = ledgers_of(prefill, shape_of(FAMILIES[family]()[0]))
     assert found["selection"] == pytest.approx(sum(r["selection_flops"] for r in rows), rel=0.01)
+
+
+@pytest.mark.parametrize("family", ["onevision_videos", "video_llava", "internvl_frames"])
+def test_layers_that_are_cut_inside_are_what_torchs_counter_counts(family: str) -> None:
+    """Their attention and their MLP have different rows, and data decide which layers are cut."""
+    found, prefill = counted(family, "framefusion", OWN_VIDEOS)
+    model, _ = FAMILIES[family]()
+    (row,), shape = ledgers_of(prefill, shape_of(model)), recorded_shape(model)
+    assert row["by_data"]
+    assert row["mlp"] == [*row["entering"][1:], row["entering"][-1]]
+    (ledger,) = ledger_of([row])
+    expected = mean_prefill_flops([ledger], shape)
+    assert found["prefill"] == pytest.approx(expected - row["selection_flops"], rel=0.01)
+    assert found["selection"] == pytest.approx(row["selection_flops"], rel=0.01)
+    cut = {f"fuse@{selection.layer - 1}" for selection in prefill.selections}
+    assert cut <= set(stage_names(prefill))
+    plain = cost.prefill_flops(shape, row["entering"], row["text"])
+    assert found["prefill"] != pytest.approx(plain, rel=0.02)

@@ -208,9 +208,9 @@ def test_what_a_selection_takes_is_in_no_other_phase(loaded: LoadedModel) -> Non
 
 def test_stages_are_timed_one_by_one(loaded: LoadedModel) -> None:
     plan = get_method("pyramiddrop").plan(Budget(64), adapter_for(loaded.model).sizes(576))
-    names = stage_names(plan)
     workload = Workload.of(loaded, Load(new_tokens=2))
-    run, _ = time_run(workload, get_method("pyramiddrop"), Cell.parse("pyramiddrop@64"))
+    run, prefill = time_run(workload, get_method("pyramiddrop"), Cell.parse("pyramiddrop@64"))
+    names = stage_names(prefill)
     assert len(names) == len(run["stages"]) == len({stage.layer for stage in plan.decoder}) > 1
 
 
@@ -220,9 +220,9 @@ def test_stages_inside_the_tower_are_selection_and_shorten_the_tower(
 ) -> None:
     workload, method = Workload.of(loaded, Load(new_tokens=2)), get_method(name)
     plan = method.plan(Budget(192), adapter_for(loaded.model).sizes(576))
-    run, _ = time_run(workload, method, Cell.parse(f"{name}@192"))
-    assert len(stage_names(plan)) == len(run["stages"]) == len(plan.tower[0])
-    assert stage_names(plan)[0].endswith(" in tower layer 0")
+    run, prefill = time_run(workload, method, Cell.parse(f"{name}@192"))
+    assert len(stage_names(prefill)) == len(run["stages"]) == len(plan.tower[0])
+    assert stage_names(prefill)[0].endswith(" in tower layer 0")
     counted = counted_flops(workload, method, Budget(192))
     whole = counted_flops(workload, get_method("unpruned"), Budget(fraction=1.0))
     assert counted["vision_tower"] < 0.8 * whole["vision_tower"]

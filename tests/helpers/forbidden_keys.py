@@ -71,16 +71,16 @@ def visual_places(inputs: Inputs) -> Tensor:
 
 def kept_by(prefill: Prefill, inputs: Inputs) -> Mapping[int, Tensor]:
     """Prompt places that are left from each cut on: bool [B, L] by layer."""
-    visual = visual_places(inputs)
+    visual, valid = visual_places(inputs), inputs["attention_mask"].bool()
     places = [row.nonzero()[:, 0] for row in visual]
-    kept: dict[int, Tensor] = {}
+    now, kept = valid.clone(), {}
     for selection in sorted(prefill.selections, key=lambda s: s.layer):
-        now = kept.setdefault(selection.layer, (~visual).clone())
         for row, anchors in zip(selection.rows, selection.cut.anchors, strict=True):
             places[row] = places[row][anchors]
+            now[row] = valid[row] & ~visual[row]
             now[row, places[row]] = True
-    valid = inputs["attention_mask"].bool()
-    return {layer: now & valid for layer, now in kept.items()}
+        kept[selection.layer] = now.clone()
+    return kept
 
 
 def holds_its_promise(trace: Trace) -> None:

@@ -94,6 +94,18 @@ def test_what_data_decide_is_waited_for_once_a_cut():
     assert found["methods/tower_rows.py _count"] == 1
 
 
+def test_what_data_decide_in_the_decoder_is_waited_for_once_a_stage():
+    """Of two images, which are frames."""
+    fusion, rows = get_method("framefusion"), (2,)
+    with PretendedDevice() as device, attach(model(torch.float32), fusion, Budget(120)) as trace:
+        answer(torch.float32, rows)
+    cuts, layers = len(trace.prefills[0].selections), trace.prefills[0].sizes[0].layers
+    found = Counter(wait.place for wait in device.waits) - of_the_stock_model(torch.float32, rows)
+    more = found - Counter({**BEFORE_THE_PREFILL, **AFTER_THE_LAST_TOKEN})
+    assert more.keys() == {"methods/stages.py run_decoder_stage"}
+    assert 1 <= cuts <= more.total() < layers
+
+
 @pytest.mark.parametrize("name", ["vitcop", "sparsevlm", "flowcut", "random"])
 def test_tokens_are_those_of_the_cpu(name):
     stock = small_llava(tower_layers=TOWER_LAYERS)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines import dycoke, fastvid, vidcom2
+from baselines import dycoke, fastvid, framefusion, vidcom2
 from methods import PruningError
 from methods.segmenting import likeness, segments_of
 
@@ -94,3 +94,40 @@ def test_segments_of_fastvid(stored, settings):
     alike = likeness(torch.from_numpy(stored["global"])[None])
     segments = segments_of(alike, int(fewest), threshold)
     assert segments[0].bincount().tolist() == stored[f"{run}/segments"].tolist()
+
+
+THRESHOLDS = {"0.3": 0.6, "0.5": 0.8, "0.15": 0.95, "0.7": 0.6}
+"""Of likeness, by the cost of a run."""
+
+
+@pytest.mark.parametrize("cost", THRESHOLDS)
+def test_framefusion(stored, features, cost):
+    """Layer after layer: merging, once more, and then pruning; or merging all at once."""
+    run, before, after = f"framefusion-{cost}", len(stored["before"]), len(stored["after"])
+    hidden, places = features.flatten(0, 1), torch.arange(36).repeat(8)
+    rows, shares = torch.arange(len(hidden)), ()
+    last = before + len(hidden)
+    for layer in range(1 if cost == "0.7" else 3):
+        of = f"{run}/{layer}"
+        attention = torch.ones(1, len(hidden))
+        if str(stored[f"{of}/kind"]) == "prune":
+            weights = torch.from_numpy(stored[f"{of}/attention"])
+            attention = weights[0, :, -1, before : before + len(hidden)]
+        found = framefusion.step(hidden, places, shares, attention, float(cost), THRESHOLDS[cost])
+        rows = rows[found.kept]
+        sequence = [torch.arange(before), before + rows, last + torch.arange(after)]
+        np.testing.assert_array_equal(torch.cat(sequence), stored[f"{of}/kept"])
+        np.testing.assert_allclose(found.shares, stored[f"{of}/sparsity"])
+        if f"{of}/hidden" in stored:
+            expected = stored[f"{of}/hidden"][before : before + len(rows)]
+            np.testing.assert_allclose(found.hidden, expected, atol=1e-5)
+        hidden, places, shares = found.hidden, places[found.kept], found.shares
+    assert found.finished
+
+
+def test_framefusion_needs_what_its_cost_leaves():
+    assert framefusion.need((), 0.3) == pytest.approx(0.7)
+    assert framefusion.need((0.7,), 0.3) == pytest.approx(0)
+    assert framefusion.need((0.5,), 0.3, layers=10) == pytest.approx(1 - 2.5 / 4.5)
+    with pytest.raises(PruningError, match=r"8\.48 layers' tokens are spent of 0\.3 in each of 28"):
+        framefusion.need((0.1,) * 27, 0.3)

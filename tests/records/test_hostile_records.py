@@ -63,6 +63,7 @@ WRONG = [
     (changed("samples", to={}), "its samples is {}, not a list"),
     (changed("samples", to=[]), "its samples is [], not a list that is not empty"),
     (changed("ledger", 0, "entering", to=[64] * 3), "its ledger is not of 4 layers"),
+    (changed("ledger", 0, "mlp", to=[64] * 3), "its ledger is not of 4 layers"),
     (changed("ledger", 0, "samples", to=10**8), "its ledger is not of its 4 samples"),
     (changed("ledger", 0, "text", to="ten"), "its ledger text is 'ten', not a whole number"),
     (changed("shape", to={}), "it lacks layers in its shape"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 import torch
 from of_images import CUTTING_ONE_IMAGE
@@ -11,7 +13,16 @@ from harness.records.cell import Cell, MethodSpec
 from harness.run.matching import matched, matched_cells, method_flops, plain_flops
 from methods import Budget, InfeasibleBudgetError, get_method
 from methods.flops import selection_flops
-from methods.interface import Cut, DecoderStage, EncoderStage, Plan, PruningError, Selection
+from methods.interface import (
+    Cut,
+    DecoderStage,
+    EncoderStage,
+    Plan,
+    PruningError,
+    Segment,
+    Selection,
+    Sizes,
+)
 
 TEXT = 40
 
@@ -114,3 +125,27 @@ def test_vitcop_compares_kept_patches_with_each_other():
     merging = 2 * tokens * kept * 4096
     found = selection_flops(plan, ONE_IMAGE, LLAVA_7B, TEXT)
     assert found == pytest.approx(2 * 577 * 1024 + distances + sums + merging, rel=0.01)
+
+
+VIDEO = Sizes(32, (Segment(14, 14, 8, "video"),))
+
+
+def test_where_data_decide_counts_the_plan_says_what_matches():
+    cell = matched(Cell(MethodSpec("framefusion"), 400), VIDEO, LLAVA_7B, TEXT)
+    wanted = plain_flops(400, LLAVA_7B, TEXT)
+    found = method_flops(get_method("framefusion"), cell.tokens, VIDEO, LLAVA_7B, TEXT)
+    assert found == pytest.approx(wanted, rel=0.01)
+
+
+def test_framefusion_costs_attention_and_merging_of_the_layers_that_cut():
+    plan = get_method("framefusion").solve(Fraction(1568 + 31 * 300, 32), VIDEO)
+
+    def of_layer(seen: int, left: int) -> int:
+        return 2 * (seen + TEXT) * 4096 + 2 * left * seen * 4096
+
+    planned = selection_flops(plan, VIDEO, LLAVA_7B, TEXT)
+    assert planned == of_layer(1568, 300)
+    entering = (1568, 1000, *(277,) * 20, *(276,) * 10)
+    assert sum(entering) == sum(plan.entering)
+    found = selection_flops(plan, VIDEO, LLAVA_7B, TEXT, entering=entering)
+    assert found == of_layer(1568, 1000) + of_layer(1000, 277) + of_layer(277, 276)

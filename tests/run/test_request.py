@@ -46,7 +46,7 @@ def test_method_lists():
     from methods.registry import methods
 
     every = {spec.name for spec in parse_methods("all")}
-    of_others = {"dycoke", "fastvid", "vidcom2", "frames", "downsample"}
+    of_others = {"dycoke", "framefusion", "fastvid", "vidcom2", "frames", "downsample"}
     assert every == set(methods()) - {"unpruned"} - of_others
     twice = parse_methods("fastv,fastv:schedule=matched,unpruned,fastv")
     assert [spec.text for spec in twice] == ["fastv"]

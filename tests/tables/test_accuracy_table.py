@@ -150,6 +150,22 @@ def test_a_broken_promise_in_any_sample_and_layer_is_never_printed_as_if_it_held
     assert {v for k, v in found.items() if k not in ("method", "budget", "note")} == {""}
 
 
+def test_where_data_decide_the_layers_counts_their_sum_has_to_hold():
+    def found(entering, **more):
+        body = {**ledger_row(entering, 4), "planned": [100, 52, 52, 52], **more}
+        return row([accuracy(ledger=[body])], "FastV")["note"]
+
+    assert found([100, 70, 43, 43], by_data=True) == ""
+    assert found([100, 70, 43, 43]) == ("FAILED: 70 visual tokens entered layer 1, planned were 52")
+    assert found([100, 70, 43, 42], by_data=True) == (
+        "FAILED: 255 visual tokens entered all layers together, not 256"
+    )
+    kept = [110, 80, 53, 53]
+    assert "layer 3 caches 54 rows" in found(
+        [100, 70, 43, 43], by_data=True, cached=[*kept[:3], 54]
+    )
+
+
 def test_a_mean_off_the_request_by_more_than_one_fails_and_by_one_holds():
     def found(entering, **identity):
         record = accuracy(ledger=[ledger_row(entering, 4)])
