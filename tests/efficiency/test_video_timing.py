@@ -17,6 +17,7 @@ from harness.models.load import LoadedModel
 from harness.records.faults import fault
 from harness.records.file import read
 from harness.records.record import EfficiencyRecord
+from harness.tables.page import clock
 from methods import Budget, get_method
 from methods.clips import clips_of
 
@@ -100,6 +101,14 @@ def test_the_table_says_what_was_shown(run: tuple, capsys: pytest.CaptureFixture
     assert "CDPruner is not defined here for videos" in printed
     assert main(["table", str(place / "records")]) == 0
     assert "Efficiency, 2 frames, batch 2 ·" in capsys.readouterr().out
+
+
+def test_the_page_says_that_frames_were_timed(run: tuple) -> None:
+    record = run[0][4]
+    assert clock(record) == "batch 2 of 4 frames on cpu, float32"
+    body = deepcopy(record.body)
+    del body["identity"]["frames"]
+    assert clock(*made([body])) == "batch 2 on cpu, float32"
 
 
 def test_floors_of_frames_are_what_torchs_counter_counts(run: tuple) -> None:
