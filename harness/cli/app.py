@@ -155,6 +155,7 @@ def efficiency(
     prompt_tokens: options.PromptTokens = 64,
     new_tokens: options.NewTokens = 16,
     images: options.Images = None,
+    timed_frames: options.TimedFrames = None,
     repeats: options.Repeats = 20,
     most_minutes: options.Minutes = None,
     memory_gib: options.FindMaxBatch = None,
@@ -169,14 +170,17 @@ def efficiency(
 ) -> int:
     """Measure time and memory by phase, beside what the device allows; needs no lmms-eval.
 
-    Each batch size is one record; after an interruption the same command goes on from there. Exit
-    status: 0, 1 if a cell failed, 2 for bad input, 130 after Ctrl-C.
+    Each batch size, with each number of frames, is one record; after an interruption the same
+    command goes on from there. Exit status: 0, 1 if a cell failed, 2 for bad input, 130 after
+    Ctrl-C.
 
     **Examples**
 
     `harness efficiency --model random:llava-1.5-7b --budgets 192,128,64 --batch-size 1,8`
 
     `harness efficiency --model random:llava-1.5-7b-eighth --device cpu --batch-size 1`
+
+    `harness efficiency --model random:onevision-7b --methods vitcop,frames --budgets 9% --frames 8`
     """
     from harness.analysis.told import told
     from harness.cli.results import finished
@@ -187,6 +191,8 @@ def efficiency(
         refuse(context, "on a CPU", "allow_busy")
     if not methods:
         refuse(context, "without a method that prunes", "budgets")
+    if timed_frames:
+        refuse(context, "with --frames", "images")
     request = Request(**_alike(context), accuracy=False)
     return finished(request, compared(request, told))
 

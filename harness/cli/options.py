@@ -17,7 +17,6 @@ from harness.run.request import Match, Per
 
 OUTPUT = Path("results/local")
 MOST_SEED = 2**31 - 1
-MOST_FRAMES = 4096
 _LIST, _NUMBER = "LIST", "NUMBER"
 
 
@@ -116,7 +115,7 @@ Frames = Annotated[
     typer.Option(
         metavar=_NUMBER,
         min=1,
-        max=MOST_FRAMES,
+        max=words.MOST_FRAMES,
         help="Shown of each video, evenly from its first to its last.",
     ),
 ]
@@ -145,6 +144,17 @@ Images = Annotated[
         min=1,
         max=MOST_COUNT,
         help="Images a prompt; the model's own number if not given.",
+    ),
+]
+TimedFrames = Annotated[
+    Any,
+    typer.Option(
+        "--frames",
+        parser=words.parse_timed_frames,
+        metavar=_LIST,
+        help="Frames of a video that each prompt has in place of images; a list makes one table "
+        "each.",
+        show_default=False,
     ),
 ]
 Minutes = Annotated[

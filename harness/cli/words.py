@@ -15,6 +15,8 @@ from harness.run.request import Match, Per
 
 ALL = "all"
 EMBEDDED = "embedded"
+MOST_FRAMES = 4096
+"""Of a video."""
 
 
 def parts(option: str, text: str) -> tuple[str, ...]:
@@ -103,6 +105,14 @@ def _budget(word: str) -> Amount:
 def parse_batch_sizes(text: str) -> tuple[int, ...]:
     """Whole numbers from 1 up, in the order given. Raises BadInput."""
     return _whole_numbers("--batch-size", "a batch size is a whole number", text)
+
+
+def parse_timed_frames(text: str) -> tuple[int, ...]:
+    """Whole numbers from 1 to `MOST_FRAMES`, in the order given. Raises BadInput."""
+    found = _whole_numbers("--frames", "a number of frames is a whole number", text)
+    if max(found) > MOST_FRAMES:
+        raise BadInput(f"--frames is at most {MOST_FRAMES}, not {max(found)}")
+    return found
 
 
 def _whole_numbers(option: str, what: str, text: str) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -49,7 +49,7 @@ class Efficiency:
             "warmups": [WARMUPS, MOST_WARMUPS],
             "most_minutes": self.most_minutes,
             "memory_gib": self.memory_gib,
-            **asdict(self.load),
+            **self.load.identity(),
             "cells": [cell.text for cell in timed],
             "cell_identities": [cell.identity() for cell in timed],
         }

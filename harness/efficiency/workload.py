@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from harness.efficiency.pictures import drawn, visual_tokens
+from harness.efficiency.pictures import drawn, encoded_tokens
 from harness.errors import BadInput
 from harness.models.load import LoadedModel
 from harness.models.placement import free_bytes
@@ -22,7 +22,9 @@ from methods.clock import Clock
 
 GIB = 2**30
 _BEFORE_IMAGE = 5
-"""Text tokens before the first image, as in LLaVA's prompts; the others follow the last one."""
+"""Text tokens before the first image, as in LLaVA's prompts; the others follow the last one. Where
+a model is given a video in parts, a further one stands before each but the first.
+"""
 _QUESTION = "what is in the picture ?"
 """For methods that read it otherwise than as the prompt's tokens, which are drawn."""
 _MARKS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
@@ -36,18 +38,29 @@ _KERNELS = [
 
 @dataclass(frozen=True)
 class Load:
-    """How much is asked at once: samples, images and text tokens of each, tokens of its answer."""
+    """How much is asked at once: samples, images and text tokens of each, tokens of its answer.
+
+    `frames`: of a video that each has in place of its images, None for images.
+    """
 
     batch_size: int = 1
     images: int = 1
     prompt_tokens: int = 64
     new_tokens: int = 16
     seed: int = 0
+    frames: int | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What a record's identity holds of it: images, or frames."""
+        beside = "frames" if self.frames is None else "images"
+        return {name: value for name, value in asdict(self).items() if name != beside}
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A batch without padding: random images and text tokens, a fixed number of new tokens."""
+    """A batch without padding: random images, or a video, and text tokens, a fixed number of new
+    tokens.
+    """
 
     loaded: LoadedModel
     inputs: Mapping[str, Tensor]
@@ -56,23 +69,25 @@ class Workload:
     @property
     def visual(self) -> int:
         """Visual tokens of a sample, unpruned."""
-        image = self.loaded.model.config.image_token_id
-        return int((self.inputs["input_ids"][0] == image).sum())
+        kinds = adapter_for(self.loaded.model).kinds(self.inputs["input_ids"][0])
+        return int((kinds > 0).sum())
 
     @classmethod
     def of(cls, loaded: LoadedModel, load: Load) -> Workload:
         """Everything is drawn from the seed, so two runs with one seed time the same input.
 
-        `input_ids` int64 [batch, prompt + visual tokens]; of images what the model's family takes,
-        pixels normal in the model's dtype, the same in each sample. Raises torch.OutOfMemoryError.
+        `input_ids` int64 [batch, prompt + visual tokens]; of images, or of a video, what the family
+        takes, pixels normal in the model's dtype, the same in each sample. Raises
+        torch.OutOfMemoryError, and BadInput as `drawn` does.
         """
         model, generator = loaded.model, torch.Generator().manual_seed(load.seed)
         once = {
             name: value.to(model.device, model.dtype if value.is_floating_point() else value.dtype)
-            for name, value in drawn(model, load.images, generator).items()
+            for name, value in drawn(model, load.images, load.frames, generator).items()
         }
-        visual = load.images * shape_of(model).image_tokens or visual_tokens(model, once)
-        ids = _prompt(loaded, load, visual, generator).to(model.device)
+        known = load.images * shape_of(model).image_tokens
+        tokens = [known] if known else encoded_tokens(model, once)
+        ids = _prompt(loaded, load, tokens, generator).to(model.device)
         inputs = {
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),
@@ -82,7 +97,7 @@ class Workload:
             },
         }
         if adapter_for(model).position_axes > 1:
-            inputs["mm_token_type_ids"] = (ids == model.config.image_token_id).long()
+            inputs["mm_token_type_ids"] = adapter_for(model).kinds(ids).long()
         return cls(loaded, inputs, load)
 
     def of_text(self, tokens: int) -> Workload:
@@ -119,13 +134,22 @@ class Workload:
         return sdpa_kernel(_KERNELS, set_priority=True)
 
 
-def _prompt(loaded: LoadedModel, load: Load, visual: int, generator: torch.Generator) -> Tensor:
-    """Random text around the image tokens, int64 [batch, length] on the CPU."""
-    image = loaded.model.config.image_token_id
-    words = _words(loaded, load.batch_size, load.prompt_tokens, generator)
+def _prompt(
+    loaded: LoadedModel, load: Load, visual: Sequence[int], generator: torch.Generator
+) -> Tensor:
+    """Random text around the tokens of images, int64 [batch, length] on the CPU; a word before each
+    part of a video after the first.
+    """
+    config = loaded.model.config
+    runs = visual if load.frames else [sum(visual)]
+    video = getattr(config, "video_token_id", None) if load.frames else None
+    mark = config.image_token_id if video is None else video
+    words = _words(loaded, load.batch_size, load.prompt_tokens + len(runs) - 1, generator)
     before = min(_BEFORE_IMAGE, load.prompt_tokens - 1)
-    images = torch.full((load.batch_size, visual), image)
-    return torch.cat([words[:, :before], images, words[:, before:]], 1)
+    texts = words.tensor_split([before + i for i in range(len(runs))], 1)
+    shown = [torch.full((load.batch_size, tokens), mark) for tokens in runs]
+    pairs = zip(texts, shown, strict=False)
+    return torch.cat([*(part for pair in pairs for part in pair), texts[-1]], 1)
 
 
 def _words(loaded: LoadedModel, batch: int, tokens: int, generator: torch.Generator) -> Tensor:
@@ -140,11 +164,14 @@ def _words(loaded: LoadedModel, batch: int, tokens: int, generator: torch.Genera
 
 
 def check_room(loaded: LoadedModel, load: Load) -> None:
-    """Raises BadInput for a batch whose inputs alone are more than the memory that is free."""
+    """Raises BadInput for a batch whose inputs alone are more than the memory that is free, and for
+    a video where the model takes none.
+    """
     model, text = loaded.model, loaded.model.config.get_text_config()
-    one = drawn(model, 1, torch.Generator())
+    frames, count = (None, load.images) if load.frames is None else (2, load.frames / 2)
+    some = drawn(model, 1, frames, torch.Generator())
     tokens = load.prompt_tokens + load.images * shape_of(model).image_tokens
-    values = load.images * sum(v.numel() for v in one.values()) + tokens * text.hidden_size
+    values = count * sum(v.numel() for v in some.values()) + tokens * text.hidden_size
     needed = load.batch_size * values * loaded.model.dtype.itemsize
     free = free_bytes(loaded.device)
     if needed > free:

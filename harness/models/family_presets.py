@@ -64,6 +64,12 @@ def _next(text: dict, tower: dict) -> dict[str, Any]:
     }
 
 
+def _next_video(text: dict, tower: dict) -> dict[str, Any]:
+    rope = {"rope_type": "linear", "factor": 2.5, "rope_theta": 1e4}
+    marks = {"image_token_index": 32001, "video_token_index": 32000}
+    return {**_next({**text, "rope_parameters": rope}, tower), **marks}
+
+
 def _onevision(text: dict, tower: dict) -> dict[str, Any]:
     return {
         **{"text_config": text, "vision_config": {**tower, "vision_use_head": False}},
@@ -121,8 +127,24 @@ FAMILIES = {
             _tower("clip_vision_model", 128, 24, 2, 512, 336, 14),
         ),
     ),
+    "random:llava-next-video-7b": FamilyPreset(
+        "LLaVA-NeXT-Video-7B on an image of 2 × 2 crops, or on frames of 144 visual tokens",
+        "LlavaNextVideoConfig",
+        _next_video(
+            _text("llama", 4096, 32, (32, 32), 11008, 32064),
+            _tower("clip_vision_model", 1024, 24, 16, 4096, 336, 14),
+        ),
+    ),
+    "random:llava-next-video-7b-eighth": FamilyPreset(
+        f"LLaVA-NeXT-Video-7B {_EIGHTH}",
+        "LlavaNextVideoConfig",
+        _next_video(
+            _text("llama", 512, 32, (4, 4), 1376, 32064),
+            _tower("clip_vision_model", 128, 24, 2, 512, 336, 14),
+        ),
+    ),
     "random:onevision-7b": FamilyPreset(
-        "LLaVA-OneVision-7B on an image of 2 × 2 crops, 3,699 visual tokens",
+        "LLaVA-OneVision-7B on an image of 2 × 2 crops, 3,699 visual tokens, or on frames of 196",
         "LlavaOnevisionConfig",
         _onevision(
             _text("qwen2", 3584, 28, (28, 4), 18944, 152064),

@@ -114,6 +114,8 @@ def _efficiency_faults(record: Values, whole: bool) -> Iterator[str | None]:
         yield from (_ledger_fault(cell["ledger"], record["shape"]) for cell in done)
     if "rates" in record:
         yield misfit([record], RATED)
+        if not {"images", "frames"} & record["identity"].keys():
+            yield "its identity has neither images nor frames"
         yield misfit(done, TIMED_WITH_RATES, "cells")
     yield from _rounds_faults(record, done)
 

@@ -41,7 +41,7 @@ and batch size may differ: every entry is held against unpruned of its own confi
 COMPARABLE = ("model_digest", "batch_size", "dtype", "attention", "seed")
 """Equal in both of two records that are compared."""
 COMPARABLE_ANSWERS = (*COMPARABLE, *QUESTIONS, *CHOSEN, *ASKED)
-COMPARABLE_TIMES = (*COMPARABLE, "new_tokens", "prompt")
+COMPARABLE_TIMES = (*COMPARABLE, "new_tokens", "prompt", "frames")
 
 
 def identity_hash(identity: Mapping[str, Any]) -> str:

@@ -54,7 +54,8 @@ class RunIdentity(ConfigurationBody):
 class RatedIdentity(TypedDict):
     """Of a run that measured its device's rates."""
 
-    images: Positive
+    images: NotRequired[Positive]
+    frames: NotRequired[Positive]
     prompt_tokens: Positive
 
 

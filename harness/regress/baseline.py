@@ -104,6 +104,7 @@ def _request(found: Sequence[Record], cells: Sequence[Cell], match: Match, outpu
         budgets=tuple(dict.fromkeys(cell.budget for cell in pruned if cell.budget is not None)),
         tasks=tasks,
         batch_sizes=(identity.batch_size,),
+        timed_frames=(identity.frames,) if identity.frames and not tasks else None,
         controls=any(cell.seed != seed for cell in cells),
         accuracy=bool(tasks),
         efficiency=not tasks,

@@ -130,7 +130,8 @@ def _timing(
     from harness.efficiency.workload import Load, check_room
 
     loads = [
-        Load(batch, images, request.prompt_tokens, request.new_tokens, request.seed)
+        Load(batch, images, request.prompt_tokens, request.new_tokens, request.seed, frames)
+        for frames in request.timed_frames or (None,)
         for batch in request.batch_sizes
     ]
     for load in loads if elsewhere is None else ():

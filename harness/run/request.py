@@ -51,11 +51,11 @@ class Request:
 
     Questions are answered at the first of `batch_sizes`, and timed at each: of every task all, the
     first `limit`, or `samples_per_task` that the seed `sample` draws; of a video, `frames` are
-    shown. `images` of a timed prompt:
-    None for the model's own number. `most_minutes`: no timed round begins later; `memory_gib`: the
-    largest batch in so much is found, too, at the first batch size; `saturate_gib`: there also the
-    batch at which requests a second stop growing. `allow_busy`: whether a busy GPU is measured all
-    the same; None where the GPU is not asked.
+    shown. `images` of a timed prompt: None for the model's own number; `timed_frames`: of a video
+    in their place, each timed by itself. `most_minutes`: no timed round begins later;
+    `memory_gib`: the largest batch in so much is found, too, at the first batch size and number of
+    frames; `saturate_gib`: there also the batch at which requests a second stop growing.
+    `allow_busy`: whether a busy GPU is measured all the same; None where the GPU is not asked.
     `workers`: so many on a Ray of this machine, or on the cluster at the address `ray`, answer;
     None for this process, or for as many as the cluster has room for.
     """
@@ -86,6 +86,7 @@ class Request:
     prompt_tokens: int = 64
     new_tokens: int = 16
     images: int | None = None
+    timed_frames: tuple[int, ...] | None = None
     most_minutes: float | None = None
     memory_gib: float | None = None
     saturate_gib: float | None = None

@@ -8,6 +8,7 @@ from math import isinf
 from statistics import median
 
 from harness.analysis import speed
+from harness.analysis.equal_frames import equal_frames
 from harness.analysis.speed import rounds
 from harness.analysis.stats import NOTHING, median_spread, round_ratio
 from harness.records.ledger import mean_entering, mean_prefill_flops
@@ -33,10 +34,11 @@ def efficiency_table(record: EfficiencyRecord) -> Table:
     )
     begins, blocks = by_budget(cells)
     statuses = [*(cell.status for cell in cells), *(run.status for run in record.equal_context)]
+    frames = f", {record.identity.frames} frames" if record.identity.frames else ""
     batch = f", batch {record.identity.batch_size}" if record.rates else ""
     rows, failed = tuple(map(run.row, cells)), "failed" in statuses
     return Table(
-        f"Efficiency{batch}",
+        f"Efficiency{frames}{batch}",
         _columns(run),
         rows,
         begins,
@@ -69,7 +71,7 @@ class _Run:
     def row(self, cell: TimedCell) -> tuple[Parts, ...]:
         head: tuple[Parts, ...] = ((cell.label,), (cell.cell.asked.budget_label,))
         if not cell.is_ok:
-            return (*head, *((),) * (len(SHOWN) + 11), (why_empty(cell),))
+            return (*head, *((),) * (len(SHOWN) + 12), (why_empty(cell),))
         doubts = "; ".join(speed.doubts(cell, self.record))
         return (*head, *self._numbers(cell), (doubts,))
 
@@ -82,6 +84,7 @@ class _Run:
             self._at_equal_context(cell),
             self._flops(cell),
             *self._against_unpruned(cell, bool(floors)),
+            self._frames(cell),
             _bytes(cell.peak_bytes, self.peak),
             _bytes(cell.prefill_peak_bytes, self.peak),
             _bytes(cell.decode_peak_bytes, self.peak),
@@ -133,6 +136,13 @@ class _Run:
         shares = numbers.number(100 * saved, 0), numbers.number(gained, 2)
         return shares if shares[0] else (), (length,)
 
+    def _frames(self, cell: TimedCell) -> Parts:
+        """With which unpruned is as early."""
+        if not self.record.identity.frames or self.upper is None or cell is self.upper:
+            return ()
+        found = numbers.estimate(equal_frames(cell, self.upper, self.record), decimals=0)
+        return found if found[0] else ()
+
 
 def _bytes(value: float | None, unit: tuple[float, str]) -> Parts:
     return () if value is None else (numbers.three_digits(value / unit[0]),)
@@ -176,6 +186,13 @@ def _columns(run: _Run) -> tuple[Column, ...]:
             briefs=(Brief(text=lambda parts: f"{100 * float(parts[1]):.0f} %", drops=4),),
         ),
         Column("Break-even tokens", ("break_even_tokens",), optional=True),
+        Column(
+            "Equal frames",
+            ("equal_frames", "equal_frames_low", "equal_frames_high"),
+            lambda parts: [f"{parts[0]} [{parts[1]}, {parts[2]}]" if parts[1] else parts[0]],
+            optional=True,
+            briefs=(Brief("Equal frames", lambda parts: parts[0], 2),),
+        ),
         Column(
             f"Peak {kind} {peak}".replace("  ", " "),
             (f"peak_{kind}_{peak.lower()}",),

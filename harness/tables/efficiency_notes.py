@@ -33,6 +33,10 @@ EQUAL_CONTEXT = (
     "Decode at equal context: a new token's time over that of the unpruned model in the same "
     "round, after a text prompt that fills as many rows of the cache."
 )
+EQUAL_FRAMES = (
+    "Equal frames: with so many unpruned has its first token as early; with fewer frames its time "
+    "is taken to follow the FLOPs."
+)
 LEGEND = (
     "Speed-up: unpruned's time over this one's in the same round, ± the farther end of the 95 % "
     "interval, ≈ where that holds 1. Of theory: of the speed-up that FLOPs promise. Selection: of "
@@ -56,7 +60,7 @@ def legend(record: EfficiencyRecord, cells: Sequence[TimedCell]) -> tuple[str, .
     why = [(cell, why_empty(cell)) for cell in cells if not cell.is_ok]
     why += [(cell, doubt) for cell in held for doubt in speed.doubts(cell, record)]
     return (
-        LEGEND.format(tokens=record.identity.new_tokens),
+        " ".join([LEGEND.format(tokens=record.identity.new_tokens), *_equal_frames(record)]),
         *(f"{c.label}, {c.cell.asked.tokens_label}: {reason}" for c, reason in why),
         *_alarms(record, held),
     )
@@ -85,11 +89,8 @@ def notes(record: EfficiencyRecord, held: Sequence[TimedCell]) -> tuple[str, ...
 
 def _of_the_run(record: EfficiencyRecord, held: Sequence[TimedCell]) -> list[str]:
     """What holds for all cells: kernels, weights, time between phases, state of the GPU."""
-    identity = record.identity
-    lines = [
-        f"Prompt: {identity.images} × {record.image_tokens} visual and "
-        f"{identity.prompt_tokens} text tokens; weights {numbers.in_bytes(record.weight_bytes)}."
-    ]
+    lines = [f"Prompt: {_prompt(record)}; weights {numbers.in_bytes(record.weight_bytes)}."]
+    lines += _equal_frames(record)
     if record.equal_context:
         lines.append(EQUAL_CONTEXT)
         lines += _failed_contexts(record)
@@ -97,6 +98,21 @@ def _of_the_run(record: EfficiencyRecord, held: Sequence[TimedCell]) -> list[str
         lines.append(_attention_line(held))
         lines.append(_sum_line(record, held))
     return [" ".join([*lines, *_gpu_lines(record)])]
+
+
+def _prompt(record: EfficiencyRecord) -> str:
+    """What was shown, and how long the text was."""
+    identity, upper = record.identity, record.unpruned
+    if not identity.frames:
+        visual = f"{identity.images} × {record.image_tokens} visual"
+        return f"{visual} and {identity.prompt_tokens} text tokens"
+    text = upper.ledger[0].text if upper else identity.prompt_tokens
+    video = f"1 video of {identity.frames} frames"
+    return f"{video}, {record.image_tokens} visual and {text} text tokens"
+
+
+def _equal_frames(record: EfficiencyRecord) -> list[str]:
+    return [EQUAL_FRAMES] if record.identity.frames else []
 
 
 def _alarms(record: EfficiencyRecord, held: Sequence[TimedCell]) -> list[str]:

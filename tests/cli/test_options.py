@@ -111,6 +111,13 @@ def test_every_option_of_efficiency_arrives(requested, tmp_path):
     )
 
 
+def test_frames_of_a_timed_video_are_a_list(requested):
+    asked = ("efficiency", "--model", "random:tiny", "--methods", "fastv", "--budgets", "64")
+    assert requested(*asked, "--frames", "8,32").timed_frames == (8, 32)
+    assert requested(*asked).timed_frames is None
+    assert requested("compare", "--frames", "16").timed_frames is None
+
+
 def test_where_requests_stop_growing_is_looked_for_if_it_is_asked_for(requested):
     asked = ("efficiency", "--model", "random:tiny", "--methods", "fastv", "--budgets", "64")
     assert requested(*asked, "--saturate", "4.5").saturate_gib == 4.5

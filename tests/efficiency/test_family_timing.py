@@ -64,6 +64,7 @@ def test_rounds_over_a_familys_model(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 BILLIONS = {
     **{"llava-next-7b-anyres": 7.06, "onevision-7b": 8.03, "internvl3-8b": 7.94},
+    "llava-next-video-7b": 7.06,
     **{"qwen2.5-vl-7b": 8.29, "qwen3-vl-8b": 8.77},
 }
 

@@ -199,6 +199,20 @@ def test_a_timed_run_is_asked_for_with_its_own_prompt(tmp_path):
     record["identity"] = {**record["identity"], **own}
     (request,) = requests_of([record], tmp_path)
     assert {name: getattr(request, name) for name in own} == own
+    assert request.timed_frames is None
+
+
+def test_a_timed_video_is_asked_for_again_and_compared_with_its_like(tmp_path, kept, capsys):
+    shorter, longer = (
+        {**efficiency(), "identity": {**efficiency()["identity"], "frames": n}} for n in (8, 32)
+    )
+    (request,) = requests_of([longer], tmp_path)
+    assert request.timed_frames == (32,)
+    before = kept("before", [longer])
+    assert gate(capsys, "--against", before, kept("same", [longer]))[0] == 0
+    status, _, said = gate(capsys, "--against", before, kept("other", [shorter]))
+    assert status == 3
+    assert "frames" in said
 
 
 def test_a_method_of_the_users_own_file_needs_current_records(tmp_path):

@@ -139,4 +139,5 @@ def _questions(study: Study) -> dict[str, int]:
 def clock(run: EfficiencyRecord) -> str:
     """What the times are of."""
     identity = run.identity
-    return f"batch {identity.batch_size} on {identity.device}, {identity.dtype}"
+    frames = f" of {identity.frames} frames" if identity.frames else ""
+    return f"batch {identity.batch_size}{frames} on {identity.device}, {identity.dtype}"
