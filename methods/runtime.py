@@ -163,7 +163,7 @@ class _Runtime:
         for i, layer in enumerate(adapter.layers):
             yield layer.register_forward_pre_hook(forwards.before_layer(i), with_kwargs=True)
             yield layer.register_forward_hook(forwards.after_layer(i))
-            if self.method.inside_layers:
+            if forwards.method.inside_layers:
                 norm, mlp = adapter.decoder_mlp(layer)
                 yield norm.register_forward_pre_hook(forwards.enter_mlp(i))
                 yield mlp.register_forward_hook(forwards.leave_mlp)
