@@ -9,12 +9,13 @@ what is asked for. Where so many are alike that merging alone meets it, the most
 that is all. Kept rows have the positions they had; a layer that cuts caches all that entered it.
 
 `step` is a layer of the published code, `need` what its cost of 0.3 asks of one: the mean share of
-tokens that leave the cuts of 28 layers, whatever the model has. Here B tokens enter each of the
-model's layers on average, exactly: later layers go on with what is left of B, rounded up, and one
-more token leaves as soon as that has to be rounded down (ours). Where another layer of merging
-would leave less than a token for the others, the pruning is at once; the code fails (ours). Of
-several videos all tokens are pruned together (ours); newlines within frames are places of a frame,
-as published, and the newline behind a video stays.
+tokens that leave the cuts of 28 layers, whatever the model has: of N tokens, with n left at last,
+0.3 N + (N - n) / 28 enter a layer on average. Here B tokens enter each of the model's layers on
+average, exactly: later layers go on with what is left of B, rounded up, and one more token leaves
+as soon as that has to be rounded down (ours). Where another layer of merging would leave less than
+a token for the others, the pruning is at once; the code fails (ours). Of several videos all tokens
+are pruned together (ours); newlines within frames are places of a frame, as published, and the
+newline behind a video stays.
 """
 
 from __future__ import annotations
