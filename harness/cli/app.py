@@ -131,12 +131,14 @@ def compare(
         refuse(context, "without --samples-per-task", "sample")
     if not efficiency:
         refuse(context, "with --no-efficiency", "repeats")
-    if not methods and not controls:
+    specs = words.parse_methods(methods, words.shows_videos(model), controls)
+    if not specs and not controls:
         refuse(context, "without a method that prunes", "budgets", "match", "budget_per")
     if report:
         check_file(output / "report.html", replace=True)
     request = Request(
         **_alike(context),
+        methods=specs,
         tasks=suite.tasks if suite else tasks or words.tasks_for(model),
         samples_per_task=samples_per_task,
         batch_sizes=(batch_size,),
@@ -189,11 +191,12 @@ def efficiency(
 
     if device == "cpu":
         refuse(context, "on a CPU", "allow_busy")
-    if not methods:
+    specs = words.parse_methods(methods, bool(timed_frames))
+    if not specs:
         refuse(context, "without a method that prunes", "budgets")
     if timed_frames:
         refuse(context, "with --frames", "images")
-    request = Request(**_alike(context), accuracy=False)
+    request = Request(**_alike(context), methods=specs, accuracy=False)
     return finished(request, compared(request, told))
 
 
@@ -201,7 +204,7 @@ def _alike(context: typer.Context) -> dict[str, Any]:
     """The options of a command that its request has under the same name, with the same values."""
     from harness.run.request import Request
 
-    differ = {"tasks", "samples_per_task", "protocol"}  # these are made of two options each
+    differ = {"methods", "tasks", "samples_per_task", "protocol"}  # of two options each
     known = {field.name for field in fields(Request)} - differ
     return {name: value for name, value in context.params.items() if name in known}
 

@@ -86,7 +86,10 @@ def models_tables() -> list[Table]:
         *(((name,), (what,)) for name, what in NAMED.items()),
         (("DIRECTORY",), (f"a checkpoint with its processor: {', '.join(supported())}",)),
     )
-    return [Table("Models", _columns("Name", "What it is"), rows), yardsticks.table()]
+    return [
+        Table("Models", _columns("Name", "What it is"), rows),
+        *map(yardsticks.table, yardsticks.FILES),
+    ]
 
 
 def tasks_tables() -> list[Table]:

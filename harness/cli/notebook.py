@@ -39,7 +39,9 @@ def compare(
     for name in _WORDS.keys() & options.keys():
         options[name] = _WORDS[name](options[name])
     request = Request(
-        methods=words.parse_methods(methods),
+        methods=words.parse_methods(
+            methods, words.shows_videos(model), bool(options.get("controls"))
+        ),
         budgets=words.parse_budgets(budgets),
         tasks=words.parse_tasks(tasks) if tasks else words.tasks_for(model),
         model=model,

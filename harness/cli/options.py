@@ -27,9 +27,10 @@ def _one_of(allowed: Any) -> str:
 Methods = Annotated[
     Any,
     typer.Option(
-        parser=words.parse_methods,
+        parser=words.checked_methods,
         metavar=_LIST,
-        help="Names, or `all`; with settings: `sparsevlm:variant=plus`. Unpruned always runs, too.",
+        help="Names, or `all`: those made for videos are in it with the embedded video model or "
+        "--frames; with settings: `sparsevlm:variant=plus`. Unpruned always runs, too.",
     ),
 ]
 Budgets = Annotated[

@@ -15,6 +15,8 @@ from harness.run.request import Match, Per
 
 ALL = "all"
 EMBEDDED = "embedded"
+FEWER_FRAMES = "frames"
+"""The control that only videos have."""
 MOST_FRAMES = 4096
 """Of a video."""
 
@@ -27,18 +29,30 @@ def parts(option: str, text: str) -> tuple[str, ...]:
     return found
 
 
-def parse_methods(text: str) -> tuple[MethodSpec, ...]:
+def checked_methods(text: str) -> str:
+    """As it is: what `all` stands for depends on other options. Raises BadInput."""
+    parse_methods(text)
+    return text
+
+
+def parse_methods(
+    text: str, videos: bool = False, controls: bool = False
+) -> tuple[MethodSpec, ...]:
     """Method specifications without unpruned, which always runs; equal methods once.
 
-    Raises BadInput, also for two that have one name, and for an unknown method or setting.
+    Where `videos` are shown, `all` has those that are made for them, too, and `controls` begin
+    with fewer frames. Raises BadInput, also for two that have one name, and for an unknown method
+    or setting.
     """
     names = parts("--methods", text)
+    names += (FEWER_FRAMES,) * (videos and controls)
     if ALL in names:
         from methods.registry import methods
 
         listed = [name for name in names if name != ALL]
-        of_images = [n for n, m in methods().items() if not (m.of_video or m.resizes)]
-        names = tuple(dict.fromkeys([*of_images, *listed]))
+        known = methods().items()
+        every = [n for n, m in known if not m.resizes and (videos or not m.of_video)]
+        names = tuple(dict.fromkeys([*every, *listed]))
     with method_blamed():
         found = [MethodSpec.parse(name).pinned() for name in names]
         specs = list(reversed({spec.build(): spec for spec in reversed(found)}.values()))
@@ -84,6 +98,13 @@ def tasks_for(model: str) -> tuple[str, ...]:
 
     groups = {each.group: each.tasks for each in BENCHMARKS}
     return groups.get(model, groups[EMBEDDED])
+
+
+def shows_videos(model: str) -> bool:
+    """Whether the tasks that a model is asked by its name alone show videos."""
+    from harness.embedded.video.benchmark import GROUP
+
+    return model == GROUP
 
 
 def parse_budgets(text: str) -> tuple[Amount, ...]:

@@ -1,4 +1,4 @@
-"""What the embedded benchmark can tell: `python -m harness.tables.yardsticks RECORDS`.
+"""What the embedded benchmarks can tell: `python -m harness.tables.yardsticks RECORDS`.
 
 An accuracy means something beside what earns as much without seeing: always the same answer, the
 question alone, tokens kept at random. The command asks the shipped model all questions without
@@ -19,7 +19,9 @@ from harness.analysis.outcomes import Outcomes, Scores
 from harness.analysis.rows import Row, rows_of
 from harness.analysis.stats import Estimate, mean_interval, paired_difference
 from harness.analysis.task_scores import short
-from harness.embedded import benchmark, checkpoint_path
+from harness.embedded import benchmark, checkpoint_path, video_checkpoint_path
+from harness.embedded.benchmarks import BENCHMARKS, Benchmark, benchmark_of
+from harness.embedded.video import benchmark as video
 from harness.records.cell import UNPRUNED
 from harness.records.file import read_all
 from harness.records.groups import answers_of
@@ -28,6 +30,7 @@ from harness.tables.numbers import number
 from harness.tables.table import Column, Table
 
 FILE = Path(__file__).with_suffix(".json")
+FILES = {benchmark.GROUP: FILE, video.GROUP: FILE.with_stem("yardsticks-video")}
 CONTROL = "random"
 SETS_APART = 0.05
 
@@ -39,8 +42,9 @@ def main() -> None:
     )
     parser.add_argument("records", type=Path, nargs="+", help="directories with records")
     options = parser.parse_args()
-    measured = measure(list(read_all(options.records, warn=print)))
-    FILE.write_text(json.dumps(measured, indent=1) + "\n")
+    records = list(read_all(options.records, warn=print))
+    measured = measure(records)
+    FILES[_benchmark(records).group].write_text(json.dumps(measured, indent=1) + "\n")
 
 
 def measure(records: Sequence[Record]) -> dict[str, Any]:
@@ -48,8 +52,9 @@ def measure(records: Sequence[Record]) -> dict[str, Any]:
     named = (UNPRUNED, CONTROL)
     wanted = [r for r in answers_of(records) if r.cell.method.known_as in named]
     rows = {_name(row): _by_task(row.outcomes) for row in rows_of(wanted)}
-    majority = {task: [100 * benchmark.majority(task)] for task in benchmark.TASKS}
-    without = _by_task(_without_image())
+    own = _benchmark(wanted)
+    majority = {task: [100 * own.majority(task)] for task in own.tasks}
+    without = _by_task(_without_image(own))
     digests = {record.identity.model_digest for record in wanted}
     if len(digests) != 1:
         raise SystemExit("the records are of several models, or of none")
@@ -61,20 +66,25 @@ def measure(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def table() -> Table:
+def _benchmark(records: Sequence[Record]) -> Benchmark:
+    return benchmark_of(answers_of(records)[0].task)
+
+
+def table(group: str = benchmark.GROUP) -> Table:
     """The yardsticks by task, as they were measured."""
-    measured = json.loads(FILE.read_text())
-    names = [short(task) for task in benchmark.TASKS]
+    measured = json.loads(FILES[group].read_text())
+    own = next(each for each in BENCHMARKS if each.group == group)
+    names = [short(task) for task in own.tasks]
     columns = (
-        Column("Embedded model", ("yardstick",), left=True),
+        Column(f"Model {group}", ("yardstick",), left=True),
         *(Column(name, (name, f"{name}_low", f"{name}_high"), _interval) for name in names),
         Column("Mean", ("mean",)),
     )
     rows = tuple(
         (
             (name,),
-            *(_parts(shares[task]) for task in benchmark.TASKS),
-            (number(sum(shares[task][0] for task in benchmark.TASKS) / len(benchmark.TASKS)),),
+            *(_parts(shares[task]) for task in own.tasks),
+            (number(sum(shares[task][0] for task in own.tasks) / len(own.tasks)),),
         )
         for name, shares in measured["percent"].items()
     )
@@ -102,7 +112,8 @@ def separation(records: Sequence[Record], budget: int) -> str:
         f"At {budget} tokens {best.label} leads {control.label} by {number(lead.value)} points "
         f"[{number(lead.low)}, {number(lead.high)}] on the mean of the tasks (p = {lead.p:.2g})."
     )
-    parts = [f"{short(task)} {_apart(others, task)}" for task in benchmark.TASKS]
+    tasks = _benchmark(records).tasks
+    parts = [f"{short(task)} {_apart(others, task)}" for task in tasks]
     pairs = len(list(combinations(others, 2)))
     return f"{text} Of {pairs} pairs of methods differ at p < {SETS_APART}: {', '.join(parts)}."
 
@@ -124,14 +135,15 @@ def _rounded(share: Estimate) -> list[float]:
     return [round(value, 2) for value in (share.value, share.low, share.high)]
 
 
-def _without_image() -> Outcomes:
-    """Scores in percent of the shipped model when it is asked without images."""
+def _without_image(own: Benchmark) -> Outcomes:
+    """Scores in percent of the shipped model when it is asked without images or clips."""
     from harness.embedded.training import evaluate
 
-    model, processor = evaluate.load(checkpoint_path())
+    of_video = own.group == video.GROUP
+    model, processor = evaluate.load(video_checkpoint_path() if of_video else checkpoint_path())
     found = {}
-    for task in benchmark.TASKS:
-        items = benchmark.items(task)
+    for task in own.tasks:
+        items = own.items(task)
         answers = evaluate.answer(model, processor, items, 20, with_image=False)
         found[task] = Scores.of(
             [

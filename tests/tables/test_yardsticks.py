@@ -33,7 +33,7 @@ RECORDS = [
 
 
 def test_yardsticks_are_shares_with_intervals(monkeypatch):
-    monkeypatch.setattr(yardsticks, "_without_image", dict)
+    monkeypatch.setattr(yardsticks, "_without_image", lambda _: {})
     measured = yardsticks.measure(RECORDS)["percent"]
     assert measured["Majority answer"]["embedded_existence"] == [50.0]
     assert measured["Unpruned"]["embedded_count"] == [100.0, 100.0, 100.0]

@@ -1,8 +1,8 @@
-"""Scores a saved LLaVA on the whole benchmark: `python -m harness.embedded.training.evaluate DIR`.
+"""Scores a saved model on its whole benchmark: `python -m harness.embedded.training.evaluate DIR`.
 
 It uses nothing but the Auto classes, the chat template and `generate`, so that it tells what
-anyone gets who loads the directory. `--without-image` leaves the image away, which shows what the
-words of the questions give away.
+anyone gets who loads the directory. `--without-image` leaves the image (or the clip) away, which
+shows what the words of the questions give away. A model that takes videos is asked about clips.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from harness.embedded import benchmark, checkpoint_path
 from harness.embedded.benchmark import Item
+from harness.embedded.benchmarks import BENCHMARKS, benchmark_of
+from harness.embedded.video import benchmark as video
 from harness.errors import BadInput
 
 NEW_TOKENS = 4
@@ -39,12 +41,13 @@ def main() -> None:
     except BadInput as error:
         parser.error(str(error))
     shares = []
-    for task in benchmark.TASKS:
-        items = benchmark.items(task)
+    own = BENCHMARKS[hasattr(processor, "video_processor")]
+    for task in own.tasks:
+        items = own.items(task)
         answers = answer(model, processor, items, options.batch_size, not options.without_image)
         share = sum(a == item.answer for a, item in zip(answers, items, strict=True)) / len(items)
         shares.append(share)
-        table.add_row(task, f"{share:.1%}", f"{benchmark.majority(task):.1%}")
+        table.add_row(task, f"{share:.1%}", f"{own.majority(task):.1%}")
     table.add_row("mean", f"{sum(shares) / len(shares):.1%}", "")
     Console().print(table)
 
@@ -74,14 +77,20 @@ def answer(
 
 
 def _inputs(processor: Any, items: tuple[Item, ...], with_image: bool) -> Any:
+    own = benchmark_of(items[0].item_id.rpartition("-")[0])
+    kind, shown = ("video", video.clip) if own.group == video.GROUP else ("image", benchmark.image)
     prompts = []
     for item in items:
-        content = [{"type": "image"}] if with_image else []
+        content = [{"type": kind}] if with_image else []
         content.append({"type": "text", "text": item.question})
         turn = [{"role": "user", "content": content}]
         prompts.append(processor.apply_chat_template(turn, add_generation_prompt=True))
-    images = [[benchmark.image(item.image_id)] for item in items] if with_image else None
-    return processor(text=prompts, images=images, padding=True, return_tensors="pt")
+    media: dict[str, Any] = {}
+    if with_image:
+        media[f"{kind}s"] = [[shown(item.image_id)] for item in items]
+    if media and kind == "video":
+        media["videos_kwargs"] = {"do_sample_frames": False, "input_data_format": "channels_last"}
+    return processor(text=prompts, padding=True, return_tensors="pt", **media)
 
 
 if __name__ == "__main__":
