@@ -18,8 +18,8 @@ from statistics import median
 from harness.analysis import speed
 from harness.analysis.emphasis import Emphasis
 from harness.analysis.metrics import how_to_read
-from harness.analysis.rows import rows_of
-from harness.analysis.stats import paired_difference, round_ratio
+from harness.analysis.rows import Row, rows_of
+from harness.analysis.stats import mean_interval, paired_difference, round_ratio
 from harness.analysis.studies import studies
 from harness.cli.listing import methods_tables
 from harness.records.file import read_all
@@ -115,13 +115,14 @@ def _methods() -> str:
     return "\n".join(lines)
 
 
-def _embedded() -> str:
-    return (ROOT / "harness/embedded/checkpoint/README.md").read_text().partition("\n\n")[2]
+def _described(checkpoint: str) -> str:
+    text = (ROOT / checkpoint / "README.md").read_text().partition("\n\n")[2]
+    return text.replace("../../../../docs/", "")
 
 
-def _yardsticks() -> str:
-    records = list(read_all([ROOT / "results/benchmark"], warn=print))
-    return f"{markdown(yardsticks.table())}\n{yardsticks.separation(records, 64)}"
+def _yardsticks(group: str, directory: str) -> str:
+    records = list(read_all([ROOT / directory], warn=print))
+    return f"{markdown(yardsticks.table(group))}\n{yardsticks.separation(records, 64)}"
 
 
 CLAIMED = (
@@ -162,6 +163,31 @@ def _claims() -> str:
         claim = f"{names[ours]} before {names[theirs]}"
         lines.append(f"| {claim} | {' | '.join(told)} | {here} |")
     return "\n".join(lines)
+
+
+def _rivals() -> str:
+    """How far each method is ahead of fewer frames and of random at as many counted tokens."""
+    records = answers_of(read_all([ROOT / "results/video"], warn=print))
+    rows = [row for row in rows_of(records) if row.asked.budget is not None and row.complete]
+    rivals = [next(r for r in rows if r.asked.method == name) for name in ("frames", "random")]
+    lines = [
+        "| Method | Tokens | Mean | Ahead of fewer frames | Ahead of random |",
+        "| :-- | --: | --: | --: | --: |",
+    ]
+    for row in rows:
+        told = [_ahead(row, rival) for rival in rivals]
+        mean = mean_interval(row.outcomes).value
+        lines.append(
+            f"| {row.label} | {row.asked.budget_label} | {mean:.1f} | {' | '.join(told)} |"
+        )
+    return "\n".join(lines)
+
+
+def _ahead(row: Row, rival: Row) -> str:
+    if row is rival:
+        return "–"
+    ahead = paired_difference(row.outcomes, rival.outcomes)
+    return f"{ahead.value:+.1f} [{ahead.low:.1f}, {ahead.high:.1f}]"
 
 
 def _sharing() -> str:
@@ -258,9 +284,14 @@ BLOCKS = {
     "methods": _methods,
     "needs": lambda: markdown(methods_tables()[0]),
     "at64": lambda: _tables("results/methods"),
-    "embedded": _embedded,
+    "embedded": lambda: _described("harness/embedded/checkpoint"),
+    "embedded_video": lambda: _described("harness/embedded/video/checkpoint"),
     "claims": _claims,
-    "yardsticks": _yardsticks,
+    "yardsticks": lambda: _yardsticks("embedded", "results/benchmark"),
+    "clips_first": lambda: _printed("results/video-first", "Accuracy"),
+    "clips": lambda: _tables("results/video"),
+    "clips_rivals": _rivals,
+    "clips_yardsticks": lambda: _yardsticks("embedded-video", "results/video"),
     "selection": _selection,
     "speed": _speed,
 }
