@@ -7,9 +7,8 @@ and in the store what the vision tower made of each image. Knows nothing of task
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any
 
 import torch
@@ -17,71 +16,15 @@ from PIL import Image
 from torch import Tensor
 
 from harness.accuracy.batches import padded, together
-from harness.accuracy.decoding import cut_at, generate_arguments
+from harness.accuracy.decoding import generate_arguments
 from harness.accuracy.downsampling import downsampled, runs_of
+from harness.accuracy.generated import Answer, Generated
+from harness.accuracy.prompts import Inputs, Prompt, Question, digest_of
 from harness.errors import BadInput, cause
 from harness.models.load import LoadedModel
 from harness.models.shapes import shape_of
-from harness.models.videos import Video
-from harness.records.counted import broken_promises, ledgers_of
-from harness.records.digests import image_digest, video_digest
-from harness.records.grids import grid_bodies
-from harness.records.selections import selections_of
 from methods import Budget, Method, PruningError, attach
 from methods.sharing import SharedImages, TowerStore
-from methods.trace import Prefill
-
-MOST_LIKELY = 32
-Visual = Image.Image | Video
-
-
-@dataclass(frozen=True)
-class Question:
-    """`item` names it for good; `read` gives its prompt, and its images and its videos, each in
-    prompt order.
-
-    `read` decodes images, so it is called only for what is not known yet. `text`: what the task
-    asks, as it stands before a chat template is put around it.
-    """
-
-    item: str
-    read: Callable[[], tuple[str, Sequence[Visual]]]
-    text: str = ""
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What is kept of a question: token ids int64 [length], unpadded, the digests of its images
-    and videos, and how many visual tokens the images as they are have.
-    """
-
-    input_ids: Tensor
-    images: tuple[str, ...]
-    visual: int = 0
-
-
-Inputs = Mapping[str, Tensor]
-"""What a model is given of a prompt beside its token ids, as `Encoded` has it."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answer and what was measured on the way to it.
-
-    `first_token`: ids and natural log-probabilities of the most likely first tokens, best first;
-    `ledger`: visual tokens entering each layer, KV rows, planned tokens, and text tokens; images,
-    where the budget is that of each of several; `grids`: where its visual tokens lie, where images
-    are of any size.
-    """
-
-    text: str
-    new_tokens: int
-    images: tuple[str, ...]
-    first_token: dict[str, list]
-    ledger: dict[str, Any]
-    selections: list[dict[str, Any]]
-    parameters: dict[str, Any]
-    grids: list[dict[str, Any]] = field(default_factory=list)
 
 
 class SampleError(RuntimeError):
@@ -128,52 +71,58 @@ class Answerer:
 
     def _answer(self, questions: Sequence[Question], generation: Mapping[str, Any]) -> list[Answer]:
         arguments, until = generate_arguments(generation)
-        # under beam search transformers before 5.18 encodes the images of every beam; a method
-        # inside the tower has outputs of its own
-        shares = (
-            arguments.get("num_beams", 1) == 1
-            and not self.method.inside_tower
-            and shape_of(self.loaded.model).image_tokens > 0
-        )
-        store = self.store if shares else None
+        store = self.store if self._shares(arguments) else None
         prompts, others = self._prompts(questions, store)
         images_each = [max(len(prompt.images), 1) if self.per_image else 1 for prompt in prompts]
         if len(set(images_each)) > 1:
             return self._apart(questions, images_each, generation)
         held = self._held_to(images_each[0])
+        inputs = {**self._padded(prompts), **others}
+        given = self._generated(questions, prompts, held, store, {**inputs, **arguments})
+        for question, fault in zip(questions, given.faults(held), strict=True):
+            if fault:
+                raise SampleError(f"{question.item}: {fault}")
+        answers = given.answers(until)
+        if images_each[0] > 1:
+            for answer in answers:
+                answer.ledger["images"] = images_each[0]
+        return answers
+
+    def _shares(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether the images may be stored: under beam search transformers before 5.18 encodes
+        those of every beam, and a method inside the tower has outputs of its own.
+        """
+        return (
+            arguments.get("num_beams", 1) == 1
+            and not self.method.inside_tower
+            and shape_of(self.loaded.model).image_tokens > 0
+        )
+
+    def _generated(
+        self,
+        questions: Sequence[Question],
+        prompts: Sequence[Prompt],
+        held: Budget,
+        store: TowerStore | None,
+        arguments: Mapping[str, Any],
+    ) -> Generated:
         keys = [key for prompt in prompts for key in prompt.images]
         images = SharedImages(store, keys) if store is not None and keys else None
-        model = self.loaded.model
-        inputs = {**self._padded(prompts), **others}
         seeds = [sample_seed(q.item, self.seed) for q in questions]
         texts = [q.text for q in questions]
-        budget = Budget(fraction=1.0) if self.method.resizes else held
+        model, method = self.loaded.model, self.method
+        budget = Budget(fraction=1.0) if method.resizes else held
         with (
             torch.no_grad(),
-            attach(
-                model, self.method, budget, seeds=seeds, images=images, questions=texts
-            ) as trace,
+            attach(model, method, budget, seeds=seeds, images=images, questions=texts) as trace,
         ):
             out = model.generate(
-                **inputs,
                 **arguments,
                 pad_token_id=self._tokenizer.pad_token_id,
                 return_dict_in_generate=True,
                 output_logits=True,
             )
-        new = out.sequences[:, inputs["input_ids"].shape[1] :].cpu()
-        said = self._tokenizer.batch_decode(new, skip_special_tokens=True)
-        prefill = trace.prefills[-1]
-        copies = len(prefill.plans) // len(prompts)  # beam search runs each sample several times
-        resized = [p.visual for p in prompts for _ in range(copies) if self.method.resizes]
-        self._check(questions, prefill, out, held, resized)
-        answers = self._measured(
-            prompts, [cut_at(t, until) for t in said], new, out.logits[0], prefill, resized
-        )
-        if images_each[0] > 1:
-            for answer in answers:
-                answer.ledger["images"] = images_each[0]
-        return answers
+        return Generated(self.loaded, method, prompts, out, trace.prefills[-1])
 
     def _apart(
         self, questions: Sequence[Question], images: Sequence[int], generation: Mapping[str, Any]
@@ -191,26 +140,6 @@ class Answerer:
         if not self.per_image or self.budget.tokens is None:
             return self.budget
         return Budget(self.budget.tokens * max(images, 1))
-
-    def _check(
-        self,
-        questions: Sequence[Question],
-        prefill: Prefill,
-        out: Any,
-        budget: Budget,
-        resized: Sequence[int],
-    ) -> None:
-        """Raises SampleError for a question whose answer must not be scored."""
-        copies = len(prefill.plans) // len(questions)  # beam search runs each sample several times
-        promises = broken_promises(prefill, self.method, budget, resized)[::copies]
-        # NaN and infinity pass through a maximum
-        largest = torch.stack([step.amax(-1) for step in out.logits], 1)[::copies].tolist()
-        for i, (question, broken) in enumerate(zip(questions, promises, strict=True)):
-            if broken is None and not all(map(isfinite, largest[i])):
-                broken = f"the logits are not finite in {self.loaded.dtype}"
-                broken += _first_not_finite(out.past_key_values, i * copies)
-            if broken:
-                raise SampleError(f"{question.item}: {broken}")
 
     @property
     def _tokenizer(self) -> Any:
@@ -245,7 +174,7 @@ class Answerer:
     def _read(self, question: Question) -> tuple[Prompt, Inputs]:
         text, visuals = question.read()
         loaded = self.loaded
-        digests = tuple(map(_digest, visuals))
+        digests = tuple(map(digest_of, visuals))
         ids, inputs = loaded.protocol.encoded(loaded.processor, loaded.model, text, visuals)
         counts = runs_of(ids == loaded.model.config.image_token_id)
         images = [visual for visual in visuals if isinstance(visual, Image.Image)]
@@ -262,57 +191,6 @@ class Answerer:
         ids = padded([prompt.input_ids for prompt in prompts], self._tokenizer.pad_token_id)
         mask = padded([torch.ones_like(prompt.input_ids) for prompt in prompts])
         return {"input_ids": ids.to(self._device), "attention_mask": mask.to(self._device)}
-
-    def _measured(
-        self,
-        prompts: Sequence[Prompt],
-        texts: Sequence[str],
-        new: Tensor,
-        first: Tensor,
-        prefill: Prefill,
-        resized: Sequence[int],
-    ) -> list[Answer]:
-        copies = len(prefill.plans) // len(prompts)  # beam search runs each sample several times
-        rows = range(0, len(prefill.plans), copies)
-        top = first[::copies].float().log_softmax(-1).topk(min(MOST_LIKELY, first.shape[-1]))
-        ids, logprobs = top.indices.tolist(), top.values.tolist()
-        shape = shape_of(self.loaded.model)
-        ledgers = ledgers_of(prefill, shape, resized)
-        selections = selections_of(prefill)
-        return [
-            Answer(
-                text=text,
-                new_tokens=int((new[i] != self._tokenizer.pad_token_id).sum()),
-                images=prompts[i].images,
-                first_token=_first_token(ids[i], logprobs[i]),
-                ledger=ledgers[row],
-                selections=selections[row],
-                parameters=dict(prefill.plans[row].parameters),
-                grids=[] if shape.image_tokens else grid_bodies(prefill.sizes[row]),
-            )
-            for i, (row, text) in enumerate(zip(rows, texts, strict=True))
-        ]
-
-
-def _digest(visual: Visual) -> str:
-    return image_digest(visual) if isinstance(visual, Image.Image) else video_digest(visual.frames)
-
-
-def _first_not_finite(cache: Any, row: int) -> str:
-    """From which layer on a sample's keys and values are not finite, where the cache tells."""
-    for i, layer in enumerate(cache.layers if cache is not None else ()):
-        if not (layer.keys[row].isfinite().all() and layer.values[row].isfinite().all()):
-            return f", nor are keys and values from layer {i} on"
-    return ""
-
-
-def _first_token(ids: list[int], logprobs: list[float]) -> dict[str, list]:
-    """Rounded: kernels and batches differ beyond the fourth decimal, and records stay small.
-
-    Tokens that a task rules out have no probability, so no logarithm that a record could hold.
-    """
-    possible = sum(map(isfinite, logprobs))
-    return {"ids": ids[:possible], "logprobs": [round(value, 4) for value in logprobs[:possible]]}
 
 
 def sample_seed(item: str, seed: int) -> int:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
-from harness.accuracy.answers import Answer, Answerer, Prompt
+from harness.accuracy.answers import Answerer
 from harness.accuracy.drawing import Draw
+from harness.accuracy.generated import Answer
 from harness.accuracy.kept import kept
 from harness.accuracy.lmms.evaluation import (
     ask,
@@ -19,6 +20,7 @@ from harness.accuracy.lmms.evaluation import (
     scored_again,
     side_effects_undone,
 )
+from harness.accuracy.prompts import Prompt
 from harness.accuracy.questions import Questions
 from harness.accuracy.scores import teller
 from harness.accuracy.shards import QUESTIONS, merged

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.accuracy.answers import Answer
+from harness.accuracy.generated import Answer
 from harness.records.counted import distinct
 
 

@@ -10,7 +10,8 @@ from time import perf_counter, process_time
 from typing import Any
 
 from harness.accuracy.aggregation import Items, aggregated, left_out
-from harness.accuracy.answers import Answer, SampleError
+from harness.accuracy.answers import SampleError
+from harness.accuracy.generated import Answer
 from harness.embedded import benchmarks
 from harness.records.piece import OnItem
 from harness.records.task_metrics import Metric, metrics_of

@@ -14,6 +14,7 @@ from PIL import Image
 
 from harness.accuracy import answers
 from harness.accuracy.answers import Answerer, SampleError
+from harness.accuracy.generated import MOST_LIKELY
 from harness.accuracy.instrument import Accuracy
 from harness.accuracy.lmms import tasks as lmms_tasks
 from harness.accuracy.lmms.tasks import members
@@ -106,7 +107,7 @@ def test_counts_are_the_plans(measured: list[dict[str, Any]]) -> None:
 def test_first_token_holds_the_most_likely_in_order(measured: list[dict[str, Any]]) -> None:
     for sample in measured[0]["samples"]:
         first = sample["first_token"]
-        assert len(first["ids"]) == len(set(first["ids"])) == answers.MOST_LIKELY
+        assert len(first["ids"]) == len(set(first["ids"])) == MOST_LIKELY
         assert first["logprobs"] == sorted(first["logprobs"], reverse=True)
         assert 0.5 < np.exp(first["logprobs"]).sum() <= 1.0001
 

@@ -20,8 +20,10 @@ from lmms_eval.api.model import lmms
 from lmms_eval.protocol import ChatMessages
 from tqdm import tqdm
 
-from harness.accuracy.answers import Answer, Answerer, Question, SampleError, Visual
+from harness.accuracy.answers import Answerer, SampleError
+from harness.accuracy.generated import Answer
 from harness.accuracy.lmms.media import Shown, shown_as, shown_in
+from harness.accuracy.prompts import Question, Visual
 from harness.accuracy.videos import Videos
 from harness.errors import BadInput, cause, sentence, warn
 from harness.models.load import load_model
