@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from methods.clips import Clip, among_all, clips_of, numbering, shared
+from methods.clips import Clip, among_all, clips_of, numbering, outside, shared
 from methods.interface import (
     Cut,
     DecoderStage,
@@ -103,11 +103,10 @@ class DyCoke(Method):
         per_frame = [_counts(clip, count) for clip, count in zip(clips, counts, strict=True)]
         if any(min(own.values()) < 1 for own in per_frame):
             return None
-        whole = sizes.tokens - sum(clip.size for clip in clips)
         positions, new_tokens = numbering(sizes)
         select = partial(_keep, clips=clips, counts=per_frame, raster=self.raster)
         return Plan(
-            entering=(whole + sum(counts),) * sizes.layers,
+            entering=(outside(sizes, clips) + sum(counts),) * sizes.layers,
             decoder=(DecoderStage("repeated", 0, (Read.HIDDEN,), select, positions),),
             new_tokens=new_tokens,
             parameters={"layers": (0,), "tokens": counts},

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from methods.clips import Clip, clips_of, cut_of_clips, seen_by_clips, shared
+from methods.clips import Clip, clips_of, cut_of_clips, outside, seen_by_clips, shared
 from methods.interface import (
     AnyRead,
     Cut,
@@ -53,7 +53,7 @@ from methods.segmenting import (
     run_by_run,
     segments_of,
 )
-from methods.tensors import apply_cut, distances, first_true, ranked
+from methods.tensors import apply_cut, are_best, distances, first_true
 
 NEIGHBOURS = 4
 
@@ -63,7 +63,7 @@ def chosen(features: Tensor, attention: Tensor, counts: Counts) -> tuple[Tensor,
 
     `features` float [b, F, T, d], `attention` [b, F, T].
     """
-    salient = _best(attention, counts.salient)
+    salient = are_best(attention, counts.salient)
     apart = distances(features.flatten(0, 1)).unflatten(0, features.shape[:2])
     others = (apart / features.shape[-1] ** 0.5).masked_fill(salient[:, :, None], inf)
     nearest = others.sort(-1).values[..., :NEIGHBOURS]
@@ -72,12 +72,7 @@ def chosen(features: Tensor, attention: Tensor, counts: Counts) -> tuple[Tensor,
     furthest = others.masked_fill(salient[..., None] | salient[:, :, None], 0).amax((2, 3))
     to_denser = others.masked_fill(~denser, inf).amin(-1).minimum(furthest[..., None])
     peaks = (to_denser * density).masked_fill(salient, -inf)
-    return salient, _best(peaks, counts.anchors)
-
-
-def _best(scores: Tensor, counts: Tensor) -> Tensor:
-    order = ranked(scores).argsort(dim=-1, descending=True, stable=True)
-    return order.argsort(dim=-1) < counts[..., None]
+    return salient, are_best(peaks, counts.anchors)
 
 
 def merged(
@@ -207,9 +202,8 @@ class FastVID(Method):
         if any(total < clip.frames for total, clip in zip(totals, clips, strict=True)):
             return None
         select = partial(_compress, method=self, clips=clips, totals=totals)
-        whole = sizes.tokens - sum(clip.size for clip in clips)
         return Plan(
-            entering=(whole + sum(totals),) * sizes.layers,
+            entering=(outside(sizes, clips) + sum(totals),) * sizes.layers,
             encoder=seen_by_clips(sizes, self.tower_reads, _see),
             decoder=(DecoderStage("compress", 0, (Read.HIDDEN,), select),),
             parameters={"layers": (0,), "tokens": totals},

@@ -20,7 +20,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from methods.clips import Clip, among_all, clips_of, numbering, shared
+from methods.clips import Clip, among_all, clips_of, numbering, outside, shared
 from methods.interface import (
     Cut,
     DecoderStage,
@@ -45,11 +45,10 @@ class FewerFrames(Method):
         counts = shared(budget, sizes, clips)
         if min(counts) < 1:
             return None
-        whole = sizes.tokens - sum(clip.size for clip in clips)
         positions, new_tokens = numbering(sizes)
         select = partial(_sample, clips=clips, counts=counts)
         return Plan(
-            entering=(whole + sum(counts),) * sizes.layers,
+            entering=(outside(sizes, clips) + sum(counts),) * sizes.layers,
             decoder=(DecoderStage("frames", 0, (), select, positions),),
             new_tokens=new_tokens,
             parameters={

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from methods.clips import Clip, among_all, clips_of, numbering, shared
+from methods.clips import Clip, among_all, clips_of, numbering, outside, shared
 from methods.interface import (
     Cut,
     DecoderStage,
@@ -34,7 +34,7 @@ from methods.interface import (
     View,
 )
 from methods.registry import register
-from methods.tensors import first_true, ranked
+from methods.tensors import are_best, first_true, ranked
 
 WIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)
 TEMPERATURE = 0.01
@@ -78,18 +78,11 @@ def dealt(wanted: Tensor, tokens: int, total: int) -> Tensor:
     return taken.unflatten(1, claims.shape[1:]).sum(2)
 
 
-def least_like(likeness: Tensor, counts: Tensor) -> Tensor:
-    """bool [b, F, T]: the `counts` [b, F] tokens of each frame that are least like, [b, F, T]."""
-    order = ranked(likeness).argsort(dim=-1, stable=True)
-    rank = order.argsort(dim=-1)
-    return rank < counts[..., None]
-
-
 def kept(features: Tensor, share: float) -> Tensor:
     """What the published code keeps of a video [F, T, d]: int64 [rows], ascending."""
     of_video, of_frame = likeness(features[None])
     counts = (shares(of_video, share) * features.shape[1]).round().clamp(min=1)
-    return least_like(of_video + of_frame, counts).flatten().nonzero()[:, 0]
+    return are_best(of_video + of_frame, counts, largest=False).flatten().nonzero()[:, 0]
 
 
 @register("vidcom2")
@@ -108,9 +101,8 @@ class VidCom2(Method):
             return None
         positions, new_tokens = numbering(sizes)
         select = partial(_keep, clips=clips, counts=counts)
-        entering = sizes.tokens - sum(clip.size for clip in clips) + sum(counts)
         return Plan(
-            entering=(entering,) * sizes.layers,
+            entering=(outside(sizes, clips) + sum(counts),) * sizes.layers,
             decoder=(DecoderStage("frames", 0, (Read.HIDDEN,), select, positions),),
             new_tokens=new_tokens,
             parameters={"layers": (0,), "tokens": counts},
@@ -122,6 +114,6 @@ def _keep(view: View, clips: tuple[Clip, ...], counts: tuple[int, ...]) -> Selec
     for clip, count in zip(clips, counts, strict=True):
         of_video, of_frame = likeness(clip.of(view[Read.HIDDEN]))
         wanted = shares(of_video, count / clip.size) * clip.tokens
-        flags = least_like(of_video + of_frame, dealt(wanted, clip.tokens, count))
+        flags = are_best(of_video + of_frame, dealt(wanted, clip.tokens, count), largest=False)
         chosen.append(first_true(flags.flatten(1), count))
     return Selection(Cut(among_all(view.count, clips, chosen)))

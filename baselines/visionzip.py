@@ -28,7 +28,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from itertools import islice
 from math import inf
 from typing import ClassVar
 
@@ -113,11 +112,11 @@ class VisionZip(Method):
         counts = _dealt(half_up(budget) - whole, lengths)
         if counts is None:
             return None
-        zipped = iter(zip(lengths, counts, strict=True))
+        dealt = iter(counts)
         units: list[tuple[int, int, int]] = []
         for segment in sizes.segments:
             views = _views(segment)
-            units += [(length, *own) for length, own in islice(zipped, len(views))]
+            units += [(length, *next(dealt)) for length in views]
             if stays := segment.tokens - sum(views):
                 units.append((stays, stays, 0))
         positions, new_tokens = numbering(sizes)

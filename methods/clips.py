@@ -82,12 +82,17 @@ def _check(method: str, segment: Segment) -> None:
         )
 
 
+def outside(sizes: Sizes, clips: Sequence[Clip]) -> int:
+    """Tokens that are in no clip."""
+    return sizes.tokens - sum(clip.size for clip in clips)
+
+
 def shared(budget: Fraction, sizes: Sizes, clips: Sequence[Clip]) -> tuple[int, ...]:
     """Tokens of each clip, in proportion to its own, after what stays whole; 0 or less where that
     is all, or more.
     """
-    whole = sizes.tokens - sum(clip.size for clip in clips)
-    return tuple(split(half_up(budget) - whole, [clip.size for clip in clips]))
+    left = half_up(budget) - outside(sizes, clips)
+    return tuple(split(left, [clip.size for clip in clips]))
 
 
 def numbering(sizes: Sizes) -> tuple[Positions, NewTokens]:

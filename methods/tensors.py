@@ -45,6 +45,14 @@ def best_in_order(scores: Tensor, count: int, largest: bool = True) -> Tensor:
     return order[:, :count].sort(dim=-1).values
 
 
+def are_best(scores: Tensor, counts: Tensor, largest: bool = True) -> Tensor:
+    """bool [..., n]: the `counts` [...] best of each row of `scores`, the lower index of
+    equal ones.
+    """
+    order = ranked(scores).argsort(dim=-1, descending=largest, stable=True)
+    return order.argsort(dim=-1) < counts[..., None]
+
+
 def first_true(flags: Tensor, count: int) -> Tensor:
     """Indices of the first `count` True of `flags` [b, n], ascending: int64 [b, count]."""
     return (~flags).to(torch.uint8).argsort(dim=-1, stable=True)[:, :count]
