@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from methods.clips import Clip, clips_of
+from methods.clips import Clip, clips_of, outside
 from methods.interface import (
     Cut,
     DecoderStage,
@@ -184,7 +184,7 @@ class FrameFusion(Method):
         if any(clip.frames < self.fewest_frames for clip in clips):
             return None
         later, total = sizes.layers - 1, half_up(budget * sizes.layers)
-        fewest = sizes.tokens - sum(clip.size for clip in clips) + 1
+        fewest = outside(sizes, clips) + 1
         if not later or total < sizes.tokens + later * fewest:
             return None
         each, more = divmod(total - sizes.tokens, later)
@@ -210,7 +210,7 @@ def _fuse(
     if places is None or merges is None:
         places = _places(sizes, clips, view.segments.device).expand_as(view.segments)
         merges = torch.ones_like(places, dtype=torch.bool)
-    others = sizes.tokens - sum(clip.size for clip in clips)
+    others = outside(sizes, clips)
     going = due(total, view.entered, view.count, sizes.layers)
     alike = likeness(view[Read.HIDDEN], places).masked_fill(places < 0, -inf)
     found = (alike >= method.threshold).sum(1, keepdim=True)

@@ -17,7 +17,7 @@ ELSEWHERE = {
     "python -m lmms_eval": "tests/accuracy/test_lmms.py runs it on the tiny model",
     "harness compare --methods vitcop,fastv --model llava-hf/": "needs the checkpoint and data",
     "scripts/gpu_benchmarks.sh": ".ci/run runs it with --small",
-    "chromium ": "tests/tables/test_report.py opens the page where there is a Chromium",
+    "chromium ": "tests/tables/test_report_in_a_browser.py opens it where there is a Chromium",
     "harness regress --against results/baselines/embedded": "CI runs it on every pull request",
 }
 """How a command begins that is not run here, and what runs it or is missing."""

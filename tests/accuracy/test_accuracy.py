@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from harness.accuracy import answers
 from harness.accuracy.answers import Answerer, SampleError
@@ -27,8 +25,7 @@ from harness.records.selections import mask, rows_of
 from harness.run.checked import with_members
 from harness.run.instruments import instruments_of
 from harness.run.request import Request
-from methods import Budget, InfeasibleBudgetError
-from methods.sharing import TowerStore
+from methods import InfeasibleBudgetError
 
 TASK = "embedded_count"
 CACHE = "lmms_eval.api.task._resolve_hf_datasets_cache_dir"
@@ -174,28 +171,6 @@ def test_batches_change_no_answer(measured: list[dict[str, Any]], alone) -> None
         np.testing.assert_allclose(likelihoods(one), likelihoods(together), atol=1.1e-4)
 
 
-@pytest.mark.parametrize("beams", [1, 2])
-def test_prompts_with_two_images_or_none_are_answered_as_alone(
-    loaded: LoadedModel, beams: int
-) -> None:
-    items = benchmark.items(TASK)[:3]
-    questions = [
-        answers.Question(f"{TASK}/{i}", partial(prompt, item, images))
-        for i, (item, images) in enumerate(zip(items, (1, 2, 0), strict=True))
-    ]
-    method = CELLS[2].method.build()
-    answerer = Answerer(loaded, method, Budget(64), store=TowerStore(2**30))
-    generation = {"max_new_tokens": 4, "num_beams": beams}
-    together = answerer.answer(questions, generation)
-    for question, batched in zip(questions, together, strict=True):
-        alone = Answerer(loaded, method, Budget(64)).answer([question], generation)[0]
-        assert alone.text == batched.text
-        assert alone.ledger == batched.ledger
-        assert alone.selections == batched.selections
-    assert [len(answer.images) for answer in together] == [1, 2, 0]
-    assert set(together[2].ledger["entering"]) == {0}
-
-
 def test_the_tower_runs_once_for_all_that_is_compared(
     loaded: LoadedModel, shared: Accuracy, tmp_path: Path
 ) -> None:
@@ -212,35 +187,6 @@ def test_the_tower_runs_once_for_all_that_is_compared(
     accuracy.run(Cell.parse("hiprune@64"), TASK)
     handle.remove()
     assert len(runs) == before > 0
-
-
-@pytest.mark.parametrize("name", ["flowcut", "tome"])
-def test_a_method_inside_the_tower_shares_no_images(loaded: LoadedModel, name: str) -> None:
-    """It runs the tower itself, and leaves the others what they had."""
-    items = benchmark.items(TASK)[:2]
-    questions = [
-        answers.Question(f"{TASK}/{i}", partial(prompt, item, 1)) for i, item in enumerate(items)
-    ]
-    store, generation = TowerStore(2**30), {"max_new_tokens": 4}
-
-    def answered(cell: str, **shared: Any) -> list[answers.Answer]:
-        method, budget = Cell.parse(cell).method.build(), Budget(192)
-        return Answerer(loaded, method, budget, **shared).answer(questions, generation)
-
-    own = answered(name)
-    before = answered("fastv", store=store)
-    assert answered(name, store=store) == own
-    assert answered("fastv", store=store) == before
-    rows = own[0].ledger["tower"][0]
-    assert rows[0][0] == 577
-    assert rows[-1] == [193, 193]
-    assert own[0].selections[0]["rows"] == 577
-    assert len(rows_of(own[0].selections[0]["kept"])) == 192
-
-
-def prompt(item: benchmark.Item, images: int) -> tuple[str, list[Image.Image]]:
-    image = Image.fromarray(benchmark.image(item.image_id))
-    return f"USER: {'<image>' * images} {item.question} ASSISTANT:", [image] * images
 
 
 def test_running_scores_are_the_final_ones(shared: Accuracy) -> None:

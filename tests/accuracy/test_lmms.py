@@ -69,7 +69,7 @@ def test_results_keep_the_order_of_the_requests() -> None:
 
     short, long = {"max_new_tokens": 2}, {"max_new_tokens": 9}
     echo, heard = Echo(), []
-    model = AnsweringModel(echo, 2, lambda *told: heard.append(told[1]))  # type: ignore[arg-type]
+    model = AnsweringModel(echo, 2, lambda *told: heard.append(told[1]))
     kinds = [short, long, short, short, long]
     results = model.generate_until([request(i, kind) for i, kind in enumerate(kinds)])
     assert [result.text for result in results] == [f"{TASK}/{i}" for i in range(5)]
@@ -84,7 +84,7 @@ def test_results_keep_the_order_of_the_requests() -> None:
 def test_other_kinds_of_tasks_are_refused() -> None:
     from harness.accuracy.lmms.model import AnsweringModel
 
-    model = AnsweringModel(Echo(), 1)  # type: ignore[arg-type]
+    model = AnsweringModel(Echo(), 1)
     with pytest.raises(BadInput, match="embedded_count compares likelihoods"):
         model.loglikelihood([request(0, {})])
     with pytest.raises(BadInput, match="embedded_count has several rounds"):
@@ -253,7 +253,7 @@ def test_no_exception_reaches_lmms_eval_which_would_exit_with_0(error, status, c
     from harness.accuracy.lmms.model import PrunedModel
 
     model = PrunedModel("tiny", device="cpu")
-    model.answerer.answer = Raising(error)  # type: ignore[method-assign]
+    model.answerer.answer = Raising(error)
     with pytest.raises(SystemExit) as ended:
         model.generate_until([request(0, {})])
     assert ended.value.code == status
@@ -265,7 +265,7 @@ def test_no_exception_reaches_lmms_eval_which_would_exit_with_0(error, status, c
 def test_a_video_that_cannot_be_shown_is_bad_input(capsys) -> None:
     from harness.accuracy.lmms.model import PrunedModel
 
-    model = PrunedModel("tiny", device="cpu", frames="4")  # type: ignore[arg-type]
+    model = PrunedModel("tiny", device="cpu", frames="4")
     assert model.videos.frames == 4
     turn = {"role": "user", "content": [{"type": "video", "url": "a.mp4"}]}
     model.task_dict["t"] = {"test": {0: "a document"}}

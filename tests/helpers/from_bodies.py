@@ -69,10 +69,10 @@ def rates(per_second: Body) -> Rates:
 
 def timed(cell: Body) -> TimedCell:
     """A cell of a run, in which nothing else was timed."""
-    return TimedCell.of(dict(cell), "", None)  # type: ignore[arg-type]
+    return TimedCell.of(dict(cell), "", None)
 
 
 def divergence(whole: Body, pruned: Body) -> float | None:
     from harness.analysis import metrics
 
-    return metrics.divergence(token_of(dict(whole)), token_of(dict(pruned)))  # type: ignore[arg-type]
+    return metrics.divergence(token_of(dict(whole)), token_of(dict(pruned)))

@@ -167,7 +167,7 @@ def test_a_snapshot_that_lacks_what_no_model_needs(
 
     def answer(*_: Any, **__: Any) -> str:
         error = LocalEntryNotFoundError("incomplete")
-        error.snapshot_path = str(whole)  # type: ignore[attr-defined]
+        error.snapshot_path = str(whole)
         raise error
 
     downloads(monkeypatch, answer)
