@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from methods.adapters import adapter_for
 from methods.attention import QueriesKeys
 from methods.clock import Clock, NoClock
+from methods.encoded_batches import SharedBatch
 from methods.errors import PruningError
 from methods.family import KINDS
 from methods.forwards import Forwards
@@ -39,14 +40,15 @@ def attach(
     method: Method,
     budget: Budget,
     seeds: Sequence[int] | None = None,
-    images: SharedImages | None = None,
+    images: SharedImages | SharedBatch | None = None,
     clock: Clock | None = None,
     questions: Sequence[str] | None = None,
 ) -> Iterator[Trace]:
     """Prune every prefill of `model` with `method` at `budget` while the context lasts.
 
     `seeds`: one a sample of the batch, for methods that draw at random; its number by default.
-    `images`: start from stored tower outputs, but for a method that cuts inside the tower. `clock`
+    `images`: start from stored outputs of the tower, but for a method that cuts inside it, or from
+    those of a whole batch for a method that `SharedBatch.serves`. `clock`
     is told of the phases. `questions`: the text of each sample, for methods that read it otherwise
     than as the model's tokens.
     Raises PruningError for a model that is not supported or has a method attached already, for
@@ -104,7 +106,7 @@ class _Runtime:
         method: Method,
         budget: Budget,
         seeds: Sequence[int] | None,
-        images: SharedImages | None,
+        images: SharedImages | SharedBatch | None,
         clock: Clock,
         questions: Sequence[str] | None,
     ) -> None:
@@ -137,6 +139,8 @@ class _Runtime:
             for watch in self.vision.watches:
                 if isinstance(watch, TowerWatch) and watch.images is not None:
                     encode = watch.sharing(watch.images, encode)
+            if self.vision.batch is not None:
+                encode = self.vision.batch.sharing(encode)
             yield self.body, name, self.vision.calls.seeing(kind, encode)
         if self.vision.inside is not None:
             yield self.model, "generate", self.vision.inside.telling_the_prompt(self.model.generate)

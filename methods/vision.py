@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from methods.clock import Clock
+from methods.encoded_batches import SharedBatch
 from methods.encoder_calls import EncoderCalls
 from methods.family import Adapter
 from methods.inside_tower import InsideTower
@@ -19,8 +20,8 @@ from methods.trace import Prefill
 
 
 class Vision:
-    """`calls`; `inside`, for a method that cuts between the tower's layers; `watches`, for one that
-    reads of the tower.
+    """`calls`; `batch`, whose outputs are shared as they are; `inside`, for a method that cuts
+    between the tower's layers; `watches`, for one that reads of the tower.
     """
 
     def __init__(
@@ -30,9 +31,11 @@ class Vision:
         method: Method,
         budget: Budget,
         seeds: Sequence[int] | None,
-        images: SharedImages | None,
+        images: SharedImages | SharedBatch | None,
     ) -> None:
         self.adapter, self.method = adapter, method
+        self.batch = images if isinstance(images, SharedBatch) else None
+        images = images if isinstance(images, SharedImages) else None
         self.calls = EncoderCalls(self.adapter)
         self.inside: InsideTower | None = None
         self.watches: tuple[TowerWatch | MergedWatch, ...] = ()

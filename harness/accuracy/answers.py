@@ -24,6 +24,7 @@ from harness.errors import BadInput, cause
 from harness.models.load import LoadedModel
 from harness.models.shapes import shape_of
 from methods import Budget, Method, PruningError, attach
+from methods.encoded_batches import EncodedBatches, Keys, SharedBatch
 from methods.sharing import SharedImages, TowerStore
 
 
@@ -37,8 +38,8 @@ class Answerer:
 
     `per_image`: whether the budget is that of each image of a question, or of all together.
     `prompts` and `store` may be shared by the answerers of one model: images that the store holds
-    are neither decoded nor preprocessed nor run through the tower again. Where an
-    image's tokens depend on it, nothing is stored: images are encoded anew each time.
+    are neither decoded nor preprocessed nor run through the tower again. Where an image's tokens
+    depend on it, `batches` are in its place, for methods that read nothing of the tower.
     """
 
     loaded: LoadedModel
@@ -46,6 +47,7 @@ class Answerer:
     budget: Budget
     seed: int = 0
     store: TowerStore | None = None
+    batches: EncodedBatches | None = None
     prompts: dict[str, Prompt] = field(default_factory=dict)
     per_image: bool = False
 
@@ -71,14 +73,21 @@ class Answerer:
 
     def _answer(self, questions: Sequence[Question], generation: Mapping[str, Any]) -> list[Answer]:
         arguments, until = generate_arguments(generation)
-        store = self.store if self._shares(arguments) else None
-        prompts, others = self._prompts(questions, store)
+        store, batches = self._shared(arguments)
+        prompts, others = self._prompts(questions, store, batches)
         images_each = [max(len(prompt.images), 1) if self.per_image else 1 for prompt in prompts]
         if len(set(images_each)) > 1:
             return self._apart(questions, images_each, generation)
         held = self._held_to(images_each[0])
         inputs = {**self._padded(prompts), **others}
-        given = self._generated(questions, prompts, held, store, {**inputs, **arguments})
+        images: SharedImages | SharedBatch | None = None
+        if store is not None and (keys := [key for prompt in prompts for key in prompt.images]):
+            images = SharedImages(store, keys)
+        elif batches is not None:
+            images = SharedBatch(batches, _keys(prompts))
+        given = self._generated(questions, prompts, held, images, {**inputs, **arguments})
+        if isinstance(images, SharedBatch):
+            images.store.put(images.keys, others, images.made)
         for question, fault in zip(questions, given.faults(held), strict=True):
             if fault:
                 raise SampleError(f"{question.item}: {fault}")
@@ -88,26 +97,26 @@ class Answerer:
                 answer.ledger["images"] = images_each[0]
         return answers
 
-    def _shares(self, arguments: Mapping[str, Any]) -> bool:
-        """Whether the images may be stored: under beam search transformers before 5.18 encodes
-        those of every beam, and a method inside the tower has outputs of its own.
+    def _shared(
+        self, arguments: Mapping[str, Any]
+    ) -> tuple[TowerStore | None, EncodedBatches | None]:
+        """Where outputs of the encoder may be kept: under beam search transformers before 5.18
+        encodes those of every beam, and a method inside the tower has outputs of its own.
         """
-        return (
-            arguments.get("num_beams", 1) == 1
-            and not self.method.inside_tower
-            and shape_of(self.loaded.model).image_tokens > 0
-        )
+        if arguments.get("num_beams", 1) > 1 or self.method.inside_tower:
+            return None, None
+        if shape_of(self.loaded.model).image_tokens > 0:
+            return self.store, None
+        return None, self.batches if SharedBatch.serves(self.method) else None
 
     def _generated(
         self,
         questions: Sequence[Question],
         prompts: Sequence[Prompt],
         held: Budget,
-        store: TowerStore | None,
+        images: SharedImages | SharedBatch | None,
         arguments: Mapping[str, Any],
     ) -> Generated:
-        keys = [key for prompt in prompts for key in prompt.images]
-        images = SharedImages(store, keys) if store is not None and keys else None
         seeds = [sample_seed(q.item, self.seed) for q in questions]
         texts = [q.text for q in questions]
         model, method = self.loaded.model, self.method
@@ -146,8 +155,11 @@ class Answerer:
         return self.loaded.processor.tokenizer
 
     def _prompts(
-        self, questions: Sequence[Question], store: TowerStore | None
-    ) -> tuple[list[Prompt], dict[str, Tensor]]:
+        self,
+        questions: Sequence[Question],
+        store: TowerStore | None,
+        batches: EncodedBatches | None,
+    ) -> tuple[list[Prompt], Mapping[str, Tensor]]:
         """Each question's prompt, and what else the batch is given."""
         read = {q.item: self._read(q) for q in questions if q.item not in self.prompts}
         self.prompts.update({item: prompt for item, (prompt, _) in read.items()})
@@ -157,6 +169,8 @@ class Answerer:
             return prompts, {}
         if store is not None and store.holds(keys, self.method.tower_reads):
             return prompts, {"pixel_values": torch.empty(len(keys), 0, device=self._device)}
+        if batches is not None and (known := batches.inputs(_keys(prompts))) is not None:
+            return prompts, known
         inputs = [read[q.item][1] if q.item in read else self._read(q)[1] for q in questions]
         ids = [prompt.input_ids for prompt in prompts]
         found = together(list(zip(ids, inputs, strict=True)))
@@ -191,6 +205,10 @@ class Answerer:
         ids = padded([prompt.input_ids for prompt in prompts], self._tokenizer.pad_token_id)
         mask = padded([torch.ones_like(prompt.input_ids) for prompt in prompts])
         return {"input_ids": ids.to(self._device), "attention_mask": mask.to(self._device)}
+
+
+def _keys(prompts: Sequence[Prompt]) -> Keys:
+    return tuple(prompt.images for prompt in prompts)
 
 
 def sample_seed(item: str, seed: int) -> int:

@@ -29,6 +29,7 @@ from harness.models.shapes import recorded_shape
 from harness.models.videos import FRAMES
 from harness.records.cell import Cell, budget_of
 from harness.records.piece import OnItem, Piece
+from methods.encoded_batches import EncodedBatches
 from methods.interface import Sizes
 from methods.sharing import TowerStore
 
@@ -60,7 +61,7 @@ class Accuracy(Questions):
     ) -> None:
         super().__init__(model, tasks, limit, draw, per_image, shard_questions, sizes, frames)
         self.batch_size = batch_size
-        self.store = TowerStore(store_bytes)
+        self.store, self.batches = TowerStore(store_bytes), EncodedBatches(store_bytes)
         self.prompts: dict[str, Prompt] = {}
         self._shard: tuple[Any, ...] = ()
         self._requests: dict[str, dict[int, Any]] = {}
@@ -120,8 +121,9 @@ class Accuracy(Questions):
             return
         self._shard = shard
         self.videos.make_room()
-        if self.store.stored_bytes > self.store.max_bytes / 2:
-            self.store.clear()
+        for own in (self.store, self.batches):
+            if own.stored_bytes > own.max_bytes / 2:
+                own.clear()
         if len(self.prompts) > MOST_PROMPTS:
             self.prompts.clear()
 
@@ -154,6 +156,7 @@ class Accuracy(Questions):
             budget_of(cell),
             cell.seed,
             self.store,
+            self.batches,
             self.prompts,
             self.per_image,
         )

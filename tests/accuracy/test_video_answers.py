@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from harness.models.load import LoadedModel, load_model
 from harness.models.protocols import OWN
 from harness.models.videos import Video, check_takes_videos
 from methods import Budget, get_method
+from methods.encoded_batches import EncodedBatches, SharedBatch
 
 FOUR = {"max_new_tokens": 4}
 SHOWN = [(0, 1), (1, 0), (0, 1), (0, 0), (1, 1)]
@@ -144,3 +146,51 @@ def test_seconds_are_not_rounded_to_the_models_dtype(
 def test_a_family_without_videos_is_named() -> None:
     with pytest.raises(BadInput, match="LlavaForConditionalGeneration takes no videos; allowed: "):
         check_takes_videos(load_model("tiny", "cpu").model)
+
+
+@pytest.mark.parametrize("method", ["random", "fastv"])
+def test_a_batch_that_is_encoded_once_is_answered_the_same(
+    loaded: LoadedModel, videos: list[Video], method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, budget, store = questions(loaded, videos), Budget(fraction=0.5), EncodedBatches(2**30)
+    first = Answerer(loaded, get_method("unpruned"), Budget(fraction=1.0), batches=store)
+    first.answer(asked, FOUR)
+    assert 0 < store.stored_bytes < 2**24
+    encoded: list[int] = []
+    for name in ("get_image_features", "get_video_features"):
+        encode = getattr(loaded.model.model, name, None)
+        if encode is not None:
+            monkeypatch.setattr(loaded.model.model, name, _counted(encode, encoded))
+    shared = Answerer(loaded, get_method(method), budget, batches=store, prompts=first.prompts)
+    found = shared.answer(asked, FOUR)
+    assert not encoded
+    assert found == Answerer(loaded, get_method(method), budget).answer(asked, FOUR)
+    assert encoded
+
+
+def test_what_looks_into_the_tower_or_changes_the_picture_shares_no_batch() -> None:
+    for name in ("random", "fastv", "sparsevlm", "vidcom2", "frames", "unpruned"):
+        assert SharedBatch.serves(get_method(name))
+    for name in ("visionzip", "vitcop", "flowcut", "downsample", "fastvid"):
+        assert not SharedBatch.serves(get_method(name))
+
+
+def _counted(encode, calls: list[int]):
+    """The same, which notes that it was called."""
+
+    @wraps(encode)
+    def counted(*args, **kwargs):
+        calls.append(1)
+        return encode(*args, **kwargs)
+
+    return counted
+
+
+def test_batches_past_the_bound_are_encoded_each_time(
+    loaded: LoadedModel, videos: list[Video]
+) -> None:
+    store = EncodedBatches(100)
+    answerer = Answerer(loaded, get_method("random"), Budget(fraction=0.5), batches=store)
+    asked = questions(loaded, videos)
+    assert answerer.answer(asked, FOUR) == answerer.answer(asked, FOUR)
+    assert store.stored_bytes == 0

@@ -29,6 +29,9 @@ from harness.embedded.video.questions import VIDEO, VIDEO_MARK, WORDS
 
 POOL = 2
 """Patches along one side of a token: transformers' processor counts with no other."""
+VIDEO_TEMPLATE = CHAT_TEMPLATE.replace(
+    "selectattr('type', 'equalto', 'image')", "selectattr('type', 'in', ['image', 'video'])"
+).replace("'<image>\n'", "'<' + content['type'] + '>\n'")
 PINPOINTS = [[SIDE, 2 * SIDE], [2 * SIDE, SIDE], [2 * SIDE, 2 * SIDE]]
 NEW_WORD_SPREAD = 0.3
 
@@ -112,7 +115,7 @@ def processor() -> LlavaNextVideoProcessor:
         num_additional_image_tokens=1,
         image_token="<image>",
         video_token=VIDEO_MARK,
-        chat_template=CHAT_TEMPLATE,
+        chat_template=VIDEO_TEMPLATE,
     )
 
 
