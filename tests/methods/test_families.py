@@ -38,7 +38,7 @@ NUMBERING = ("sparsevlm", "pyramiddrop", "divprune", "cdpruner")
 """Methods that number what they keep anew."""
 VIDEOS = ("onevision_videos", "llava_next_video", "video_llava")
 """On one axis; with images, or without."""
-OF_FRAMES = {"vidcom2", "dycoke", "fastvid", "frames"}
+OF_FRAMES = {"vidcom2", "dycoke", "framefusion", "fastvid", "frames"}
 """Methods that cut frames, which are held to their promises elsewhere."""
 LARGE_IMAGES = ("onevision_with_video", "llava_next_video")
 """Families with an image beside a video, which VisionZip leaves whole there."""
