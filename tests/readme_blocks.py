@@ -289,6 +289,7 @@ BLOCKS = {
     "claims": _claims,
     "yardsticks": lambda: _yardsticks("embedded", "results/benchmark"),
     "clips_first": lambda: _printed("results/video-first", "Accuracy"),
+    "families_speed": lambda: _tables("results/families"),
     "clips": lambda: _tables("results/video"),
     "clips_rivals": _rivals,
     "clips_yardsticks": lambda: _yardsticks("embedded-video", "results/video"),
