@@ -22,9 +22,12 @@ from harness.analysis.rows import Row, rows_of
 from harness.analysis.stats import mean_interval, paired_difference, round_ratio
 from harness.analysis.studies import studies
 from harness.cli.listing import methods_tables
+from harness.records import cost
 from harness.records.file import read_all
 from harness.records.groups import answers_of, runs_of
+from harness.records.ledger import mean_prefill_flops
 from harness.records.record import EfficiencyRecord
+from harness.records.timed import TimedCell
 from harness.regress import table as gate_table
 from harness.tables import accuracy, efficiency_notes, long, paper, yardsticks
 from harness.tables.brief import at_a_glance, brief
@@ -60,6 +63,53 @@ def _speed() -> str:
     shown = [markdown(_columns(table, SPEED)) for table in tables(records)]
     reached = [_reached(r) for r in sorted(records, key=lambda r: r.identity.batch_size)]
     return "\n".join([*shown, " ".join([*reached, _at_equal_context()])])
+
+
+VIDEO = "results/video-speed"
+
+
+def _video() -> str:
+    """The tables as printed, and what follows from each, the shorter video first."""
+    records = runs_of(read_all([ROOT / VIDEO], warn=print))
+    records.sort(key=lambda r: r.identity.frames or 0)
+    told = [f"{_paying(record)} {_causally_reached(record)}" for record in records]
+    return "\n\n".join([_printed(VIDEO, "Efficiency"), " ".join(told)])
+
+
+def _causally_reached(record: EfficiencyRecord) -> str:
+    """Shares of the promised speed-up, where what causal kernels skip is not promised."""
+    upper, *cells = [cell for cell in record.cells if cell.is_ok]
+
+    def computed(cell: TimedCell) -> float:
+        (row,) = cell.ledger
+        skipped = cost.causally_skipped_flops(record.shape, row.entering, row.text)
+        return mean_prefill_flops(cell.ledger, record.shape) - skipped
+
+    shares = []
+    for cell in cells:
+        ratio = round_ratio(speed.rounds(cell, "prefill"), speed.rounds(upper, "prefill"))
+        shares.append(computed(cell) / computed(upper) / ratio.value)
+    return (
+        f"Of the prefill's speed-up they reach {min(shares):.2f} to {max(shares):.2f} where only "
+        "half of attention's products count, the others being skipped by causal kernels."
+    )
+
+
+def _paying(record: EfficiencyRecord) -> str:
+    """Which methods take less time than unpruned, by the whole interval of the ratio."""
+    upper, *cells = [cell for cell in record.cells if cell.is_ok]
+    assert upper is record.unpruned
+    ratios = {
+        cell.label: round_ratio(speed.rounds(cell, "end_to_end"), speed.rounds(upper, "end_to_end"))
+        for cell in cells
+    }
+    faster = {label: ratio.value for label, ratio in ratios.items() if ratio.high < 1}
+    others = ", ".join(ratios.keys() - faster.keys())
+    return (
+        f"With {record.identity.frames} frames {len(faster)} of {len(ratios)} methods take less "
+        f"time end to end than unpruned, {min(faster.values()):.2f} to "
+        f"{max(faster.values()):.2f} of it{f'; not {others}' if others else ''}."
+    )
 
 
 def _reached(record: EfficiencyRecord) -> str:
@@ -295,6 +345,7 @@ BLOCKS = {
     "clips_yardsticks": lambda: _yardsticks("embedded-video", "results/video"),
     "selection": _selection,
     "speed": _speed,
+    "video": _video,
 }
 
 

@@ -18,13 +18,13 @@ def equal_frames(ours: TimedCell, theirs: TimedCell, record: EfficiencyRecord) -
     """The most frames with which unpruned has its first token no later than `ours` with all.
 
     Both times are measured in the same rounds; how much sooner unpruned has it with fewer frames
-    follows from the FLOPs of tower, projector and prefill. NaN for images, and where it is not
-    known what the tower costs.
+    follows from the FLOPs of tower, projector and prefill, without those that causal kernels skip.
+    NaN for images, and where it is not known what the tower costs.
     """
     frames, row = record.identity.frames, theirs.ledger[0]
     if frames is None or not tower_is_known(theirs.ledger, record.shape):
         return NOTHING
-    flops = _flops(row, frames, record.shape)
+    flops = _flops(row, frames, record.shape, record.identity.attention != "eager")
     ratio = round_ratio(_first_token(ours), _first_token(theirs))
 
     def reached(share: float) -> int:
@@ -40,7 +40,7 @@ def _first_token(cell: TimedCell) -> list[float]:
     return [sum(parts) for parts in zip(*phases, strict=True)]
 
 
-def _flops(row: LedgerRow, frames: int, shape: cost.Shape) -> Callable[[int], float]:
+def _flops(row: LedgerRow, frames: int, shape: cost.Shape, causal: bool) -> Callable[[int], float]:
     """Until the first token, unpruned, of so many frames; `row` is of a video of `frames`."""
     visual, layers = row.visual or 0, len(row.entering)
     projector = cost.projector_flops(shape, row.projected) if row.projected else 0
@@ -48,6 +48,8 @@ def _flops(row: LedgerRow, frames: int, shape: cost.Shape) -> Callable[[int], fl
 
     def until_first_token(count: int) -> float:
         entering = [visual * count // frames] * layers
-        return encoding * count / frames + cost.prefill_flops(shape, entering, row.text)
+        skipped = cost.causally_skipped_flops(shape, entering, row.text) if causal else 0
+        prefill = cost.prefill_flops(shape, entering, row.text) - skipped
+        return encoding * count / frames + prefill
 
     return until_first_token

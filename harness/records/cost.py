@@ -80,6 +80,12 @@ def prefill_flops(
     return sum(layer_flops(shape, own + text, left + text) for own, left in layers) + head
 
 
+def causally_skipped_flops(shape: Shape, entering: Sequence[int], text: int) -> int:
+    """Of `prefill_flops`, what kernels that skip later keys do not compute: half of attention."""
+    queries = shape["attention_heads"] * shape["head_dim"]
+    return sum(2 * (visual + text) ** 2 * queries for visual in entering)
+
+
 def tower_flops(shape: Shape, rows: Sequence[Sequence[int]] = ()) -> int:
     """The vision tower for one image: patch embedding and the layers that run.
 

@@ -18,11 +18,14 @@ DECODER = {k: v for k, v in SHAPE.items() if not k.startswith(("tower", "project
 WEIGHTS = {"tower_matrices": 10**6, "projector_matrices": 10**3}
 
 
-def prefill(frames: int) -> int:
-    return cost.prefill_flops(SHAPE, [OF_A_FRAME * frames] * SHAPE["layers"], TEXT)
+def prefill(frames: int, causal: bool = True) -> float:
+    """With half of the attention where its kernels are causal."""
+    rows, queries = OF_A_FRAME * frames + TEXT, SHAPE["attention_heads"] * SHAPE["head_dim"]
+    whole = cost.prefill_flops(SHAPE, [OF_A_FRAME * frames] * SHAPE["layers"], TEXT)
+    return whole - causal * SHAPE["layers"] * (4 * rows * rows * queries) / 2
 
 
-def run(share: float, tower: float, **identity: int | None) -> EfficiencyRecord:
+def run(share: float, tower: float, **identity: object) -> EfficiencyRecord:
     """FastV takes this share of unpruned's time; `tower`: FLOPs of a frame."""
     cells = [efficiency_cell("unpruned", None, 1.0), efficiency_cell("fastv", 64, share)]
     for cell, seconds in zip(cells, (1.0, share), strict=True):
@@ -54,6 +57,12 @@ def test_the_time_of_so_many_frames_is_that_of_so_many(count: int, tower: float)
     exactly = (count * tower + prefill(count)) / (FRAMES * tower + prefill(FRAMES))
     assert frames(run(exactly * 1.0001, tower)) == count
     assert frames(run(exactly * 0.9999, tower)) == count - 1
+
+
+def test_eager_attention_skips_nothing() -> None:
+    whole = prefill(7, causal=False) / prefill(FRAMES, causal=False)
+    assert frames(run(whole * 1.0001, 0.0, attention="eager")) == 7
+    assert frames(run(whole * 1.0001, 0.0)) < 7
 
 
 def test_a_tower_that_costs_more_leaves_fewer_frames() -> None:
