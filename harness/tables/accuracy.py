@@ -14,6 +14,7 @@ from harness.records.identity import Identity
 from harness.records.record import AccuracyRecord
 from harness.tables import numbers
 from harness.tables.brief import larger_half, unsure
+from harness.tables.reasons import gathered
 from harness.tables.table import Brief, Column, Parts, Table, separate
 
 HOW_TO_READ = (
@@ -50,7 +51,7 @@ def accuracy_table(records: Sequence[AccuracyRecord]) -> Table:
     failed = any(row.failed for row in rows)
     asked = [row.asked for row in rows]
     blocks = {i: f"{asked[i].tokens_label} a layer" for i in begins if asked[i].budget}
-    noted = (f"{row.label}, {row.asked.tokens_label}: {row.note}" for row in rows if row.note)
+    noted = gathered((row.label, row.asked.tokens_label, row.note) for row in rows if row.note)
     return Table(
         "Accuracy",
         columns,

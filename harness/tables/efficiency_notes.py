@@ -13,6 +13,7 @@ from harness.records.gpu import complaints
 from harness.records.record import EfficiencyRecord
 from harness.records.timed import TimedCell
 from harness.tables import numbers
+from harness.tables.reasons import gathered
 
 FAILED = "FAILED"
 HOW_TO_READ = (
@@ -61,7 +62,7 @@ def legend(record: EfficiencyRecord, cells: Sequence[TimedCell]) -> tuple[str, .
     why += [(cell, doubt) for cell in held for doubt in speed.doubts(cell, record)]
     return (
         " ".join([LEGEND.format(tokens=record.identity.new_tokens), *_equal_frames(record)]),
-        *(f"{c.label}, {c.cell.asked.tokens_label}: {reason}" for c, reason in why),
+        *gathered((c.label, c.cell.asked.tokens_label, reason) for c, reason in why),
         *_alarms(record, held),
     )
 

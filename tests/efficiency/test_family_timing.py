@@ -45,7 +45,7 @@ def test_rounds_over_a_familys_model(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["efficiency", "--device", "cpu", *words.split(), *places]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "50 % of the tokens a layer" in printed
-    assert "FlowCut is not defined here" in printed
+    assert "Not defined for LlavaNextForConditionalGeneration: " in printed
     (record,) = map(read, (tmp_path / "records").glob("*.json.gz"))
     assert isinstance(record, EfficiencyRecord)
     assert record.image_tokens == 88
