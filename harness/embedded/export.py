@@ -6,7 +6,7 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -67,11 +67,11 @@ def _is_ours(directory: Path) -> bool:
     return (directory / MANIFEST).is_file()
 
 
-def _is_written(directory: Path, manifest: dict[str, object]) -> bool:
+def _is_written(directory: Path, manifest: Mapping[str, Any]) -> bool:
     if not _is_ours(directory):
         return False
     files = {path.name for path in directory.iterdir() if path.name != "__pycache__"}
-    expected = {MANIFEST, *manifest["files"]}  # type: ignore[misc]
+    expected = {MANIFEST, *manifest["files"]}
     return files == expected and json.loads((directory / MANIFEST).read_text("utf-8")) == manifest
 
 

@@ -11,6 +11,7 @@ from harness.tables.table import Table
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
+NARROW = 80
 WIDTH = 112
 """Of brief tables and their notes, where no terminal says otherwise."""
 INDENT = "  "
@@ -97,7 +98,8 @@ def _lines(table: Table, rows: list[list[str]]) -> Iterator[list[tuple[str, str]
             pieces += [("  " * bool(place), ""), (text, f"{style} {dim} {strong}".strip())]
         return pieces
 
-    yield from ([(table.title, "bold")], [])
+    yield from ([(part, "bold")] for part in _parted(table.title, max(width_of(table), NARROW)))
+    yield []
     heads = [[title[row] for title in _titles(table)] for row in range(2)]
     yield from (line(head, "bold") for head in heads if any(head))
     rule = "─" if table.is_brief else "-"
@@ -108,6 +110,15 @@ def _lines(table: Table, rows: list[list[str]]) -> Iterator[list[tuple[str, str]
         if index in table.headings:
             yield [(table.headings[index], "bold")]
         yield line(row, "italic" if index in table.apart else "", table.is_bold(index))
+
+
+def _parted(title: str, width: int) -> list[str]:
+    """In lines of whole parts."""
+    lines: list[str] = []
+    for part in title.split(" · "):
+        longer = " · ".join([*lines[-1:], part])
+        lines[-1:] = [longer] if len(longer) <= width else [*lines[-1:], part]
+    return lines
 
 
 def width_of(table: Table) -> int:
