@@ -17,7 +17,7 @@ from harness.accuracy.instrument import Accuracy
 from harness.accuracy.lmms import tasks as lmms_tasks
 from harness.accuracy.lmms.tasks import members
 from harness.cli.words import parse_methods
-from harness.embedded import benchmark, export
+from harness.embedded import benchmark, benchmarks, export
 from harness.errors import BadInput, ScoringError
 from harness.models.load import LoadedModel, load_model
 from harness.records.cell import Cell
@@ -235,6 +235,7 @@ def test_tasks_of_others_are_scored_once_at_the_end(
     index = lmms_tasks._index(str(tmp_path / "benchmark"))
     expected = shared.run(CELLS[1], TASK)
     monkeypatch.setattr(benchmark, "TASKS", ())
+    monkeypatch.setattr(benchmarks, "TASKS", ())
     monkeypatch.setattr(lmms_tasks, "_shipped", lambda: index)
     words = frozenset({TASK, "embedded"})
     monkeypatch.setattr(lmms_tasks, "_words_of_task_files", lambda: (words, [TASK]))

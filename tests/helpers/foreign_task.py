@@ -10,7 +10,7 @@ import pytest
 
 from harness.accuracy import fitting
 from harness.accuracy.lmms import tasks as lmms_tasks
-from harness.embedded import benchmark, export
+from harness.embedded import benchmark, benchmarks, export
 
 Content = list[Mapping[str, Any]]
 """Of the one turn of a question: what is shown, and its text."""
@@ -24,6 +24,7 @@ def make_foreign(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str) -> No
     export.write(folder / "benchmark", [name])
     index = lmms_tasks._index(str(folder / "benchmark"))
     monkeypatch.setattr(benchmark, "TASKS", ())
+    monkeypatch.setattr(benchmarks, "TASKS", ())
     monkeypatch.setattr(lmms_tasks, "_shipped", lambda: index)
     monkeypatch.setattr(lmms_tasks, "_words_of_task_files", lambda: (frozenset({name}), [name]))
     monkeypatch.setattr(fitting, "_images_held", lambda table: [])
