@@ -74,10 +74,11 @@ class Batch:
     shapes: np.ndarray
     colours: np.ndarray
 
-    def split(self, parts: int) -> list[Batch]:
-        """The images in `parts` batches of as many each, but for a rest of one."""
-        halves = [np.array_split(getattr(self, part.name), parts) for part in fields(self)]
-        return [Batch(*arrays) for arrays in zip(*halves, strict=True)]
+
+def split(batch: Any, parts: int) -> list[Any]:
+    """A batch of images or clips in `parts` batches of as many each, but for a rest of one."""
+    halves = [np.array_split(getattr(batch, part.name), parts) for part in fields(batch)]
+    return [type(batch)(*arrays) for arrays in zip(*halves, strict=True)]
 
 
 def training_batch(key: tuple[int, ...], recipe: Recipe) -> Batch:

@@ -6,7 +6,7 @@ As in `batches`, a batch depends on nothing but its key, and this module imports
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -61,11 +61,6 @@ class ClipBatch:
     turns: np.ndarray
     places: np.ndarray
     looks: np.ndarray
-
-    def split(self, parts: int) -> list[ClipBatch]:
-        """The clips in `parts` batches of as many each, but for a rest of one."""
-        halves = [np.array_split(getattr(self, part.name), parts) for part in fields(self)]
-        return [ClipBatch(*arrays) for arrays in zip(*halves, strict=True)]
 
 
 def training_batch(key: tuple[int, ...], recipe: ClipRecipe) -> ClipBatch:

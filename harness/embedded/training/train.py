@@ -209,7 +209,7 @@ def train_step(
         return Outcome(outcome.loss.detach(), outcome.right)
 
     with ThreadPoolExecutor(phase.parts) as threads:
-        outcomes = list(threads.map(learn, batch.split(phase.parts)))
+        outcomes = list(threads.map(learn, batches.split(batch, phase.parts)))
     trained = [p for group in optimiser.param_groups for p in group["params"]]
     nn.utils.clip_grad_norm_(trained, CLIP_NORM)
     optimiser.step()
