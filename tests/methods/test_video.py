@@ -23,18 +23,22 @@ from forbidden_keys import (
 from published_runs import recorded
 from tiny_families import FAMILIES, IMAGE, VIDEO, alone, noise
 from torch import Tensor
+from tower_methods import FRAMEWISE
 from video_prompts import BOTH, OWN_VIDEOS
 
 from baselines.fastvid import compressed
 from baselines.frames import evenly
+from baselines.holov import most_attended_by_run
+from baselines.scope import most_covering
 from baselines.visionzip import zip_tokens
+from baselines.vispruner import important_and_diverse
 from methods import Budget, InfeasibleBudgetError, MechanismError, PruningError, get_method
 from methods.adapters import adapter_for
 from methods.clips import clips_of
 from methods.interface import Crops, Cut, Newline, Positions, Segment, Sizes
 from methods.merged_tower import MergedWatch
 from methods.recording import observing
-from methods.tensors import apply_cut
+from methods.tensors import apply_cut, best_in_order
 
 ON_ONE_AXIS = (
     *("onevision_videos", "llava_next_video", "video_llava"),
@@ -170,13 +174,18 @@ def test_a_picture_of_crops_alone_is_refused():
         pruned(generated, get_method("vidcom2"), model, inputs)
 
 
-@pytest.mark.parametrize("family", ON_AXES)
-@pytest.mark.parametrize("name", ["vidcom2", "frames", "dycoke:raster"])
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        *product(ON_AXES, ["vidcom2", "frames", "dycoke:raster"]),
+        *product(["qwen2_5_vl_video", "qwen2_5_vl_both"], FRAMEWISE),
+    ],
+)
 def test_removed_frames_are_those_that_the_stock_model_may_not_see(family, name):
     """Where positions stay as they were."""
     model, inputs = FAMILIES[family]()
     share = share_of(family)
-    (logits, tokens), trace = pruned(generated, IN_DECODER[name], model, inputs, budget=share)
+    (logits, tokens), trace = pruned(generated, ALL[name], model, inputs, budget=share)
     with forbidding(model, kept_by(trace.prefills[-1], inputs)):
         expected, same = generated(model, inputs)
     assert torch.equal(tokens, same)
@@ -184,8 +193,9 @@ def test_removed_frames_are_those_that_the_stock_model_may_not_see(family, name)
     assert (expected - generated(model, inputs)[0]).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("family", ON_ONE_AXIS)
-@pytest.mark.parametrize("name", IN_DECODER)
+@pytest.mark.parametrize(
+    ("family", "name"), [*product(ON_ONE_AXIS, IN_DECODER), *product(ON_ONE_AXIS[:3], FRAMEWISE)]
+)
 def test_what_is_left_is_a_shorter_prompt_in_its_order(family, name):
     """Before layer 0 with contiguous positions: the stock model on those embeddings."""
     model, inputs = FAMILIES[family]()
@@ -194,7 +204,7 @@ def test_what_is_left_is_a_shorter_prompt_in_its_order(family, name):
         lambda module, args, kwargs: entering.append(kwargs["inputs_embeds"]), with_kwargs=True
     )
     share = share_of(family)
-    (logits, tokens), trace = pruned(generated, IN_DECODER[name], model, inputs, budget=share)
+    (logits, tokens), trace = pruned(generated, ALL[name], model, inputs, budget=share)
     generated(model, inputs)
     handle.remove()
     rows = [
@@ -371,6 +381,60 @@ def test_visionzip_zips_frame_by_frame(family):
         assert images_stay(prefill, row)
 
 
+CHOICES = {
+    **dict.fromkeys(("fastervlm", "hired"), lambda score, hidden, n: best_in_order(score, n)),
+    "holov": lambda score, hidden, n: most_attended_by_run(score, n),
+    "vispruner": lambda score, hidden, n: important_and_diverse(
+        score[:, None], hidden, n // 2, n - n // 2
+    ),
+    "scope": lambda score, hidden, n: most_covering(hidden, score, n),
+}
+"""What each keeps of an image, by what CLS attends to, and by what features stand for."""
+
+
+@pytest.mark.parametrize(("family", "name"), product(ON_ONE_AXIS[:3], FRAMEWISE))
+def test_of_each_frame_is_kept_what_is_kept_of_an_image(family, name):
+    model, inputs = FAMILIES[family]()
+    entering: list[Tensor] = []
+    handle = model.get_decoder().register_forward_pre_hook(
+        lambda module, args, kwargs: entering.append(kwargs["inputs_embeds"]), with_kwargs=True
+    )
+    generated(model, inputs)
+    handle.remove()
+    method, share, cls = get_method(name), share_of(family), int(family == "video_llava")
+    _, trace = pruned(generated, method, model, inputs, budget=share)
+    holds_its_promise(trace)
+    prefill = trace.prefills[-1]
+    for row, sizes in enumerate(prefill.sizes):
+        (clip,), anchors = clips_of("", sizes), cut_of(prefill, row).anchors[0]
+        found = anchors[(anchors >= clip.start) & (anchors < clip.end)] - clip.start
+        hidden = clip.of(entering[0][row, visual_places(inputs)[row]][None])[0]
+        score, _ = of_stock_tower(family, row, "cls")
+        counts = prefill.plans[row].parameters["tokens"]
+        expected = []
+        for i, tokens in enumerate(counts):
+            chosen = CHOICES[name](score[i : i + 1, cls:], hidden[i : i + 1, cls:], tokens)
+            expected.append(i * clip.tokens + cls + chosen[0].sort().values)
+        assert torch.equal(found, torch.cat(expected))
+        assert len(anchors) - len(found) == sizes.tokens - clip.size
+        assert images_stay(prefill, row)
+        assert abs(prefill.plans[row].mean_entering - share.of(sizes.tokens)) <= 1
+
+
+@pytest.mark.parametrize("name", FRAMEWISE)
+def test_equal_frames_keep_the_same_places(name):
+    model, inputs = FAMILIES["onevision_videos"]()
+    pixels = inputs["pixel_values_videos"][:, :1].repeat(1, 6, 1, 1, 1)
+    inputs = {**inputs, "pixel_values_videos": pixels}
+    _, trace = pruned(generated, get_method(name), model, inputs, budget=Budget(6 * 4 + 1))
+    for row in range(2):
+        kept = cut_of(trace.prefills[-1], row).anchors[0]
+        frames = kept[:-1].unflatten(0, (6, 4)) - 9 * torch.arange(6)[:, None]
+        assert kept[-1] == 6 * 9
+        assert (frames == frames[0]).all()
+        assert frames[0].tolist() == sorted(set(frames[0].tolist()) & set(range(9)))
+
+
 WITHOUT_IMAGES = [("onevision_videos", 0), ("llava_next_video", 1), ("video_llava", 0)]
 
 
@@ -459,7 +523,10 @@ def test_fastvid_keeps_what_it_promised_whatever_the_segments(share, context):
 
 # --- what every method owes, on videos ----------------------------------------------------------
 
-ALL = {**IN_DECODER, **MERGING, "vitcop": get_method("vitcop")}
+ALL = {
+    **{**IN_DECODER, **MERGING, "vitcop": get_method("vitcop")},
+    **{name: get_method(name) for name in FRAMEWISE},
+}
 ALONE = {**OWN_VIDEOS, **BOTH}
 SHOWN = (*OF_TOWER, "qwen2_5_vl_both")
 OWED = [
