@@ -6,6 +6,7 @@ language model sees a shorter sequence with contiguous positions.
 
 B tokens in every layer. Paper and code agree. Several images are ours: each keeps its share. On
 LLaVA-NeXT each crop does; they come out row by row of the picture, padding too, without newlines.
+Videos are ours: each frame keeps its share (`methods/framewise.py`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class FasterVLM(Method):
     cuts: ClassVar[str] = "vision tower"
     tower_reads: ClassVar[tuple[Read, ...]] = (Read.CLS_ATTENTION,)
     crops: ClassVar[bool] = True
+    merged_reads: ClassVar[tuple[Read, ...]] = tower_reads
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
         return keep_patches(budget, sizes, "rank", self.tower_reads, _most_attended)

@@ -10,6 +10,8 @@ runs of the view's patches row by row, which are no quadrants. The code rounds s
 up to one token a crop. Ours: those go one by one to the crops with the largest remainders, so that
 B tokens enter every layer; several images share the budget. The code also loses what it kept of
 padding; here it stays, row by row of the picture, without newlines.
+
+Videos are ours: each frame keeps its share, as an image without crops (`methods/framewise.py`).
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import torch
 from torch import Tensor
 
 from methods.crops import keep_of_images, order_in_pictures
+from methods.framewise import shown_as_tokens
 from methods.interface import (
     AnyRead,
     Method,
@@ -72,6 +75,7 @@ class HiRED(Method):
     cuts: ClassVar[str] = "vision tower"
     tower_reads: ClassVar[tuple[AnyRead, ...]] = (Read.CLS_ATTENTION, FIRST)
     crops: ClassVar[bool] = True
+    merged_reads: ClassVar[tuple[Read, ...]] = (Read.CLS_ATTENTION,)
 
     alpha: float = 0.5
 
@@ -80,8 +84,9 @@ class HiRED(Method):
             raise PruningError(f"{self.name}: alpha lies between 0 and 1, not at {self.alpha:g}")
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
-        choose, crops = partial(_choose, alpha=self.alpha), len(sizes.images) < len(sizes.segments)
-        reads = self.tower_reads if crops else (Read.CLS_ATTENTION,)
+        choose = partial(_choose, alpha=self.alpha)
+        crops = len(sizes.images) < len(sizes.segments) and not shown_as_tokens(sizes)
+        reads = self.tower_reads if crops else self.merged_reads
         return keep_of_images(budget, sizes, "rank", reads, choose)
 
 

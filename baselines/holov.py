@@ -14,7 +14,8 @@ one to the run of largest share that has room; nothing changes where nothing ove
 keeps its share of the budget (ours; the code is wrong for several).
 
 On LLaVA-NeXT all crops of an image, the whole first, are one sequence before it is cut into runs,
-so that runs mix crops; padding is among it, newlines are not.
+so that runs mix crops; padding is among it, newlines are not. Videos are ours: each frame is a
+sequence of its own, with its share (`methods/framewise.py`).
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ class HoloV(Method):
     cuts: ClassVar[str] = "vision tower"
     tower_reads: ClassVar[tuple[Read, ...]] = (Read.CLS_ATTENTION,)
     crops: ClassVar[bool] = True
+    merged_reads: ClassVar[tuple[Read, ...]] = tower_reads
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
         return keep_of_images(budget, sizes, "runs", self.tower_reads, _choose)

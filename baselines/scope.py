@@ -9,6 +9,8 @@ B tokens in every layer. Saliency has an exponent, 1 where it was published and 
 code cuts in the tower only, which is followed; it does not import as it stands, and keeps no CLS
 row, although it grew out of VisionZip's, which does. Several images are ours: each keeps its share.
 On LLaVA-NeXT each crop does; they come out row by row of the picture, padding too, and no newline.
+Videos are ours: each frame keeps its share, and its tokens stand for features
+(`methods/framewise.py`).
 
 The choice is sequential: B steps over all pairs of patches a prefill.
 """
@@ -56,6 +58,7 @@ class SCOPE(Method):
     cuts: ClassVar[str] = "vision tower"
     tower_reads: ClassVar[tuple[Read, ...]] = (Read.FEATURES, Read.CLS_ATTENTION)
     crops: ClassVar[bool] = True
+    merged_reads: ClassVar[tuple[Read, ...]] = (Read.CLS_ATTENTION,)
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
         return keep_patches(budget, sizes, "cover", self.tower_reads, _cover)

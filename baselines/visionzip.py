@@ -38,6 +38,7 @@ from torch.nn.functional import normalize
 from methods.clips import numbering
 from methods.crops import of_crops, patches_of_crops, stage_each
 from methods.cuts import in_order_of_picture, joined, reordered
+from methods.framewise import shown_as_tokens
 from methods.interface import (
     Cut,
     DecoderStage,
@@ -93,7 +94,7 @@ class VisionZip(Method):
     merged_reads: ClassVar[tuple[Read, ...]] = (Read.CLS_ATTENTION, Read.TOWER_KEYS)
 
     def solve(self, budget: Fraction, sizes: Sizes) -> Plan | None:
-        if any(segment.merged > 1 or segment.kind == "video" for segment in sizes.segments):
+        if shown_as_tokens(sizes):
             return self._of_tokens(budget, sizes)
         counts = _dealt(half_up(budget), patches_of_crops(sizes))
         if counts is None:

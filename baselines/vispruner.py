@@ -9,6 +9,8 @@ B tokens in every layer; int(B · `important_ratio`) are important. The publishe
 and 0.75 for 64 tokens on MME. The code fails where the pool is odd when a round starts; ours: the
 first half then has one more, and a round drops no more than it has. Each image keeps its share, on
 LLaVA-NeXT each crop; they come out row by row of the picture, padding too, without newlines.
+Videos are ours: each frame keeps its share, and its tokens stand for features
+(`methods/framewise.py`).
 
 A swap of two nearly equal scores deals all later halves anew, so scores are computed in float64
 from float32 features; in float32 the code itself keeps others in a third of cases. The rounds are
@@ -74,6 +76,7 @@ class VisPruner(Method):
     cuts: ClassVar[str] = "vision tower"
     tower_reads: ClassVar[tuple[Read, ...]] = (Read.FEATURES, Read.CLS_ATTENTION)
     crops: ClassVar[bool] = True
+    merged_reads: ClassVar[tuple[Read, ...]] = (Read.CLS_ATTENTION,)
 
     important_ratio: float = 0.5
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from methods.cuts import place_in_picture
+from methods.framewise import keep_of_frames, shown_as_tokens
 from methods.plan import Cut, EncoderStage, NewTokens, Plan, Selection
 from methods.planning import half_up, shares
 from methods.reads import BY_PATCH, AnyRead, View, what_of
@@ -68,9 +69,11 @@ def keep_patches(
     """A plan that keeps patches between tower and projector, each image, or crop, its share.
 
     `choose(view, tokens)`: which patches, int64 [b, tokens], in the order in which the language
-    model shall see them; those of several crops are seen row by row of the picture. None where an
-    image would keep none.
+    model shall see them; those of several crops are seen row by row of the picture. Videos are
+    cut by `keep_of_frames`. None where an image would keep none.
     """
+    if shown_as_tokens(sizes):
+        return keep_of_frames(budget, sizes, stage, reads, lambda view, _, n: choose(view, n))
     counts = crop_shares(budget, sizes)
     if counts is None:
         return None
@@ -90,6 +93,8 @@ def keep_of_images(
     `choose(view, segments, tokens)`: which patches, in the order in which the language model shall
     see them, counted from crop to crop.
     """
+    if shown_as_tokens(sizes):
+        return keep_of_frames(budget, sizes, stage, reads, choose)
     patches = [sum(s.tower_images * s.patches for s in segments) for segments in sizes.images]
     counts = shares(max(half_up(budget), 1), patches)
     if counts is None:

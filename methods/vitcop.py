@@ -43,6 +43,7 @@ from methods.crops import (
     stage_each,
     tower_rows,
 )
+from methods.framewise import shown_as_tokens
 from methods.interface import (
     Cut,
     DecoderStage,
@@ -141,7 +142,7 @@ class ViTCoP(Method):
         )
 
     def _in_tower(self, sizes: Sizes, kept: list[int], share: float) -> tuple[EncoderStage, ...]:
-        if _shown_as_tokens(sizes):
+        if shown_as_tokens(sizes):
             return tuple(EncoderStage("see", self.merged_reads, _see) for _ in sizes.segments)
         vision = partial(_vision, share=share)
         return stage_each("vision", self.tower_reads, vision, kept, sizes)
@@ -183,10 +184,6 @@ def _vision(view: View, segment: Segment, crops: tuple[int, ...], share: float) 
     return Selection(Cut(rows), visual={"labels": clusters.gather(1, order)})
 
 
-def _shown_as_tokens(sizes: Sizes) -> bool:
-    return any(segment.merged > 1 or segment.kind == "video" for segment in sizes.segments)
-
-
 def _ends(sizes: Sizes) -> int:
     """Newlines at the ends of videos, which stay."""
     return sum(map(_has_end, sizes.segments))
@@ -200,7 +197,7 @@ def _of_tokens(
     sizes: Sizes, kept: list[int], share: float, positions: Positions
 ) -> tuple[DecoderStage, ...]:
     """The first stage, where the tower shows tokens."""
-    if not _shown_as_tokens(sizes):
+    if not shown_as_tokens(sizes):
         return ()
     select = partial(_vision_of_tokens, segments=sizes.segments, kept=tuple(kept), share=share)
     return (DecoderStage("vision", 0, (), select, positions),)

@@ -34,12 +34,16 @@ ALLOWED = {
     "methods/crops.py": [
         *(
             "methods.cuts",
+            "methods.framewise",
             "methods.plan",
             "methods.planning",
             "methods.tensors",
             "methods.reads",
             "methods.sizes",
         ),
+    ],
+    "methods/framewise.py": [
+        *("methods.clips", "methods.plan", "methods.planning", "methods.reads", "methods.sizes"),
     ],
     "methods/registry.py": ["methods.user_code", *(f"methods.{part}" for part in INTERFACE)],
     "methods/user_code.py": [],
@@ -78,7 +82,7 @@ ALLOWED = {
     **{
         file: [
             *("methods.clips", "methods.clustering", "methods.crops", "methods.cuts"),
-            *("methods.interface", "methods.tensors", "methods.windows"),
+            *("methods.framewise", "methods.interface", "methods.tensors", "methods.windows"),
             *("methods.merging", "methods.planning", "methods.registry", "methods.segmenting"),
         ]
         for file in METHOD_FILES

@@ -6,14 +6,17 @@ CROPS = (
     *("visionzip", "fastervlm", "vispruner", "scope", "hiprune", "hired", "holov"),
     *("prumerge", "vscan", "vitcop"),
 )
+FRAMEWISE = ("fastervlm", "hired", "vispruner", "holov", "scope")
+"""Those that keep of each frame what they keep of an image."""
 IN_TOWER = {
     **dict.fromkeys(
-        ("qwen2_5_vl", "qwen2_5_vl_video", "qwen2_5_vl_both"), ("visionzip", "hiprune", "vitcop")
+        ("qwen2_5_vl", "qwen2_5_vl_video", "qwen2_5_vl_both"),
+        ("visionzip", "hiprune", "vitcop", *FRAMEWISE),
     ),
     **dict.fromkeys(("llava_next", "onevision", "onevision_crops", "onevision_with_video"), CROPS),
     **dict.fromkeys(("internvl", "internvl_frames", "idefics3", "smolvlm"), CROPS),
     **dict.fromkeys(("onevision_videos", "llava_next_video"), CROPS),
-    "video_llava": ("visionzip", "hiprune", "vitcop"),
+    "video_llava": ("visionzip", "hiprune", "vitcop", *FRAMEWISE),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from forbidden_keys import visual_places
 from torch import Tensor
+from tower_methods import FRAMEWISE
 
 from methods import Budget, get_method
 from methods.clips import clips_of
@@ -31,6 +32,7 @@ IN_DECODER = {
     "dycoke": get_method("dycoke"),
     "dycoke:raster": get_method("dycoke", raster=True),
 }
+BY_FRAME = {name: get_method(name) for name in FRAMEWISE}
 OF_TOWER = ("onevision_videos", "llava_next_video", "video_llava", "qwen2_5_vl_video")
 """Families of whose frames the tower shows what their tokens receive."""
 

@@ -25,7 +25,7 @@ from forbidden_keys import (
 )
 from pretended_device import Pretended, PretendedDevice, pretended
 from tiny_families import FAMILIES, alone
-from tower_methods import CROPS, IN_TOWER, OWN_IMAGES
+from tower_methods import CROPS, FRAMEWISE, IN_TOWER, OWN_IMAGES
 from video_prompts import BOTH, OWN_VIDEOS
 
 from methods import Budget, PruningError, attach, get_method, methods
@@ -41,15 +41,17 @@ VIDEOS = ("onevision_videos", "llava_next_video", "video_llava")
 OF_FRAMES = {"vidcom2", "dycoke", "framefusion", "fastvid", "frames"}
 """Methods that cut frames, which are held to their promises elsewhere."""
 LARGE_IMAGES = ("onevision_with_video", "llava_next_video")
-"""Families with an image beside a video, which VisionZip leaves whole there."""
+"""Families with an image beside a video, which stays whole there."""
+ON_VIDEOS = {"visionzip", *FRAMEWISE}
+"""Methods that cut each frame by itself."""
 BY_IMAGE = ("pooling", "gprune", "cdpruner")
 """Methods that are not defined for videos."""
 ON_CROPS = ("llava_next", "onevision", "onevision_crops")
 NOT_DEFINED = {
     "onevision": ("vscan",),
     "onevision_with_video": (*BY_IMAGE, *CROPS),
-    "onevision_videos": (*BY_IMAGE, *(set(CROPS) - {"visionzip", "vitcop"})),
-    **dict.fromkeys(VIDEOS[1:], (*BY_IMAGE, *(set(CROPS) - {"visionzip"}))),
+    "onevision_videos": (*BY_IMAGE, *(set(CROPS) - ON_VIDEOS - {"vitcop"})),
+    **dict.fromkeys(VIDEOS[1:], (*BY_IMAGE, *(set(CROPS) - ON_VIDEOS))),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), NUMBERING),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_video"), (*NUMBERING, "pooling")),
     **dict.fromkeys(("qwen2_5_vl_video", "qwen2_5_vl_both"), (*NUMBERING, *BY_IMAGE, "hiprune")),
@@ -120,8 +122,8 @@ def test_every_method_keeps_its_promise_or_says_that_it_is_not_defined(named_fam
         in_tower = method.tower_reads or method.inside_tower
         if in_tower and method.name not in IN_TOWER.get(name, ()):
             sentence = f"^{method.label} is not defined here for {type(model).__name__}: "
-        elif method.name == "visionzip" and name in LARGE_IMAGES:
-            sentence = "VisionZip cannot meet"
+        elif method.name in ON_VIDEOS and name in LARGE_IMAGES:
+            sentence = f"{method.label} cannot meet"
         elif method.name in NOT_DEFINED.get(name, ()):
             sentence = "is not defined "
         else:
@@ -240,7 +242,7 @@ OWN_WAITS = Counter(
     [
         *product(["llava_next", "onevision", "internvl", "smolvlm", *VIDEOS], ["random", "fastv"]),
         *product(["llava_next", "onevision_crops", "internvl"], [*CROPS, "gprune", "cdpruner"]),
-        *product(["onevision_videos"], [*sorted(OF_FRAMES), "visionzip", "vitcop"]),
+        *product(["onevision_videos"], [*sorted(OF_FRAMES | ON_VIDEOS), "vitcop"]),
         ("smolvlm", "hiprune"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import product
 
 import contract
 import pytest
@@ -19,7 +20,15 @@ from forbidden_keys import (
 )
 from tiny_families import FAMILIES, alone
 from torch import Tensor
-from video_methods import IN_DECODER, ON_AXES, ON_ONE_AXIS, images_stay, in_order, share_of
+from video_methods import (
+    BY_FRAME,
+    IN_DECODER,
+    ON_AXES,
+    ON_ONE_AXIS,
+    images_stay,
+    in_order,
+    share_of,
+)
 
 from baselines.frames import evenly
 from methods import Budget, PruningError, get_method
@@ -48,13 +57,20 @@ def test_a_picture_of_crops_alone_is_refused():
         pruned(generated, get_method("vidcom2"), model, inputs)
 
 
-@pytest.mark.parametrize("family", ON_AXES)
-@pytest.mark.parametrize("name", ["vidcom2", "frames", "dycoke:raster"])
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        *product(ON_AXES, ["vidcom2", "frames", "dycoke:raster"]),
+        *product(["qwen2_5_vl_video", "qwen2_5_vl_both"], BY_FRAME),
+    ],
+)
 def test_removed_frames_are_those_that_the_stock_model_may_not_see(family, name):
     """Where positions stay as they were."""
     model, inputs = FAMILIES[family]()
     share = share_of(family)
-    (logits, tokens), trace = pruned(generated, IN_DECODER[name], model, inputs, budget=share)
+    (logits, tokens), trace = pruned(
+        generated, (IN_DECODER | BY_FRAME)[name], model, inputs, budget=share
+    )
     with forbidding(model, kept_by(trace.prefills[-1], inputs)):
         expected, same = generated(model, inputs)
     assert torch.equal(tokens, same)
@@ -62,8 +78,9 @@ def test_removed_frames_are_those_that_the_stock_model_may_not_see(family, name)
     assert (expected - generated(model, inputs)[0]).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("family", ON_ONE_AXIS)
-@pytest.mark.parametrize("name", IN_DECODER)
+@pytest.mark.parametrize(
+    ("family", "name"), [*product(ON_ONE_AXIS, IN_DECODER), *product(ON_ONE_AXIS[:3], BY_FRAME)]
+)
 def test_what_is_left_is_a_shorter_prompt_in_its_order(family, name):
     """Before layer 0 with contiguous positions: the stock model on those embeddings."""
     model, inputs = FAMILIES[family]()
@@ -72,7 +89,9 @@ def test_what_is_left_is_a_shorter_prompt_in_its_order(family, name):
         lambda module, args, kwargs: entering.append(kwargs["inputs_embeds"]), with_kwargs=True
     )
     share = share_of(family)
-    (logits, tokens), trace = pruned(generated, IN_DECODER[name], model, inputs, budget=share)
+    (logits, tokens), trace = pruned(
+        generated, (IN_DECODER | BY_FRAME)[name], model, inputs, budget=share
+    )
     generated(model, inputs)
     handle.remove()
     rows = [

@@ -9,12 +9,12 @@ import pytest
 import torch
 from forbidden_keys import SHARE, generated, holds_its_promise, pruned
 from tiny_families import FAMILIES, IMAGE, VIDEO, alone
-from video_methods import FASTVID, IN_DECODER, MERGING, OF_TOWER, cut_of, share_of
+from video_methods import BY_FRAME, FASTVID, IN_DECODER, MERGING, OF_TOWER, cut_of, share_of
 from video_prompts import BOTH, OWN_VIDEOS
 
 from methods import Budget, get_method
 
-ALL = {**IN_DECODER, **MERGING, "vitcop": get_method("vitcop")}
+ALL = {**IN_DECODER, **MERGING, **BY_FRAME, "vitcop": get_method("vitcop")}
 ALONE = {**OWN_VIDEOS, **BOTH}
 SHOWN = (*OF_TOWER, "qwen2_5_vl_both")
 OWED = [

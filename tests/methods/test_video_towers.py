@@ -10,18 +10,31 @@ from forbidden_keys import generated, holds_its_promise, pruned, visual_places
 from published_runs import recorded
 from tiny_families import FAMILIES, alone, noise
 from torch import Tensor
-from video_methods import FASTVID, MERGING, OF_TOWER, cut_of, images_stay, in_order, share_of
+from video_methods import (
+    BY_FRAME,
+    FASTVID,
+    MERGING,
+    OF_TOWER,
+    ON_ONE_AXIS,
+    cut_of,
+    images_stay,
+    in_order,
+    share_of,
+)
 from video_prompts import BOTH, OWN_VIDEOS
 
 from baselines.fastvid import compressed
+from baselines.holov import most_attended_by_run
+from baselines.scope import most_covering
 from baselines.visionzip import zip_tokens
+from baselines.vispruner import important_and_diverse
 from methods import Budget, MechanismError, PruningError, get_method
 from methods.adapters import adapter_for
 from methods.clips import clips_of
 from methods.interface import Cut, Positions
 from methods.merged_tower import MergedWatch
 from methods.recording import observing
-from methods.tensors import apply_cut
+from methods.tensors import apply_cut, best_in_order
 
 
 def of_stock_tower(family: str, row: int, asking: str = "all") -> tuple[Tensor, Tensor]:
@@ -123,6 +136,60 @@ def test_visionzip_zips_frame_by_frame(family):
         expected = [own.anchors[0] + i * clip.tokens for i, own in enumerate(frames)]
         assert torch.equal(found - clip.start, torch.cat(expected))
         assert images_stay(prefill, row)
+
+
+CHOICES = {
+    **dict.fromkeys(("fastervlm", "hired"), lambda score, hidden, n: best_in_order(score, n)),
+    "holov": lambda score, hidden, n: most_attended_by_run(score, n),
+    "vispruner": lambda score, hidden, n: important_and_diverse(
+        score[:, None], hidden, n // 2, n - n // 2
+    ),
+    "scope": lambda score, hidden, n: most_covering(hidden, score, n),
+}
+"""What each keeps of an image, by what CLS attends to, and by what features stand for."""
+
+
+@pytest.mark.parametrize(("family", "name"), product(ON_ONE_AXIS[:3], BY_FRAME))
+def test_of_each_frame_is_kept_what_is_kept_of_an_image(family, name):
+    model, inputs = FAMILIES[family]()
+    entering: list[Tensor] = []
+    handle = model.get_decoder().register_forward_pre_hook(
+        lambda module, args, kwargs: entering.append(kwargs["inputs_embeds"]), with_kwargs=True
+    )
+    generated(model, inputs)
+    handle.remove()
+    method, share, cls = get_method(name), share_of(family), int(family == "video_llava")
+    _, trace = pruned(generated, method, model, inputs, budget=share)
+    holds_its_promise(trace)
+    prefill = trace.prefills[-1]
+    for row, sizes in enumerate(prefill.sizes):
+        (clip,), anchors = clips_of("", sizes), cut_of(prefill, row).anchors[0]
+        found = anchors[(anchors >= clip.start) & (anchors < clip.end)] - clip.start
+        hidden = clip.of(entering[0][row, visual_places(inputs)[row]][None])[0]
+        score, _ = of_stock_tower(family, row, "cls")
+        counts = prefill.plans[row].parameters["tokens"]
+        expected = []
+        for i, tokens in enumerate(counts):
+            chosen = CHOICES[name](score[i : i + 1, cls:], hidden[i : i + 1, cls:], tokens)
+            expected.append(i * clip.tokens + cls + chosen[0].sort().values)
+        assert torch.equal(found, torch.cat(expected))
+        assert len(anchors) - len(found) == sizes.tokens - clip.size
+        assert images_stay(prefill, row)
+        assert abs(prefill.plans[row].mean_entering - share.of(sizes.tokens)) <= 1
+
+
+@pytest.mark.parametrize("name", BY_FRAME)
+def test_equal_frames_keep_the_same_places(name):
+    model, inputs = FAMILIES["onevision_videos"]()
+    pixels = inputs["pixel_values_videos"][:, :1].repeat(1, 6, 1, 1, 1)
+    inputs = {**inputs, "pixel_values_videos": pixels}
+    _, trace = pruned(generated, get_method(name), model, inputs, budget=Budget(6 * 4 + 1))
+    for row in range(2):
+        kept = cut_of(trace.prefills[-1], row).anchors[0]
+        frames = kept[:-1].unflatten(0, (6, 4)) - 9 * torch.arange(6)[:, None]
+        assert kept[-1] == 6 * 9
+        assert (frames == frames[0]).all()
+        assert frames[0].tolist() == sorted(set(frames[0].tolist()) & set(range(9)))
 
 
 WITHOUT_IMAGES = [("onevision_videos", 0), ("llava_next_video", 1), ("video_llava", 0)]
