@@ -71,9 +71,9 @@ VIDEO = "results/video-speed"
 def _video() -> str:
     """The tables as printed, and what follows from each, the shorter video first."""
     records = runs_of(read_all([ROOT / VIDEO], warn=print))
-    records.sort(key=lambda r: r.identity.frames or 0)
+    records.sort(key=lambda r: (r.identity.model, r.identity.frames or 0))
     told = [f"{_paying(record)} {_causally_reached(record)}" for record in records]
-    return "\n\n".join([_printed(VIDEO, "Efficiency"), " ".join(told)])
+    return "\n\n".join([_printed(VIDEO, "Efficiency"), *told])
 
 
 def _causally_reached(record: EfficiencyRecord) -> str:
@@ -104,10 +104,11 @@ def _paying(record: EfficiencyRecord) -> str:
         for cell in cells
     }
     faster = {label: ratio.value for label, ratio in ratios.items() if ratio.high < 1}
-    others = ", ".join(ratios.keys() - faster.keys())
+    others = ", ".join(label for label in ratios if label not in faster)
+    name = record.identity.model.removeprefix("random:")
     return (
-        f"With {record.identity.frames} frames {len(faster)} of {len(ratios)} methods take less "
-        f"time end to end than unpruned, {min(faster.values()):.2f} to "
+        f"{name} with {record.identity.frames} frames: {len(faster)} of {len(ratios)} methods take "
+        f"less time end to end than unpruned, {min(faster.values()):.2f} to "
         f"{max(faster.values()):.2f} of it{f'; not {others}' if others else ''}."
     )
 
