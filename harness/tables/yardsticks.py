@@ -55,6 +55,7 @@ def measure(records: Sequence[Record]) -> dict[str, Any]:
     own = _benchmark(wanted)
     majority = {task: [100 * own.majority(task)] for task in own.tasks}
     without = _by_task(_without_image(own))
+    shown = "clip" if own.group == video.GROUP else "image"
     digests = {record.identity.model_digest for record in wanted}
     if len(digests) != 1:
         raise SystemExit("the records are of several models, or of none")
@@ -62,7 +63,7 @@ def measure(records: Sequence[Record]) -> dict[str, Any]:
         "model_digest": digests.pop(),
         "limit": wanted[0].identity.limit,
         "commit": wanted[0].provenance.commit,
-        "percent": {"Majority answer": majority, "Without the image": without, **rows},
+        "percent": {"Majority answer": majority, f"Without the {shown}": without, **rows},
     }
 
 
