@@ -61,10 +61,13 @@ class Vision:
         return *watches, TowerWatch(tower, method, self.calls, images)
 
     def recording(self, prefill: Prefill) -> Recording | None:
-        """What the tower showed of the prompt's images."""
-        if not any(plan.encoder for plan in prefill.plans):
+        """What the tower showed of the images and videos of prompts that ask for it."""
+        asking = [
+            sizes for sizes, plan in zip(prefill.sizes, prefill.plans, strict=True) if plan.encoder
+        ]
+        present = {segment.kind for sizes in asking for segment in sizes.segments}
+        if not present:
             return None
-        present = {s.kind for sizes in prefill.sizes for s in sizes.segments}
         encoded = {
             kind: [segment for own in self.calls.encoded.get(kind, ()) for segment in own]
             for kind in present

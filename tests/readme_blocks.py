@@ -23,6 +23,7 @@ from harness.analysis.stats import mean_interval, paired_difference, round_ratio
 from harness.analysis.studies import studies
 from harness.cli.listing import methods_tables
 from harness.records import cost
+from harness.records.cell import UNPRUNED
 from harness.records.file import read_all
 from harness.records.groups import answers_of, runs_of
 from harness.records.ledger import mean_prefill_flops
@@ -159,11 +160,32 @@ def _methods() -> str:
     """Four columns: the name that is typed, the paper, where it cuts, what it can meet."""
     (table,) = methods_tables()
     lines = ["| `--methods` | Paper | Cuts | Tokens a layer |", "| :-- | :-- | :-- | --: |"]
+    controls = []
     for row in table.rows:
         name, label, venue, cuts, _, _, budgets, link = (text for (text,) in row)
+        if not link and name != UNPRUNED:
+            controls.append(f"`{name}`")
+            continue
         paper = f"[{label}]({link})" if link else label
         lines.append(f"| `{name}` | {paper} {venue} | {cuts} | {budgets} |".replace("  ", " "))
+    lines.append(f"| {' '.join(controls)} | controls | | |")
     return "\n".join(lines)
+
+
+SHOWN_FIRST = ("vitcop", "fastv", "framefusion", "visionzip", "vidcom2", "random", "frames")
+
+
+def _clips_short() -> str:
+    """Unpruned and some methods in a sentence; the page of the embedded models has them all."""
+    records = answers_of(read_all([ROOT / "results/video"], warn=print))
+    rows = {row.asked.method: row for row in rows_of(records)}
+    means = {name: mean_interval(row.outcomes).value for name, row in rows.items() if row.complete}
+    shown = sorted(SHOWN_FIRST, key=lambda name: -means[name])
+    told = ", ".join(f"{rows[name].label} {means[name]:.1f}" for name in shown)
+    return (
+        f"Clips, {rows['vitcop'].asked.budget} of 512 tokens: {told}; unpruned "
+        f"{means[UNPRUNED]:.1f} %. [All of them, with intervals](docs/embedded.md#video)."
+    )
 
 
 def _described(checkpoint: str) -> str:
@@ -339,6 +361,7 @@ BLOCKS = {
     "embedded_video": lambda: _described("harness/embedded/video/checkpoint"),
     "claims": _claims,
     "yardsticks": lambda: _yardsticks("embedded", "results/benchmark"),
+    "clips_short": _clips_short,
     "clips_first": lambda: _printed("results/video-first", "Accuracy"),
     "families_speed": lambda: _tables("results/families"),
     "clips": lambda: _tables("results/video"),

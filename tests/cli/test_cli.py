@@ -262,7 +262,7 @@ def test_lists(capsys):
     )
     assert main(["list", "tasks"]) == 0
     tasks = capsys.readouterr().out
-    assert len(re.findall(r"^embedded_\w+ +\d+ +\d+\.\d", tasks, re.MULTILINE)) == 5
+    assert len(re.findall(r"^embedded_\w+ +\d+ +\d+\.\d", tasks, re.MULTILINE)) == 10
     assert "lmms-eval" in tasks
     assert main(["list", "models"]) == 0
     models = capsys.readouterr().out

@@ -225,6 +225,8 @@ def test_beams_share_the_images_of_their_prompt(name):
     assert torch.equal(entering[::2], entering[1::2])
 
 
+BY_DATA = {"framefusion": Counter({"methods/stages.py run_decoder_stage": 7})}
+"""Once a layer but the last, where data decide how many rows go on."""
 OWN_WAITS = Counter(
     {
         "methods/prompt.py read_prompt": 1,
@@ -263,4 +265,4 @@ def test_rules_of_a_device_are_kept_and_nothing_else_is_waited_for(name, method)
 
     stock = waits()
     found = waits(attach(moved, get_method(method), Budget(fraction=0.6)))
-    assert found - stock <= OWN_WAITS
+    assert found - stock <= OWN_WAITS + BY_DATA.get(method, Counter())
