@@ -131,7 +131,9 @@ def compare(
         refuse(context, "without --samples-per-task", "sample")
     if not efficiency:
         refuse(context, "with --no-efficiency", "repeats")
-    specs = words.parse_methods(methods, words.shows_videos(model), controls)
+    chosen = suite.tasks if suite else tasks or words.tasks_for(model)
+    videos = words.shows_videos(chosen)
+    specs = words.parse_methods(methods, videos, controls)
     if not specs and not controls:
         refuse(context, "without a method that prunes", "budgets", "match", "budget_per")
     if report:
@@ -139,7 +141,8 @@ def compare(
     request = Request(
         **_alike(context),
         methods=specs,
-        tasks=suite.tasks if suite else tasks or words.tasks_for(model),
+        tasks=chosen,
+        timed_frames=(frames,) if videos else None,
         samples_per_task=samples_per_task,
         batch_sizes=(batch_size,),
         protocol=protocol_of(protocol, chat_template),

@@ -11,6 +11,7 @@ from harness.cli import words
 from harness.cli.options import OUTPUT
 from harness.errors import unknown
 from harness.models.protocols import protocol_of
+from harness.models.videos import FRAMES
 from harness.records.record import Record
 from harness.run.compare import compare as measured
 from harness.run.request import Request
@@ -38,12 +39,14 @@ def compare(
         raise unknown("option", name, sorted(known))
     for name in _WORDS.keys() & options.keys():
         options[name] = _WORDS[name](options[name])
+    chosen = words.parse_tasks(tasks) if tasks else words.tasks_for(model)
+    videos = words.shows_videos(chosen)
+    if videos:
+        options.setdefault("timed_frames", (options.get("frames", FRAMES),))
     request = Request(
-        methods=words.parse_methods(
-            methods, words.shows_videos(model), bool(options.get("controls"))
-        ),
+        methods=words.parse_methods(methods, videos, bool(options.get("controls"))),
         budgets=words.parse_budgets(budgets),
-        tasks=words.parse_tasks(tasks) if tasks else words.tasks_for(model),
+        tasks=chosen,
         model=model,
         output=words.directory(str(output)),
         protocol=protocol_of(protocol),

@@ -25,9 +25,8 @@ def _one_of(allowed: Any) -> str:
 
 
 Methods = Annotated[
-    Any,
+    str,  # what `all` stands for depends on other options
     typer.Option(
-        parser=words.checked_methods,
         metavar=_LIST,
         help="Names, or `all`: those made for videos are in it with the embedded video model or "
         "--frames; with settings: `sparsevlm:variant=plus`. Unpruned always runs, too.",

@@ -29,12 +29,6 @@ def parts(option: str, text: str) -> tuple[str, ...]:
     return found
 
 
-def checked_methods(text: str) -> str:
-    """As it is: what `all` stands for depends on other options. Raises BadInput."""
-    parse_methods(text)
-    return text
-
-
 def parse_methods(
     text: str, videos: bool = False, controls: bool = False
 ) -> tuple[MethodSpec, ...]:
@@ -85,26 +79,27 @@ def method_blamed() -> Iterator[None]:
 
 def parse_tasks(text: str) -> tuple[str, ...]:
     """Task names, embedded groups written out. Raises BadInput for an empty list."""
-    from harness.embedded.benchmarks import BENCHMARKS
-
-    groups = {each.group: each.tasks for each in BENCHMARKS}
-    names = parts("--tasks", text)
+    names, groups = parts("--tasks", text), _embedded_groups()
     return tuple(dict.fromkeys(task for name in names for task in groups.get(name, (name,))))
 
 
 def tasks_for(model: str) -> tuple[str, ...]:
     """What a model is asked where no tasks are given: an embedded one its own, others images."""
-    from harness.embedded.benchmarks import BENCHMARKS
-
-    groups = {each.group: each.tasks for each in BENCHMARKS}
+    groups = _embedded_groups()
     return groups.get(model, groups[EMBEDDED])
 
 
-def shows_videos(model: str) -> bool:
-    """Whether the tasks that a model is asked by its name alone show videos."""
-    from harness.embedded.video.benchmark import GROUP
+def _embedded_groups() -> dict[str, tuple[str, ...]]:
+    from harness.embedded.benchmarks import BENCHMARKS
 
-    return model == GROUP
+    return {each.group: each.tasks for each in BENCHMARKS}
+
+
+def shows_videos(tasks: Sequence[str]) -> bool:
+    """Whether a task is one of the embedded ones about clips; of others it is known too late."""
+    from harness.embedded.video.benchmark import TASKS
+
+    return any(task in TASKS for task in tasks)
 
 
 def parse_budgets(text: str) -> tuple[Amount, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.cli.app import main
 from harness.cli.words import parse_methods, parse_tasks, shows_videos, tasks_for
 from harness.embedded import benchmark
 from harness.embedded.video import benchmark as video
@@ -30,5 +31,19 @@ def test_each_embedded_model_is_asked_its_own_tasks() -> None:
     assert tasks_for("embedded") == benchmark.TASKS == parse_tasks("embedded")
     assert tasks_for("embedded-video") == video.TASKS == parse_tasks("embedded-video")
     assert tasks_for("some/llava") == benchmark.TASKS
-    assert shows_videos("embedded-video")
-    assert not shows_videos("embedded")
+    assert shows_videos(tasks_for("embedded-video"))
+    assert not shows_videos(tasks_for("embedded"))
+    assert shows_videos(("pope", "embedded_video_order"))
+
+
+def test_a_comparison_about_clips_times_clips(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("harness.run.compare.compared", lambda request, _: asked.append(request))
+    monkeypatch.setattr("harness.cli.results.finished", lambda *_: 0)
+    words = f"compare --methods fastv --output {tmp_path / 'records'}".split()
+    assert main([*words, "--model", "embedded-video", "--frames", "4", "--controls"]) == 0
+    assert main([*words, "--model", "embedded-video", "--tasks", "embedded_count"]) == 0
+    clips, images = asked
+    assert (clips.tasks, clips.timed_frames) == (video.TASKS, (4,))
+    assert [spec.name for spec in clips.methods] == ["fastv", "frames"]
+    assert (images.tasks, images.timed_frames) == (("embedded_count",), None)
